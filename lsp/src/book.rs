@@ -1,0 +1,399 @@
+//! The commercial life of an LSP: clients, sales, orders and the ledger, in memory, as the store last committed it.
+//!
+//! The book changes only by [`Write`]s: the driver commits them, then [applies](Book::apply) them. Rows are JSON in the
+//! store; a field is only ever added, with a default.
+
+use crate::money::{FeePerKw, Msat, Sat};
+use crate::time::Timestamp;
+use bitcoin::secp256k1::PublicKey;
+use bitcoin::{OutPoint, Txid};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, VecDeque};
+
+/// A client is known by its node id.
+pub type NodeId = PublicKey;
+/// A just-in-time sale, `s_` and 12 characters.
+pub type SaleId = String;
+/// An ordered channel, a UUID v4.
+pub type OrderId = String;
+
+/// All that the core knows.
+#[derive(Clone, Debug, Default)]
+pub struct Book {
+	pub(crate) clients: BTreeMap<NodeId, Client>,
+	pub(crate) sales: BTreeMap<SaleId, Sale>,
+	pub(crate) orders: BTreeMap<OrderId, Order>,
+	/// The newest entries only; the store keeps them all.
+	pub(crate) ledger: VecDeque<Entry>,
+	pub(crate) next_entry: u64,
+}
+
+/// One row to be written. Rows are upserts: writing one twice is writing it once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Write {
+	/// Insert or replace a client.
+	Client(Client),
+	/// Insert or replace a sale.
+	Sale(Sale),
+	/// Insert or replace an order.
+	Order(Order),
+	/// Append (or, in a replay, write again) a ledger entry.
+	Ledger(Entry),
+}
+
+/// What we know of a client.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Client {
+	/// Its node id.
+	pub id: NodeId,
+	/// When it first spoke to us.
+	pub first_seen: Timestamp,
+	/// It cannot parse an object in `error.data` (LDK's client half): it gets strings.
+	#[serde(default)]
+	pub string_error_data: bool,
+	/// Just-in-time channels that it was sold and paid.
+	#[serde(default)]
+	pub sales_done: u32,
+	/// Ordered channels that it was sold and paid.
+	#[serde(default)]
+	pub orders_done: u32,
+	/// Channels that were opened or paid for and came to nothing through its doing.
+	#[serde(default)]
+	pub offences: u32,
+}
+
+/// The terms of an LSPS2 offer, as promised: bLIP-52's `opening_fee_params` without the promise.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+	/// `min_fee_msat`.
+	pub min_fee: Msat,
+	/// `proportional`, in parts per million.
+	pub proportional: u32,
+	/// `valid_until`.
+	pub valid_until: Timestamp,
+	/// `min_lifetime`, in blocks.
+	pub min_lifetime: u32,
+	/// `max_client_to_self_delay`, in blocks.
+	pub max_client_to_self_delay: u32,
+	/// `min_payment_size_msat`.
+	pub min_payment: Msat,
+	/// `max_payment_size_msat`.
+	pub max_payment: Msat,
+}
+
+/// A channel sold just in time (LSPS2), from `buy` on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sale {
+	/// Its id.
+	pub id: SaleId,
+	/// Who bought it.
+	pub client: NodeId,
+	/// The SCID that the client puts into its invoice.
+	pub scid: u64,
+	/// Marks the channel in LDK, so that it is opened once.
+	pub user_channel_id: u128,
+	/// What was promised.
+	pub terms: Terms,
+	/// The payment's size if the client fixed it (bLIP-52's MPP mode).
+	pub payment_size: Option<Msat>,
+	/// The opening fee, from the moment that the payment's size is known.
+	pub fee: Option<Msat>,
+	/// On-chain money kept for this sale while it is not funded: capacity and funding fee.
+	pub reserved: Sat,
+	/// Where it stands.
+	pub state: SaleState,
+	/// HTLCs that LDK holds for this sale. At most [`RiskPolicy::max_parts`](crate::policy::RiskPolicy::max_parts).
+	pub parts: Vec<Part>,
+	/// Which payment pays the fee, once the parts of one have added up.
+	pub paying: Option<PaymentHash>,
+	/// How much of the fee has been credited, part by part.
+	pub fee_credited: Msat,
+	/// The channel, from `OpenChannel` on.
+	pub channel: Option<SoldChannel>,
+	/// When `buy` was answered.
+	pub created_at: Timestamp,
+	/// What happened, newest last, at most [`MAX_HISTORY`].
+	pub history: Vec<Note>,
+}
+
+/// SHA-256 of a preimage.
+pub type PaymentHash = [u8; 32];
+
+/// How many lines of its history a sale or an order keeps.
+pub const MAX_HISTORY: usize = 64;
+
+/// One line of the history of a sale or an order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Note {
+	/// When.
+	pub at: Timestamp,
+	/// One word: `menu`, `buy`, `htlc`, `open`, `ready`, `forward`, `paid`, `fail`, ...
+	pub step: String,
+	/// The rest of the line.
+	pub text: String,
+}
+
+/// Where a sale stands. Each unfinished state implies its next action.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "is")]
+pub enum SaleState {
+	/// Promised; waiting for a payment until `terms.valid_until`.
+	Bought,
+	/// HTLCs are held; more parts, or the client, are waited for until `deadline`.
+	Gathering {
+		/// When the held parts are failed back.
+		deadline: Timestamp,
+	},
+	/// The channel is being opened until `deadline`; HTLCs are held.
+	Opening {
+		/// When we give up and fail the held parts.
+		deadline: Timestamp,
+	},
+	/// The channel is usable; the parts were forwarded and the fee is not yet earned.
+	Forwarded,
+	/// The channel is open and the fee is still owed (the client failed the payment): the next payment pays it.
+	Owing,
+	/// The fee is earned.
+	Done,
+	/// Nothing came of it.
+	Failed {
+		/// Why, for people.
+		reason: String,
+	},
+}
+
+/// An HTLC that LDK intercepted and holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Part {
+	/// LDK's `InterceptId`.
+	pub intercept_id: [u8; 32],
+	/// The payment that it is a part of.
+	pub payment_hash: PaymentHash,
+	/// What the payer told us to forward, never more than what arrived.
+	pub amount: Msat,
+	/// Height at which the outgoing HTLC would expire.
+	pub expiry_height: Option<u32>,
+	/// When it arrived.
+	pub arrived: Timestamp,
+}
+
+/// A channel that we opened for a sale or an order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SoldChannel {
+	/// Its capacity.
+	pub capacity: Sat,
+	/// LDK's channel id, once the funding transaction is known.
+	pub channel_id: Option<[u8; 32]>,
+	/// The funding output, once it is out.
+	pub funding: Option<OutPoint>,
+	/// When the funding transaction was broadcast.
+	pub funded_at: Option<Timestamp>,
+	/// Usable since.
+	pub ready_at: Option<Timestamp>,
+	/// Closed since.
+	pub closed_at: Option<Timestamp>,
+	/// Height below which we do not close it.
+	pub keep_until_height: u32,
+}
+
+/// A channel ordered with LSPS1, from `create_order` on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Order {
+	/// Its id.
+	pub id: OrderId,
+	/// Who ordered it.
+	pub client: NodeId,
+	/// The JSON-RPC id of the `create_order` that still waits for its answer.
+	pub reply_to: Option<String>,
+	/// Marks the channel in LDK, so that it is opened once.
+	pub user_channel_id: u128,
+	/// Our side of the channel.
+	pub lsp_balance: Sat,
+	/// The client's side of the channel, pushed at opening.
+	pub client_balance: Sat,
+	/// Confirmations before the channel is ready.
+	pub required_channel_confirmations: u16,
+	/// How soon the funding should be mined, in blocks.
+	pub funding_confirms_within_blocks: u16,
+	/// The lease, in blocks.
+	pub channel_expiry_blocks: u32,
+	/// Token, empty if none.
+	pub token: String,
+	/// Public channel?
+	pub announce_channel: bool,
+	/// Where money goes back to.
+	pub refund_address: Option<String>,
+	/// Our fee.
+	pub fee_total: Sat,
+	/// Fee and client balance: what is to be paid.
+	pub order_total: Sat,
+	/// When `create_order` came in.
+	pub created_at: Timestamp,
+	/// Unpaid after this, it is over.
+	pub expires_at: Timestamp,
+	/// On-chain money kept for this order while it is not funded: our balance, client's balance, funding fee.
+	pub reserved: Sat,
+	/// Payment by Lightning.
+	pub lightning: Option<LightningOption>,
+	/// Payment on-chain.
+	pub onchain: Option<OnchainOption>,
+	/// Where it stands.
+	pub state: OrderState,
+	/// The channel, from `OpenChannel` on.
+	pub channel: Option<SoldChannel>,
+	/// What happened, newest last, at most [`MAX_HISTORY`].
+	pub history: Vec<Note>,
+}
+
+/// A hold invoice.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LightningOption {
+	/// BOLT11, for `order_total`.
+	pub invoice: String,
+	/// Its payment hash.
+	pub payment_hash: PaymentHash,
+	/// Height at which LDK fails the held payment by itself; we do so before.
+	pub claim_deadline: Option<u32>,
+	/// Its state, in bLIP-51's words.
+	pub state: PaymentState,
+}
+
+/// An address of ours.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OnchainOption {
+	/// For this order only.
+	pub address: String,
+	/// Offered as `min_fee_for_0conf`.
+	pub min_fee_for_0conf: FeePerKw,
+	/// What arrived there, by outpoint.
+	pub received: Vec<Received>,
+	/// The refund, once it is decided.
+	pub refund: Option<Refund>,
+	/// Its state, in bLIP-51's words.
+	pub state: PaymentState,
+}
+
+/// An on-chain payment to an order's address.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Received {
+	/// The output.
+	pub outpoint: OutPoint,
+	/// Its value.
+	pub value: Sat,
+	/// Confirmations at the last look, 0 in the mempool.
+	pub confirmations: u32,
+	/// The feerate of the transaction that pays, if we could compute it.
+	pub feerate: Option<FeePerKw>,
+}
+
+/// Money that goes back on-chain.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Refund {
+	/// Where to.
+	pub address: String,
+	/// What is sent, the transaction's fee to be taken off it.
+	pub amount: Sat,
+	/// The transaction, once it is out.
+	pub txid: Option<Txid>,
+}
+
+/// bLIP-51's payment states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum PaymentState {
+	/// Nothing arrived yet.
+	ExpectPayment,
+	/// A Lightning payment is held.
+	Hold,
+	/// Paid.
+	Paid,
+	/// Given back, or never taken.
+	Refunded,
+}
+
+/// By which of its options an order was paid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PaidBy {
+	/// The hold invoice.
+	Lightning,
+	/// The address.
+	Onchain,
+}
+
+/// Where an order stands. Each unfinished state implies its next action.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "is")]
+pub enum OrderState {
+	/// Its invoice and address are being made; nothing was promised.
+	Preparing,
+	/// Answered; waiting for a payment until `expires_at`.
+	AwaitingPayment,
+	/// Paid (or held); the client must be here to get its channel, until `deadline`.
+	Paid {
+		/// How.
+		by: PaidBy,
+		/// When the money goes back.
+		deadline: Timestamp,
+	},
+	/// The channel is being opened, until `deadline`.
+	Opening {
+		/// How it was paid.
+		by: PaidBy,
+		/// When the money goes back.
+		deadline: Timestamp,
+	},
+	/// The funding is out. If paid by Lightning, the payment is being claimed.
+	Funded {
+		/// How it was paid.
+		by: PaidBy,
+	},
+	/// Delivered and paid.
+	Completed,
+	/// The on-chain payment is going back.
+	Refunding {
+		/// Why, for people.
+		reason: String,
+	},
+	/// Nothing came of it; what was paid has gone back.
+	Failed {
+		/// Why, for people.
+		reason: String,
+	},
+}
+
+/// One line of the ledger.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+	/// Its number, from 0, without gaps.
+	pub seq: u64,
+	/// When.
+	pub at: Timestamp,
+	/// What for.
+	pub kind: EntryKind,
+	/// Positive: earned. Negative: spent.
+	pub amount_msat: i64,
+	/// With whom.
+	pub client: Option<NodeId>,
+	/// The sale or order (or, for forwards and on-chain costs, the channel or transaction).
+	pub reference: String,
+}
+
+/// What an entry is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EntryKind {
+	/// Opening fee of a just-in-time channel.
+	JitFee,
+	/// Fee of an ordered channel, client balance not included.
+	OrderFee,
+	/// A forwarded payment.
+	RoutingFee,
+	/// Miner fee of a funding transaction.
+	FundingCost,
+	/// Miner fee of a refund that the client did not bear.
+	RefundCost,
+	/// Payment for an order taken in that is not our fee: the balance that we push to the client.
+	ClientBalance,
+}

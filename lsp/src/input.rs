@@ -1,0 +1,306 @@
+//! What goes into the core and what comes out of it.
+
+use crate::book::{NodeId, OrderId, PaymentHash, SaleId, Write};
+use crate::money::{FeePerKw, Msat, Sat};
+use bitcoin::{Network, OutPoint, Txid};
+
+/// What the core is told of the world, taken afresh for each input.
+#[derive(Clone, Debug)]
+pub struct World {
+	/// Which network.
+	pub network: Network,
+	/// Height of the best block.
+	pub height: u32,
+	/// Is our view of the chain current? Nothing is sold while it is not.
+	pub synced: bool,
+	/// Feerate of a transaction that should be mined in about six blocks; `None` while no fresh estimate is known.
+	pub feerate: Option<FeePerKw>,
+	/// What the wallet could fund a channel with: confirmed coins, less the anchor reserve, reservations not deducted.
+	pub spendable: Sat,
+	/// The client that the input is about, see [`Input::client`](Input::client).
+	pub peer: PeerView,
+	/// 32 fresh random bytes.
+	pub entropy: [u8; 32],
+	/// A fresh intercept SCID.
+	pub fresh_scid: u64,
+}
+
+/// A client as the node sees it now.
+#[derive(Clone, Debug, Default)]
+pub struct PeerView {
+	/// Connected, its `init` received.
+	pub connected: bool,
+	/// Its channels.
+	pub channels: Vec<ChannelView>,
+}
+
+/// A channel as the node sees it now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChannelView {
+	/// LDK's channel id.
+	pub channel_id: [u8; 32],
+	/// LDK's `user_channel_id`.
+	pub user_channel_id: u128,
+	/// Ready and connected.
+	pub usable: bool,
+	/// What we could send over it in one HTLC now.
+	pub next_outbound_htlc_limit: Msat,
+	/// The smallest HTLC that we may send over it.
+	pub next_outbound_htlc_minimum: Msat,
+}
+
+/// Something happened. The node may report each more than once (a replay); the core takes each once.
+#[derive(Clone, Debug)]
+pub enum Input {
+	/// A message of type 37913 arrived.
+	Message {
+		/// From whom.
+		peer: NodeId,
+		/// Its payload.
+		bytes: Vec<u8>,
+	},
+	/// A peer connected (its `init` was received).
+	Connected {
+		/// Who.
+		peer: NodeId,
+	},
+	/// The deadline that [`Book::next_deadline`](crate::book::Book::next_deadline) named, or a new block, has come.
+	Tick,
+	/// LDK intercepted an HTLC to one of our intercept SCIDs.
+	HtlcIntercepted {
+		/// LDK's `InterceptId`.
+		intercept_id: [u8; 32],
+		/// Where the payer wants it to go.
+		scid: u64,
+		/// Its payment.
+		payment_hash: PaymentHash,
+		/// What arrived.
+		inbound: Msat,
+		/// What the payer told us to forward.
+		expected_outbound: Msat,
+		/// Height at which the outgoing HTLC would expire.
+		expiry_height: Option<u32>,
+	},
+	/// LDK no longer holds this HTLC (forwarding or failing it was refused).
+	HtlcGone {
+		/// LDK's `InterceptId`.
+		intercept_id: [u8; 32],
+	},
+	/// A forward to this client failed downstream (LDK's `HTLCHandlingFailed`), or its channel went away.
+	ForwardFailed {
+		/// The client.
+		peer: NodeId,
+		/// Over which channel it should have gone.
+		channel_id: [u8; 32],
+	},
+	/// A forward was settled: we have the money.
+	Forwarded {
+		/// The peer that it was sent to.
+		next_peer: Option<NodeId>,
+		/// The channel that it was sent over.
+		next_channel: Option<[u8; 32]>,
+		/// Routing and opening fee together.
+		total_fee: Msat,
+		/// The opening fee in it.
+		skimmed: Msat,
+		/// What names this forward for ever, so that it is booked once.
+		reference: String,
+	},
+	/// The funding transaction is out and the peer's signature in hand.
+	Funded {
+		/// Which channel.
+		user_channel_id: u128,
+		/// LDK's channel id.
+		channel_id: [u8; 32],
+		/// The funding output.
+		funding: OutPoint,
+		/// What the miner gets, if we know it.
+		fee: Option<Sat>,
+	},
+	/// The channel can be used.
+	ChannelReady {
+		/// Which channel.
+		user_channel_id: u128,
+		/// LDK's channel id.
+		channel_id: [u8; 32],
+	},
+	/// The channel could not be opened: the peer refused, it went away, there was no money.
+	OpenFailed {
+		/// Which channel.
+		user_channel_id: u128,
+		/// Why, for people.
+		reason: String,
+	},
+	/// The channel is closed.
+	ChannelClosed {
+		/// Which channel.
+		user_channel_id: u128,
+		/// Why, for people.
+		reason: String,
+	},
+	/// What [`Action::PreparePayment`] asked for.
+	PaymentPrepared {
+		/// For which order.
+		order: OrderId,
+		/// BOLT11 hold invoice and its payment hash.
+		invoice: Option<(String, PaymentHash)>,
+		/// A fresh address of our wallet.
+		address: Option<String>,
+	},
+	/// [`Action::PreparePayment`] could not be done.
+	PrepareFailed {
+		/// For which order.
+		order: OrderId,
+		/// Why, for people.
+		reason: String,
+	},
+	/// A payment to one of our hold invoices is held by LDK.
+	PaymentHeld {
+		/// Its hash.
+		payment_hash: PaymentHash,
+		/// How much.
+		amount: Msat,
+		/// Height by which it must be claimed or failed.
+		claim_deadline: Option<u32>,
+	},
+	/// A held payment was claimed: we have the money.
+	PaymentClaimed {
+		/// Its hash.
+		payment_hash: PaymentHash,
+		/// How much.
+		amount: Msat,
+	},
+	/// What an order's address holds now: all outputs that ever paid to it and are still in the chain or the mempool.
+	AddressActivity {
+		/// Which address.
+		address: String,
+		/// Its outputs.
+		received: Vec<crate::book::Received>,
+	},
+	/// What [`Action::Refund`] asked for is out.
+	RefundSent {
+		/// For which order.
+		order: OrderId,
+		/// The transaction.
+		txid: Txid,
+		/// What the miner gets.
+		fee: Sat,
+	},
+	/// The process has started: re-issue what every unfinished state implies.
+	Started,
+}
+
+/// What the node is to do. Each may be issued again after a restart and must then do no harm.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+	/// Send a message of type 37913.
+	Send {
+		/// To whom.
+		peer: NodeId,
+		/// Its payload.
+		bytes: Vec<u8>,
+	},
+	/// Forward a held HTLC.
+	ForwardHtlc {
+		/// LDK's `InterceptId`.
+		intercept_id: [u8; 32],
+		/// To whom.
+		peer: NodeId,
+		/// Over which channel.
+		channel_id: [u8; 32],
+		/// How much.
+		amount: Msat,
+	},
+	/// Fail a held HTLC back to the payer.
+	FailHtlc {
+		/// LDK's `InterceptId`.
+		intercept_id: [u8; 32],
+		/// Why, for the log.
+		reason: String,
+	},
+	/// Open a channel, unless one with this `user_channel_id` exists.
+	OpenChannel(OpenChannel),
+	/// Abandon a channel that is not funded yet.
+	AbandonChannel {
+		/// Which channel.
+		user_channel_id: u128,
+		/// The peer.
+		peer: NodeId,
+	},
+	/// Make a hold invoice and/or an address.
+	PreparePayment {
+		/// For which order.
+		order: OrderId,
+		/// How much.
+		amount: Sat,
+		/// For how long the invoice can be paid, in seconds.
+		expiry_secs: u32,
+		/// Is an invoice wanted?
+		invoice: bool,
+		/// Is an address wanted?
+		address: bool,
+	},
+	/// Claim a held payment.
+	ClaimPayment {
+		/// For which order.
+		order: OrderId,
+		/// The invoice.
+		payment_hash: PaymentHash,
+	},
+	/// Fail a held payment back to the payer.
+	FailPayment {
+		/// The invoice.
+		payment_hash: PaymentHash,
+	},
+	/// Send money back on-chain, the miner's fee taken off it. At most one transaction per order, ever.
+	Refund {
+		/// For which order.
+		order: OrderId,
+		/// Where to.
+		address: String,
+		/// How much, fee included.
+		amount: Sat,
+	},
+}
+
+/// A channel to be opened.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OpenChannel {
+	/// What for.
+	pub owner: Owner,
+	/// Marks the channel in LDK.
+	pub user_channel_id: u128,
+	/// With whom.
+	pub peer: NodeId,
+	/// Its capacity.
+	pub capacity: Sat,
+	/// What the peer gets at opening.
+	pub push: Msat,
+	/// Public?
+	pub announce: bool,
+	/// Confirmations before we treat it as ready: 0 for at once.
+	pub confirmations: u16,
+	/// The most that we may ask of the peer as `to_self_delay`.
+	pub max_to_self_delay: Option<u16>,
+	/// Feerate of the funding transaction.
+	pub feerate: FeePerKw,
+}
+
+/// Who a channel is opened for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+	/// A just-in-time sale.
+	Sale(SaleId),
+	/// An order.
+	Order(OrderId),
+}
+
+/// The answer of the core: first commit the writes, then apply them to the book, then act.
+#[must_use]
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Step {
+	/// Rows to be committed in one transaction.
+	pub writes: Vec<Write>,
+	/// What to do after that.
+	pub actions: Vec<Action>,
+}

@@ -1,0 +1,187 @@
+//! What the operator decided: limits, prices, lifetimes. Made from the config, checked once.
+
+use crate::money::{Ppm, Sat};
+use serde::{Deserialize, Serialize};
+
+/// The operator's decisions, as the pure core needs them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Policy {
+	/// Channels on order (bLIP-51).
+	pub lsps1: Lsps1Policy,
+	/// Channels just in time (bLIP-52).
+	pub lsps2: Lsps2Policy,
+	/// What channels cost.
+	pub price: PricePolicy,
+	/// What may be at stake.
+	pub risk: RiskPolicy,
+}
+
+/// Limits and lifetimes of ordered channels.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Lsps1Policy {
+	/// Are channels sold on order at all?
+	pub enabled: bool,
+	/// Smallest balance on our side of an ordered channel.
+	pub min_lsp_balance_sat: Sat,
+	/// Largest balance on our side of an ordered channel.
+	pub max_lsp_balance_sat: Sat,
+	/// Largest balance on the client's side of an ordered channel.
+	pub max_client_balance_sat: Sat,
+	/// Smallest capacity of an ordered channel.
+	pub min_channel_sat: Sat,
+	/// Largest capacity of an ordered channel.
+	pub max_channel_sat: Sat,
+	/// Longest lease, in blocks.
+	pub max_channel_expiry_blocks: u32,
+	/// Fewest confirmations before the channel is ready (0: at once).
+	pub min_required_channel_confirmations: u16,
+	/// Fastest confirmation of the funding transaction that can be ordered, in blocks.
+	pub min_funding_confirms_within_blocks: u16,
+	/// How long an order waits for its payment, in seconds.
+	pub payment_window_secs: u64,
+	/// Confirmations that an on-chain payment needs when its feerate is below `min_fee_for_0conf`.
+	pub onchain_confirmations: u16,
+	/// Largest order that is served on an unconfirmed on-chain payment; 0 switches that off.
+	pub max_unconfirmed_order_sat: Sat,
+	/// Is on-chain payment offered?
+	pub onchain: bool,
+	/// How long we try to open a paid channel (waiting for the peer included) before the money goes back, in seconds.
+	pub open_window_secs: u64,
+	/// Tokens that are accepted; with none listed, orders need no token and any token is refused (102).
+	pub tokens: Vec<String>,
+}
+
+/// Limits and lifetimes of just-in-time channels.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Lsps2Policy {
+	/// Are channels sold just in time at all?
+	pub enabled: bool,
+	/// How long a price menu holds, in seconds (bLIP-52 asks for 600 or more).
+	pub promise_secs: u64,
+	/// Blocks for which a just-in-time channel is kept open at least.
+	pub min_lifetime_blocks: u32,
+	/// Largest `to_self_delay` that the client can be asked for, in blocks.
+	pub max_client_to_self_delay: u32,
+	/// Smallest payment that opens a channel.
+	pub min_payment_sat: Sat,
+	/// Largest payment that opens a channel.
+	pub max_payment_sat: Sat,
+	/// Room for the client beyond the payment, as a share of the payment.
+	pub headroom_ppm: Ppm,
+	/// Smallest capacity of a just-in-time channel.
+	pub min_channel_sat: Sat,
+	/// Our `lsp_cltv_expiry_delta`, in blocks.
+	pub cltv_expiry_delta: u32,
+	/// How long the parts of a payment are gathered, from the first one, in seconds (bLIP-52 asks for 90 or more).
+	pub gather_secs: u64,
+	/// How long a channel may take from the decision to open it to its being usable, in seconds.
+	pub open_secs: u64,
+	/// Tokens that are accepted; with none listed, no token is needed and any token is refused (200).
+	pub tokens: Vec<String>,
+}
+
+/// What channels cost.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PricePolicy {
+	/// Never less than this for a channel.
+	pub floor_sat: Sat,
+	/// Share of a just-in-time payment.
+	pub jit_ppm: Ppm,
+	/// Share of the capacity of an ordered channel, for a lease of 144 x 30 blocks; longer leases in proportion.
+	pub order_ppm: Ppm,
+	/// Share of the expected close that the client pays, on top of the whole opening.
+	pub close_share_ppm: Ppm,
+}
+
+/// What may be at stake.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RiskPolicy {
+	/// Feerate above which nothing is sold, in sat/vB.
+	pub max_feerate_sat_per_vb: u64,
+	/// Unpaid sales (LSPS2 `buy`) of one client.
+	pub max_open_sales_per_client: u32,
+	/// Unpaid orders (LSPS1) of one client.
+	pub max_open_orders_per_client: u32,
+	/// Unpaid sales and orders in all.
+	pub max_open_total: u32,
+	/// Parts of one payment.
+	pub max_parts: u32,
+	/// Largest channel of either kind.
+	pub max_channel_sat: Sat,
+}
+
+impl Default for Policy {
+	fn default() -> Self {
+		Policy {
+			lsps1: Lsps1Policy::default(),
+			lsps2: Lsps2Policy::default(),
+			price: PricePolicy::default(),
+			risk: RiskPolicy::default(),
+		}
+	}
+}
+
+impl Default for Lsps1Policy {
+	fn default() -> Self {
+		Lsps1Policy {
+			enabled: true,
+			min_lsp_balance_sat: Sat(20_000),
+			max_lsp_balance_sat: Sat(5_000_000),
+			max_client_balance_sat: Sat(1_000_000),
+			min_channel_sat: Sat(20_000),
+			max_channel_sat: Sat(5_000_000),
+			max_channel_expiry_blocks: 52_560,
+			min_required_channel_confirmations: 0,
+			min_funding_confirms_within_blocks: 6,
+			payment_window_secs: 3600,
+			onchain_confirmations: 1,
+			max_unconfirmed_order_sat: Sat(0),
+			onchain: true,
+			open_window_secs: 1800,
+			tokens: Vec::new(),
+		}
+	}
+}
+
+impl Default for Lsps2Policy {
+	fn default() -> Self {
+		Lsps2Policy {
+			enabled: true,
+			promise_secs: 900,
+			min_lifetime_blocks: 4320,
+			max_client_to_self_delay: 2016,
+			min_payment_sat: Sat(5_000),
+			max_payment_sat: Sat(2_000_000),
+			headroom_ppm: Ppm(250_000),
+			min_channel_sat: Sat(100_000),
+			cltv_expiry_delta: 72,
+			gather_secs: 90,
+			open_secs: 60,
+			tokens: Vec::new(),
+		}
+	}
+}
+
+impl Default for PricePolicy {
+	fn default() -> Self {
+		PricePolicy { floor_sat: Sat(1_000), jit_ppm: Ppm(4_000), order_ppm: Ppm(4_000), close_share_ppm: Ppm(500_000) }
+	}
+}
+
+impl Default for RiskPolicy {
+	fn default() -> Self {
+		RiskPolicy {
+			max_feerate_sat_per_vb: 100,
+			max_open_sales_per_client: 10,
+			max_open_orders_per_client: 5,
+			max_open_total: 1_000,
+			max_parts: 30,
+			max_channel_sat: Sat(10_000_000),
+		}
+	}
+}
