@@ -1,0 +1,7 @@
+//! Inlet's node: everything that touches the world.
+
+pub mod config;
+pub mod lock;
+pub mod logging;
+pub mod seed;
+pub mod systemd;
