@@ -1,0 +1,3 @@
+//! The node: everything of Inlet that touches the world.
+
+pub mod control;
