@@ -1,6 +1,8 @@
 //! Inlet's node: everything that touches the world.
 
+pub mod api;
 pub mod config;
+pub mod control;
 pub mod lock;
 pub mod logging;
 pub mod seed;
