@@ -48,18 +48,21 @@ async fn unfinished_rows_are_never_left_out() {
 		samples::sale_in("s_owing", 1, SaleState::Owing, true),
 		samples::sale_in("s_done_open", 2, SaleState::Done, true),
 		samples::sale_in("s_failed_open", 2, SaleState::Failed { reason: String::new() }, true),
-		samples::order("o_refunding", 3, OrderState::Refunding { reason: String::new() }),
+		samples::sale_with_part("s_done_part", 2),
+		samples::order("o_refunding", 3, OrderState::Refunding { reason: String::new() }, true),
+		samples::order("o_failed_refund", 3, OrderState::Failed { reason: String::new() }, false),
 	];
 	let must = writes.clone();
+	let must_count = must.len();
 	let recent = MAX_RECENT_LOADED as u64;
 	writes.extend((0..recent + 50).map(|i| samples::sale(&format!("s_{i:06}"), 100 + i)));
-	writes.extend((0..recent + 50).map(|i| samples::order(&format!("o_{i:06}"), 100 + i, OrderState::Completed)));
+	writes.extend((0..recent + 50).map(|i| samples::order(&format!("o_{i:06}"), 100 + i, OrderState::Completed, true)));
 	store.commit(writes).await;
 	let loaded = store.load_rows().await.unwrap();
 	for row in must {
 		assert!(loaded.contains(&row), "{row:?}");
 	}
-	assert_eq!(loaded.len(), 5 + 2 * MAX_RECENT_LOADED);
+	assert_eq!(loaded.len(), must_count + 2 * MAX_RECENT_LOADED);
 	assert!(loaded.contains(&samples::sale(&format!("s_{:06}", recent + 49), 100 + recent + 49)), "the newest is in");
 	assert!(!loaded.contains(&samples::sale("s_000000", 100)), "the oldest is not");
 	// It becomes over: then it is one of many.

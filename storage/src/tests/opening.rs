@@ -132,7 +132,7 @@ async fn make_frozen_v1() {
 	let store = Store::open(Path::new(FROZEN_V1), abort).unwrap();
 	store.write("", "", "manager", vec![1; 3000]).await.unwrap();
 	store.write("monitor_updates", "aa_0", "1", b"update".to_vec()).await.unwrap();
-	store.commit(samples::all()).await;
+	store.commit(samples::frozen()).await;
 	drop(WalletStore(store.clone()).append(&super::wallet::sample()));
 	store.close().await;
 }
@@ -144,6 +144,6 @@ async fn frozen_v1_is_read_for_ever() {
 	let store = open(&path);
 	assert_eq!(KVStore::read(&store, "", "", "manager").await.unwrap(), [1; 3000]);
 	assert_eq!(KVStore::read(&store, "monitor_updates", "aa_0", "1").await.unwrap(), b"update");
-	assert_eq!(store.load_rows().await.unwrap(), samples::all());
+	assert_eq!(store.load_rows().await.unwrap(), samples::frozen());
 	assert_eq!(WalletStore(store).load().await.unwrap(), super::wallet::sample());
 }

@@ -33,7 +33,7 @@ fn payment(wallet: &Wallet, index: u32) -> Transaction {
 /// A change set with something of everything. The frozen file has it too: do not change it.
 pub fn sample() -> ChangeSet {
 	let mut wallet = Wallet::create(EXTERNAL, INTERNAL).network(Network::Regtest).create_wallet_no_persist().unwrap();
-	drop(wallet.reveal_next_address(KeychainKind::External));
+	let _ = wallet.reveal_next_address(KeychainKind::External);
 	let paid = payment(&wallet, 0);
 	wallet.lock_outpoint(OutPoint { txid: paid.compute_txid(), vout: 0 });
 	wallet.apply_unconfirmed_txs([(paid, 1_700_000_000)]);
@@ -80,7 +80,7 @@ async fn many_change_sets_are_merged() {
 	let mut wallet = create(&mut persister).await;
 	let mut all = persister.load().await.unwrap();
 	for i in 0..COMPACT_ABOVE as u32 + 3 {
-		drop(wallet.reveal_next_address(KeychainKind::External));
+		let _ = wallet.reveal_next_address(KeychainKind::External);
 		let paid = payment(&wallet, i);
 		wallet.apply_unconfirmed_txs([(paid, 1_700_000_000 + u64::from(i))]);
 		all.merge(wallet.staged().unwrap().clone());
@@ -94,7 +94,7 @@ async fn many_change_sets_are_merged() {
 	assert_eq!(rows(&store).await.unwrap(), 1);
 	assert_eq!(persister.load().await.unwrap(), all);
 
-	drop(wallet.reveal_next_address(KeychainKind::External));
+	let _ = wallet.reveal_next_address(KeychainKind::External);
 	all.merge(wallet.staged().unwrap().clone());
 	wallet.persist_async(&mut persister).await.unwrap();
 	assert_eq!(rows(&store).await.unwrap(), 2);
