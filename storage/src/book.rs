@@ -11,11 +11,11 @@ use std::collections::BTreeSet;
 use std::future::Future;
 
 /// Sales, and orders, that are over, of which the newest are loaded at start. Those that are not are all loaded.
-pub const MAX_RECENT_LOADED: usize = 1000;
+pub const MAX_RECENT_LOADED: usize = 5000;
 /// Clients that are loaded at start, the newest; those of loaded sales and orders come on top.
-pub const MAX_CLIENTS_LOADED: usize = 100_000;
+pub const MAX_CLIENTS_LOADED: usize = 20_000;
 /// Ledger entries that are loaded at start, the newest.
-pub const MAX_LEDGER_LOADED: usize = 1000;
+pub const MAX_LEDGER_LOADED: usize = 2000;
 
 /// A row of the book, ready to be written.
 #[derive(Debug)]
@@ -52,18 +52,11 @@ impl Store {
 	}
 }
 
-/// Finished things never become unfinished, but their channel closes one day.
 fn to_row(write: &Write) -> Row {
 	match write {
 		Write::Client(client) => thing(CLIENT, client.id.to_string(), client.first_seen, false, client),
-		Write::Sale(sale) => {
-			let over = matches!(sale.state, SaleState::Done | SaleState::Failed { .. });
-			thing(SALE, sale.id.clone(), sale.created_at, !over || is_open(&sale.channel), sale)
-		}
-		Write::Order(order) => {
-			let over = matches!(order.state, OrderState::Completed | OrderState::Failed { .. });
-			thing(ORDER, order.id.clone(), order.created_at, !over || is_open(&order.channel), order)
-		}
+		Write::Sale(sale) => thing(SALE, sale.id.clone(), sale.created_at, sale_is_live(sale), sale),
+		Write::Order(order) => thing(ORDER, order.id.clone(), order.created_at, order_is_live(order), order),
 		Write::Ledger(entry) => Row::Entry {
 			seq: sql_int(entry.seq),
 			kind: kind_name(entry.kind),
@@ -73,12 +66,26 @@ fn to_row(write: &Write) -> Row {
 	}
 }
 
+/// Something is still due: an HTLC is held, a fee owed, a channel open that will be closed one day.
+fn sale_is_live(sale: &Sale) -> bool {
+	let over = matches!(sale.state, SaleState::Done | SaleState::Failed { .. });
+	!over || !sale.parts.is_empty() || is_open(&sale.channel)
+}
+
+/// Something is still due: a payment, a channel, a refund, a channel open that will be closed one day.
+fn order_is_live(order: &Order) -> bool {
+	let over = matches!(order.state, OrderState::Completed | OrderState::Failed { .. });
+	let refund = order.onchain.as_ref().and_then(|onchain| onchain.refund.as_ref());
+	!over || refund.is_some_and(|refund| refund.txid.is_none()) || is_open(&order.channel)
+}
+
 fn thing(kind: &'static str, id: String, at: Timestamp, live: bool, value: &impl Serialize) -> Row {
 	Row::Thing { kind, id, at: sql_int(at.0), live, json: to_json(value) }
 }
 
 fn is_open(channel: &Option<SoldChannel>) -> bool {
-	channel.as_ref().is_some_and(|channel| channel.funding.is_some() && channel.closed_at.is_none())
+	let is_there = |channel: &SoldChannel| channel.funding.is_some() || channel.ready_at.is_some();
+	channel.as_ref().is_some_and(|channel| is_there(channel) && channel.closed_at.is_none())
 }
 
 pub(crate) const CLIENT: &str = "client";

@@ -41,6 +41,11 @@ impl Writer {
 
 	/// Works until the store is closed or has failed. Gives the answers that are due when the file is closed.
 	pub fn run(&mut self) -> Vec<Answer> {
+		match self.log_frames("NOOP") {
+			// A new file, or one whose process was killed, has a log already.
+			Ok((frames, _)) => (self.frames, self.fresh_log) = (frames, frames == 0),
+			Err(trouble) => return self.fail(&trouble),
+		}
 		loop {
 			let mut batch = self.queue.take().into_iter();
 			let mut answers = Vec::with_capacity(batch.len());
