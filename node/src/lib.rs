@@ -1,0 +1,3 @@
+//! Inlet, a Lightning Service Provider in one binary: everything that touches the world.
+
+pub mod onchain;
