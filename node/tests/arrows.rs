@@ -47,8 +47,8 @@ const IMPURE: &[&str] = &[
 ];
 
 /// Where LDK's types may appear: the Lightning room; `onchain`, which implements LDK's chain traits (decision 0001); the
-/// driver's hands and the operator's, which carry out actions on LDK's objects;
-/// the two that build and run it all; and in the store its `KVStore` and the spawner that LDK's persister asks for.
+/// driver's hands and the operator's, which carry out actions on LDK's objects; the two that build and run it all; and in the
+/// store its `KVStore` and the spawner that LDK's persister asks for.
 const LDK_ROOMS: &[&str] = &[
 	"node/src/lightning",
 	"node/src/onchain",
@@ -266,6 +266,11 @@ fn ldk_and_bdk_stay_in_their_rooms() {
 	let mut found = strangers(&node, LDK_ROOMS, LDK);
 	found.extend(strangers(&node, BDK_ROOMS, BDK));
 	found.extend(strangers(&node, &["storage/src"], &["rusqlite"]));
+	for file in node.iter().filter(|f| in_room(f, "node/src/onchain")) {
+		let code = production(file);
+		let never = ["lightning::ln", "lightning::events"].into_iter().filter(|n| code.contains(n));
+		found.extend(never.map(|n| format!("{file} uses {n}: decision 0001 allows chain traits only")));
+	}
 	assert!(found.is_empty(), "{found:#?}");
 }
 
