@@ -1,9 +1,9 @@
 //! What the node says, on standard error: short lines for people, or JSON for machines, with levels by target.
 
 use crate::config::{LogConfig, LogFormat};
+use chrono::SecondsFormat;
 use std::fmt::{self, Write as _};
 use std::io::IsTerminal;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
@@ -19,22 +19,22 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 /// Something else has started logging already.
 pub fn init(config: &LogConfig) -> Result<(), TryInitError> {
 	let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-	// The journal stamps each line itself, and reads the level from a prefix (sd-daemon(3)).
-	let journal = !colour && std::env::var_os("JOURNAL_STREAM").is_some() && !std::io::stderr().is_terminal();
-	let style = if journal { Style::Journal } else { Style::Stamped(now) };
+	let style = if std::io::stderr().is_terminal() {
+		Style::Stamped(|| chrono::Local::now().format("%H:%M:%S%.3f").to_string())
+	} else if std::env::var_os("JOURNAL_STREAM").is_some() {
+		Style::Journal
+	} else {
+		Style::Stamped(|| chrono::Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true))
+	};
 	subscriber(config, std::io::stderr, style, colour).try_init()
-}
-
-fn now() -> Duration {
-	SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// What a text line starts with.
 #[derive(Clone, Copy)]
 enum Style {
-	/// The time of day in UTC, from this clock (time since 1970).
-	Stamped(fn() -> Duration),
-	/// The priority that journald reads.
+	/// The time as this gives it: local and short on a terminal, UTC with its date in a file.
+	Stamped(fn() -> String),
+	/// The priority that journald reads (sd-daemon(3)); it adds the time itself.
 	Journal,
 }
 
@@ -62,7 +62,7 @@ where
 	fn format_event(&self, context: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
 		let level = *event.metadata().level();
 		match self.0 {
-			Style::Stamped(clock) => write!(out, "{} ", time_of_day(clock()))?,
+			Style::Stamped(clock) => write!(out, "{} ", clock())?,
 			Style::Journal => write!(out, "<{}>", priority(level))?,
 		}
 		if level != Level::INFO {
@@ -154,12 +154,6 @@ fn short_target(target: &str) -> &str {
 	}
 }
 
-fn time_of_day(since_1970: Duration) -> String {
-	let seconds = since_1970.as_secs() % 86_400;
-	let (hours, minutes, millis) = (seconds / 3600, seconds / 60 % 60, since_1970.subsec_millis());
-	format!("{hours:02}:{minutes:02}:{:02}.{millis:03}", seconds % 60)
-}
-
 #[cfg(test)]
 mod tests {
 	use super::*;
@@ -181,8 +175,8 @@ mod tests {
 		}
 	}
 
-	fn clock() -> Duration {
-		Duration::from_millis(86_400_000 * 3 + 36_158_104)
+	fn clock() -> String {
+		"10:02:38.104".into()
 	}
 
 	/// What is written while `say` speaks.

@@ -305,7 +305,10 @@ mod tests {
 		let hex = |bytes: [u8; 32]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
 		assert_eq!(hex(seed.ldk_seed()), "32616dbf226b771a86dfeea639d45a5f6d2b7bebefecf981421e3e7c8781b7b1");
 		assert_eq!(hex(seed.promise_key()), "e0e4215ec6e92e5cf29734d6620179a2bf079773678d144091125fcca944a839");
-		assert_eq!(seed.wallet_xprv(Network::Bitcoin).to_string(), "xprv9s21ZrQH143K4VHfAaPWRTm4aoHAZhJHunsZZTQptR82FSTZRjBGXBP8kQKHrUVUE8vMM2Z3h7UoG9x9XCt9FHQ1t1nHU7zQDqrEszAg28q");
+		assert_eq!(
+			seed.wallet_xprv(Network::Bitcoin).to_string(),
+			"xprv9s21ZrQH143K4VHfAaPWRTm4aoHAZhJHunsZZTQptR82FSTZRjBGXBP8kQKHrUVUE8vMM2Z3h7UoG9x9XCt9FHQ1t1nHU7zQDqrEszAg28q"
+		);
 		assert_eq!(seed.wallet_xprv(Network::Signet).private_key, seed.wallet_xprv(Network::Bitcoin).private_key);
 	}
 

@@ -61,7 +61,8 @@ impl Layers {
 		Ok(())
 	}
 
-	/// Lays the `INLET_` variables among `variables` over what is there. Others are not looked at.
+	/// Lays the `INLET_` variables among `variables` over what is there. Others are not looked at. `INLET_NETWORK`, which
+	/// every command knows, is the same as `INLET_NODE_NETWORK`.
 	pub fn add_variables(&mut self, variables: &[(OsString, OsString)]) -> Result<(), ConfigError> {
 		for (name, value) in variables {
 			let Some(name) = name.to_str().filter(|n| n.starts_with("INLET_")) else { continue };
@@ -69,7 +70,8 @@ impl Layers {
 				continue;
 			}
 			let origin = Origin::Variable(name.into());
-			let known = self.names().find(|(section, key)| variable(section, key) == name);
+			let setting = if name == "INLET_NETWORK" { "INLET_NODE_NETWORK" } else { name };
+			let known = self.names().find(|(section, key)| variable(section, key) == setting);
 			let Some((section, key)) = known else {
 				let all: Vec<String> = self.names().map(|(s, k)| variable(&s, &k)).collect();
 				let right = nearest(name, all.iter().map(String::as_str))

@@ -30,14 +30,16 @@ use tracing_subscriber::filter::Targets;
 /// The config file's name in the data directory.
 pub const FILE_NAME: &str = "inlet.toml";
 
-/// `INLET_` variables that are no settings of the file: the data directory itself.
-const FOREIGN_VARIABLES: &[&str] = &["INLET_DATA_DIR"];
+/// `INLET_` variables that are no settings of the file: the data directory itself, and what the test harness reads.
+const FOREIGN_VARIABLES: &[&str] = &["INLET_DATA_DIR", "INLET_EXE", "INLET_WALLET_EXE"];
 
 /// What the command line says. Everything is optional; lists may also hold commas.
 #[derive(Clone, Default)]
 pub struct Overrides {
 	/// `--data-dir`
 	pub data_dir: Option<PathBuf>,
+	/// `--config`: this file, which must exist, instead of the one in the data directory.
+	pub config: Option<PathBuf>,
 	/// `--network`
 	pub network: Option<String>,
 	/// `--listen` (any number)
@@ -211,10 +213,19 @@ fn lay(
 	};
 	let data_dir = std::path::absolute(&data_dir).unwrap_or(data_dir);
 
-	let file = data_dir.join(FILE_NAME);
+	let file = flags.config.clone().unwrap_or_else(|| data_dir.join(FILE_NAME));
 	let mut layers = Layers::new();
-	if let Some(text) = read(&file)? {
-		layers.add_file(&file, &text)?;
+	match read(&file)? {
+		Some(text) => layers.add_file(&file, &text)?,
+		None if flags.config.is_none() => {}
+		None => {
+			return Err(ConfigError {
+				origin: Origin::Flag("--config"),
+				key: None,
+				problem: format!("names {}, which does not exist", file.display()),
+				right: "name an existing file, or leave the flag out".into(),
+			});
+		}
 	}
 	layers.add_variables(&variables)?;
 	layers.add_flags(flags)?;

@@ -243,8 +243,23 @@ fn without_a_data_directory_each_network_has_its_own() {
 	let error = Config::load(&Overrides::default(), vars(&home_var)).unwrap_err();
 	assert!(error.to_string().contains("line 2") && error.right.contains("--network mainnet"), "{error}");
 
+	let bitcoin = [home_var[0], ("INLET_NETWORK", "bitcoin")];
+	assert_eq!(Place::find(&Overrides::default(), vars(&bitcoin)).unwrap(), place);
+
 	let error = Place::find(&Overrides::default(), []).unwrap_err();
 	assert!(error.to_string().contains("--data-dir"), "{error}");
+}
+
+#[test]
+fn another_file_can_be_named_and_must_exist() {
+	let (here, other) = (dir("[node]\nalias = \"here\"\n"), dir("[node]\nalias = \"other\"\n"));
+	let mut flags = flags(&here);
+	flags.config = Some(other.path().join(FILE_NAME));
+	let config = Config::load(&flags, []).unwrap();
+	assert_eq!((config.node.alias.as_str(), &config.place.data_dir), ("other", &here.path().to_path_buf()));
+	flags.config = Some(other.path().join("missing.toml"));
+	let error = Config::load(&flags, []).unwrap_err();
+	assert!(error.to_string().contains("missing.toml, which does not exist"), "{error}");
 }
 
 #[test]

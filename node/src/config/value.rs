@@ -71,7 +71,7 @@ const CHAIN_FORMS: &str = "write esplora:URL[,URL...], bitcoind:http://USER:PASS
 
 pub(super) fn network(text: &str) -> Result<Network, Wrong> {
 	match text {
-		"mainnet" => Ok(Network::Bitcoin),
+		"mainnet" | "bitcoin" => Ok(Network::Bitcoin),
 		"signet" => Ok(Network::Signet),
 		"testnet4" => Ok(Network::Testnet4),
 		"regtest" => Ok(Network::Regtest),
