@@ -4,9 +4,10 @@
 //! in is ever dropped for want of a connection. A package leaves when it (or something that spends its inputs) is
 //! [`DEEP`] blocks deep.
 
-use super::keep::{Folder, Keep, Pending};
+use super::keep::{Folder, Keep};
 use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
 use bitcoin::{OutPoint, Transaction, Txid};
+use inlet_storage::Store;
 use lightning::chain::chaininterface::{BroadcasterInterface, TransactionType};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
@@ -42,12 +43,15 @@ pub(crate) enum NotSent {
 
 /// Queues transactions and sees them through. LDK's [`BroadcasterInterface`].
 pub struct Broadcaster {
-	keep: Arc<dyn Keep>,
+	keep: Keep,
 	state: Mutex<State>,
 	wake: Notify,
 	rounds: watch::Sender<u64>,
-	heard: Mutex<Option<Box<dyn Fn(&[Transaction]) + Send>>>,
+	heard: Mutex<Option<Hearer>>,
 }
+
+/// Told of each package that comes in.
+type Hearer = Box<dyn Fn(&[Transaction]) + Send>;
 
 #[derive(Default)]
 struct State {
@@ -76,10 +80,14 @@ struct Row {
 }
 
 impl Broadcaster {
-	pub(crate) async fn with(keep: Arc<dyn Keep>) -> io::Result<Arc<Broadcaster>> {
+	/// Takes up what the last run left, to be sent again.
+	///
+	/// # Errors
+	/// The store cannot be read, or a row is damaged.
+	pub async fn open(store: Store) -> io::Result<Arc<Broadcaster>> {
+		let keep = Keep(store);
 		let mut state = State::default();
-		for key in keep.list(Folder::Broadcast).await? {
-			let Some(bytes) = keep.read(Folder::Broadcast, &key).await? else { continue };
+		for (key, bytes) in keep.all(Folder::Broadcast).await? {
 			let row: Row = serde_json::from_slice(&bytes).map_err(|e| unreadable(&key, e))?;
 			let txs = row.txs.iter().map(|hex| deserialize_hex(hex)).collect::<Result<Vec<Transaction>, _>>();
 			let txs = txs.map_err(|e| unreadable(&key, e))?;
@@ -89,7 +97,13 @@ impl Broadcaster {
 			tracing::info!(packages = state.packages.len(), "transactions from the last run are sent again");
 		}
 		let (rounds, _) = watch::channel(0);
-		Ok(Arc::new(Broadcaster { keep, state: Mutex::new(state), wake: Notify::new(), rounds, heard: Mutex::default() }))
+		Ok(Arc::new(Broadcaster {
+			keep,
+			state: Mutex::new(state),
+			wake: Notify::new(),
+			rounds,
+			heard: Mutex::default(),
+		}))
 	}
 
 	/// Queues a package: one transaction, or one child with its parents in any order.
@@ -181,7 +195,8 @@ impl Broadcaster {
 		let mut state = self.lock();
 		if !state.packages.is_empty() {
 			let mined: HashSet<Txid> = txs.iter().map(Transaction::compute_txid).collect();
-			let spent: HashSet<OutPoint> = txs.iter().flat_map(|tx| &tx.input).map(|input| input.previous_output).collect();
+			let spent: HashSet<OutPoint> =
+				txs.iter().flat_map(|tx| &tx.input).map(|input| input.previous_output).collect();
 			for package in state.packages.values_mut().filter(|package| package.mined.is_none()) {
 				if package.is_settled(&mined, &spent) {
 					package.mined = Some(height);
@@ -221,7 +236,7 @@ impl Broadcaster {
 
 	fn drop_package(&self, state: &mut State, number: u64) {
 		if let Some(package) = state.packages.remove(&number) {
-			enqueue(self.keep.remove(Folder::Broadcast, &package.key()));
+			self.keep.remove(Folder::Broadcast, &package.key());
 		}
 	}
 
@@ -240,7 +255,7 @@ impl Broadcaster {
 				}
 			} else if self.make_room(&mut state, txs.len()) {
 				let bytes = serde_json::to_vec(&package.row).expect("strings and a flag are JSON");
-				enqueue(self.keep.write(Folder::Broadcast, &package.key(), bytes));
+				self.keep.write(Folder::Broadcast, &package.key(), bytes);
 				state.add(package);
 			}
 		}
@@ -256,7 +271,10 @@ impl Broadcaster {
 		while state.transactions() + wanted > MAX_TRANSACTIONS {
 			let refused = state.numbers(|package| matches!(package.outcome, Some(Err(_))) || package.mined.is_some());
 			let Some(&oldest) = refused.first() else {
-				tracing::error!(limit = MAX_TRANSACTIONS, "too many transactions wait for the chain backend: one was not queued");
+				tracing::error!(
+					limit = MAX_TRANSACTIONS,
+					"too many transactions wait for the chain backend: one was not queued"
+				);
 				return false;
 			};
 			tracing::warn!(limit = MAX_TRANSACTIONS, "the oldest refused transaction makes room for a new one");
@@ -286,9 +304,8 @@ impl Broadcaster {
 
 impl BroadcasterInterface for Broadcaster {
 	fn broadcast_transactions(&self, txs: &[(&Transaction, TransactionType)]) {
-		let is_bump = |kind: &TransactionType| {
-			matches!(kind, TransactionType::AnchorBump { .. } | TransactionType::Claim { .. })
-		};
+		let is_bump =
+			|kind: &TransactionType| matches!(kind, TransactionType::AnchorBump { .. } | TransactionType::Claim { .. });
 		let bump = txs.iter().any(|(_, kind)| is_bump(kind));
 		self.enqueue(txs.iter().map(|(tx, _)| (*tx).clone()).collect(), bump);
 	}
@@ -348,11 +365,6 @@ fn parents_first(mut txs: Vec<Transaction>) -> Vec<Transaction> {
 	let ids: HashSet<Txid> = txs.iter().map(Transaction::compute_txid).collect();
 	txs.sort_by_key(|tx| tx.input.iter().any(|input| ids.contains(&input.previous_output.txid)));
 	txs
-}
-
-/// The store takes the change at the call and stops the process if it cannot keep it: nothing to wait for.
-fn enqueue(change: Pending<()>) {
-	drop(change);
 }
 
 fn shorten(mut reason: String) -> String {

@@ -125,7 +125,12 @@ fn less_fee(coins: &[Coin], script: &Script, amount: Amount, rate: FeeRate, keep
 		return Err(NoPlan::Dust { amount: less(amount, fee), limit });
 	}
 	let amount_paid = less(amount, fee);
-	Ok(Plan { inputs, amount: amount_paid, change, fee: less(sum(&picked), plus(amount_paid, change.unwrap_or_default())) })
+	Ok(Plan {
+		inputs,
+		amount: amount_paid,
+		change,
+		fee: less(sum(&picked), plus(amount_paid, change.unwrap_or_default())),
+	})
 }
 
 fn all(coins: &[Coin], script: &Script, rate: FeeRate, keep: Amount) -> Result<Plan, NoPlan> {
@@ -187,7 +192,8 @@ mod tests {
 	}
 
 	fn balanced(plan: &Plan, from: &[Coin]) -> bool {
-		let spent: Amount = from.iter().filter(|coin| plan.inputs.contains(&coin.outpoint)).map(|coin| coin.value).sum();
+		let spent: Amount =
+			from.iter().filter(|coin| plan.inputs.contains(&coin.outpoint)).map(|coin| coin.value).sum();
 		spent == plan.amount + plan.change.unwrap_or_default() + plan.fee
 	}
 

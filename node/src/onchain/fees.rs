@@ -1,7 +1,7 @@
 //! Fee estimates: cached with their age, checked before they are believed, always an answer for LDK.
 
-use inlet_lsp::money::FeePerKw;
 use bitcoin::Network;
+use inlet_lsp::money::FeePerKw;
 use lightning::chain::chaininterface::{ConfirmationTarget, FEERATE_FLOOR_SATS_PER_KW, FeeEstimator};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
@@ -40,10 +40,14 @@ pub enum Refused {
 	#[error("the backend estimates a feerate of zero; the last good estimate is kept")]
 	Zero,
 	/// More than anyone ever paid.
-	#[error("the backend estimates {0} sat per 1000 weight units, more than is believed; the last good estimate is kept")]
+	#[error(
+		"the backend estimates {0} sat per 1000 weight units, more than is believed; the last good estimate is kept"
+	)]
 	Absurd(u32),
 	/// Far from the last one.
-	#[error("the feerate jumped from {from} to {to} sat per 1000 weight units; it is believed if the next look confirms it")]
+	#[error(
+		"the feerate jumped from {from} to {to} sat per 1000 weight units; it is believed if the next look confirms it"
+	)]
 	Jump {
 		/// The last good one.
 		from: u32,
@@ -137,8 +141,12 @@ impl Fees {
 		Ok(())
 	}
 
-	/// How old the last good estimate is at `now`; `None` if there never was one.
-	pub fn age(&self, now: Instant) -> Option<Duration> {
+	/// How old the last good estimate is; `None` if there never was one.
+	pub fn age(&self) -> Option<Duration> {
+		self.age_at(Instant::now())
+	}
+
+	fn age_at(&self, now: Instant) -> Option<Duration> {
 		self.lock().good.as_ref().map(|(_, at)| now.saturating_duration_since(*at))
 	}
 
@@ -260,7 +268,7 @@ mod tests {
 		assert_eq!(fees.fresh_at(next_day), None);
 		assert_eq!(fees.feerate_at(ConfirmationTarget::UrgentOnChainSweep, start), 8_000);
 		assert_eq!(fees.feerate_at(ConfirmationTarget::UrgentOnChainSweep, next_day), 16_000);
-		assert_eq!(fees.age(next_day), Some(Duration::from_secs(24 * 3600)));
+		assert_eq!(fees.age_at(next_day), Some(Duration::from_secs(24 * 3600)));
 	}
 
 	#[test]

@@ -48,8 +48,7 @@ impl Wallet {
 
 	/// A wallet that has seen nothing starts at `block`: nothing before it is scanned. Does nothing to an older wallet.
 	pub(super) fn set_birthday(&self, block: BlockLocator) {
-		let mut bdk = self.lock();
-		let genesis = bdk.latest_checkpoint();
+		let genesis = self.lock().latest_checkpoint();
 		if genesis.height() != 0 || block.height == 0 {
 			return;
 		}
@@ -57,19 +56,16 @@ impl Wallet {
 		let ids = (0..block.height).rev().zip(block.previous_blocks).map_while(|(height, hash)| Some((height, hash?)));
 		let ids = ids.filter(|(height, _)| *height > 0).chain([(block.height, block.block_hash)]);
 		let chain = ids.fold(genesis, |chain, (height, hash)| chain.insert(BlockId { height, hash }));
-		if let Err(e) = bdk.apply_update(Update { chain: Some(chain), ..Default::default() }) {
+		let update = Update { chain: Some(chain), ..Default::default() };
+		if let Err(e) = self.change(|bdk| bdk.apply_update(update)) {
 			tracing::error!("the wallet's first block could not be set: {e}");
 		}
-		drop(bdk);
-		self.has_changed();
 	}
 
 	/// For a seed that was used before: the next look at an Esplora server scans for all its addresses.
-	///
-	/// # Errors
-	/// [`WalletError::Store`].
-	pub async fn request_full_scan(&self) -> Result<(), WalletError> {
-		Ok(self.keep().write(Folder::Wallet, SCAN_KEY, vec![1]).await?)
+	pub async fn request_full_scan(&self) {
+		self.keep().write(Folder::Wallet, SCAN_KEY, vec![1]);
+		self.save().await;
 	}
 
 	pub(super) async fn wants_full_scan(&self) -> Result<bool, WalletError> {
@@ -83,8 +79,9 @@ impl Wallet {
 
 	pub(super) async fn apply_full_scan(&self, found: FullScanResponse<KeychainKind>) -> Result<(), WalletError> {
 		self.apply(Update::from(found))?;
-		self.save().await?;
-		Ok(self.keep().remove(Folder::Wallet, SCAN_KEY).await?)
+		self.keep().remove(Folder::Wallet, SCAN_KEY);
+		self.save().await;
+		Ok(())
 	}
 
 	pub(super) fn sync_request(&self, scope: Scope) -> SyncRequest<Index> {
@@ -106,15 +103,11 @@ impl Wallet {
 
 	fn apply(&self, mut update: Update) -> Result<(), WalletError> {
 		update.tx_update.evicted_ats.retain(|(txid, _)| !self.is_held(txid));
-		let changes = is_news(&update.tx_update);
-		let mut bdk = self.lock();
-		bdk.apply_update(update).map_err(|e| WalletError::Build(format!("the server's chain does not fit ours: {e}")))?;
-		let changes = changes && bdk.staged().is_some();
-		drop(bdk);
-		if changes {
-			self.has_changed();
-		} else {
-			self.save_soon();
+		let found = is_news(&update.tx_update);
+		let staged = self.change(|bdk| bdk.apply_update(update).map(|()| bdk.staged().is_some()));
+		let staged = staged.map_err(|e| WalletError::Build(format!("the server's chain does not fit ours: {e}")))?;
+		if found && staged {
+			self.has_news();
 		}
 		Ok(())
 	}
@@ -122,12 +115,12 @@ impl Wallet {
 	/// These are in the mempool (or on their way to it). Those that are none of ours are ignored.
 	pub(super) fn saw_unconfirmed(&self, txs: Vec<Transaction>) {
 		let at = self.tick();
-		let mut bdk = self.lock();
-		bdk.apply_unconfirmed_txs(txs.into_iter().map(|tx| (tx, at)));
-		let changed = bdk.staged().is_some();
-		drop(bdk);
+		let changed = self.change(|bdk| {
+			bdk.apply_unconfirmed_txs(txs.into_iter().map(|tx| (tx, at)));
+			bdk.staged().is_some()
+		});
 		if changed {
-			self.has_changed();
+			self.has_news();
 		}
 	}
 
@@ -142,8 +135,8 @@ impl Wallet {
 			return;
 		}
 		let at = self.tick();
-		self.lock().apply_evicted_txs(gone.into_iter().map(|txid| (txid, at)));
-		self.has_changed();
+		self.change(|bdk| bdk.apply_evicted_txs(gone.into_iter().map(|txid| (txid, at))));
+		self.has_news();
 	}
 
 	/// Unconfirmed payments of others to us whose feerate cannot be computed, with the outputs that it would take.
@@ -155,8 +148,8 @@ impl Wallet {
 	}
 
 	pub(super) fn learn_prevout(&self, outpoint: OutPoint, output: TxOut) {
-		self.lock().insert_txout(outpoint, output);
-		self.has_changed();
+		self.change(|bdk| bdk.insert_txout(outpoint, output));
+		self.has_news();
 	}
 
 	/// The tip as (height, hash).
@@ -169,11 +162,11 @@ impl Wallet {
 impl Listen for Wallet {
 	fn block_connected(&self, block: &Block, height: u32) {
 		let before = BlockId { height: height.saturating_sub(1), hash: block.header.prev_blockhash };
-		let applied = self.lock().apply_block_connected_to(block, height, before);
+		let applied = self.change(|bdk| bdk.apply_block_connected_to(block, height, before));
 		if let Err(e) = applied {
 			tracing::error!(height, "the wallet could not take a block: {e}");
 		}
-		self.has_changed();
+		self.has_news();
 	}
 
 	fn filtered_block_connected(&self, header: &Header, txdata: &TransactionData, height: u32) {

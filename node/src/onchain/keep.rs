@@ -1,16 +1,15 @@
-//! What the chain side keeps: BDK's changesets and a few small rows. A seam, so that tests can break the disk.
+//! What the chain side keeps in the store: BDK's changesets and a few small rows.
 
 use bdk_wallet::ChangeSet;
+use inlet_storage::{NODE_NAMESPACE, Store, WalletStore};
+use lightning::io::ErrorKind;
+use lightning::util::persist::KVStore;
 use std::future::Future;
 use std::io;
-use std::pin::Pin;
 
-/// A durable read or write.
-pub(crate) type Pending<T> = Pin<Box<dyn Future<Output = io::Result<T>> + Send>>;
-
-/// Rows below the key/value store's namespace `inlet`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Folder {
+/// Rows below the namespace of the node's own. The names are fixed for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Folder {
 	/// Packages to be broadcast until they are confirmed.
 	Broadcast,
 	/// Funding transactions that hold coins and are not broadcast yet.
@@ -22,8 +21,7 @@ pub(crate) enum Folder {
 }
 
 impl Folder {
-	/// Its name in the store; fixed for ever.
-	pub(crate) fn name(self) -> &'static str {
+	fn name(self) -> &'static str {
 		match self {
 			Folder::Broadcast => "broadcast",
 			Folder::Funding => "funding",
@@ -33,13 +31,52 @@ impl Folder {
 	}
 }
 
-/// Writes and removals take effect in the order of the calls, whether or not their futures are awaited; a future
-/// resolves when its change is durable.
-pub(crate) trait Keep: Send + Sync + 'static {
-	fn read(&self, folder: Folder, key: &str) -> Pending<Option<Vec<u8>>>;
-	fn write(&self, folder: Folder, key: &str, value: Vec<u8>) -> Pending<()>;
-	fn remove(&self, folder: Folder, key: &str) -> Pending<()>;
-	fn list(&self, folder: Folder) -> Pending<Vec<String>>;
-	fn load_wallet(&self) -> Pending<ChangeSet>;
-	fn save_wallet(&self, changes: ChangeSet) -> Pending<()>;
+/// Changes take effect in the order of the calls and are durable after [`Keep::settled`]; there is nothing to await
+/// with each, as the store ends the process if it cannot write.
+#[derive(Clone)]
+pub(super) struct Keep(pub(super) Store);
+
+impl Keep {
+	/// `None` means that there is no such row, an error that it cannot be read.
+	pub(super) async fn read(&self, folder: Folder, key: &str) -> io::Result<Option<Vec<u8>>> {
+		match KVStore::read(&self.0, NODE_NAMESPACE, folder.name(), key).await {
+			Ok(value) => Ok(Some(value)),
+			Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+			Err(e) => Err(io::Error::other(e.to_string())),
+		}
+	}
+
+	pub(super) fn write(&self, folder: Folder, key: &str, value: Vec<u8>) {
+		drop(KVStore::write(&self.0, NODE_NAMESPACE, folder.name(), key, value));
+	}
+
+	/// Causes no sync of its own: each of these removals can be done again.
+	pub(super) fn remove(&self, folder: Folder, key: &str) {
+		drop(KVStore::remove(&self.0, NODE_NAMESPACE, folder.name(), key, true));
+	}
+
+	/// All rows of a folder.
+	pub(super) async fn all(&self, folder: Folder) -> io::Result<Vec<(String, Vec<u8>)>> {
+		let keys = KVStore::list(&self.0, NODE_NAMESPACE, folder.name()).await;
+		let mut rows = Vec::new();
+		for key in keys.map_err(|e| io::Error::other(e.to_string()))? {
+			if let Some(row) = self.read(folder, &key).await? {
+				rows.push((key, row));
+			}
+		}
+		Ok(rows)
+	}
+
+	pub(super) async fn load_wallet(&self) -> io::Result<ChangeSet> {
+		WalletStore(self.0.clone()).load().await.map_err(|e| io::Error::other(e.to_string()))
+	}
+
+	pub(super) fn save_wallet(&self, changes: &ChangeSet) {
+		drop(WalletStore(self.0.clone()).append(changes));
+	}
+
+	/// Resolves when all that was enqueued before the call is durable.
+	pub(super) fn settled(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
+		self.0.drain()
+	}
 }

@@ -48,7 +48,7 @@ impl ChangeDestinationSource for Wallet {
 impl Wallet {
 	async fn persisted_script(&self) -> Result<ScriptBuf, ()> {
 		let script = self.destination_script().map_err(|e| tracing::error!("{e}"))?;
-		self.save().await.map_err(|e| tracing::error!("{e}"))?;
+		self.save().await;
 		Ok(script)
 	}
 

@@ -1,13 +1,13 @@
 //! The on-chain wallet: BDK (BIP86, taproot key spends) behind a mutex that is never held across an await.
 //!
-//! Every change is staged by BDK and saved in order: at once where a caller must not go on without it (an address, a
-//! locked coin, a refund), by a task otherwise (blocks and mempool, which can be seen again).
+//! Every change is enqueued in the store before the lock is released, so the order on the disk is that in memory. Where a
+//! caller must not go on without it (an address, a locked coin, a refund), it is waited for.
 
 use super::broadcast::Broadcaster;
 use super::coins::{self, Coin, NoPlan, Plan, Want};
 use super::fees::Fees;
 use super::keep::{Folder, Keep};
-use bdk_wallet::chain::{ChainPosition, Merge};
+use bdk_wallet::chain::ChainPosition;
 use bdk_wallet::signer::SignersContainer;
 use bdk_wallet::template::{Bip86, DescriptorTemplate};
 use bdk_wallet::{ChangeSet, KeychainKind, LocalOutput, SignOptions};
@@ -16,14 +16,15 @@ use bitcoin::consensus::encode::{deserialize, serialize};
 use bitcoin::{Address, Amount, FeeRate, Network, OutPoint, Psbt, ScriptBuf, Transaction, Txid};
 use inlet_lsp::book::Received;
 use inlet_lsp::money::{FeePerKw, Sat};
+use inlet_storage::Store;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 /// Change and destination scripts handed out and not used yet; beyond that they are handed out again.
 pub(crate) const MAX_UNUSED_SCRIPTS: usize = 200;
@@ -64,8 +65,8 @@ pub enum WalletError {
 	/// The chain backend refused the transaction; its coins are free again. A higher feerate may help.
 	#[error("the chain backend refused the transaction: {0}")]
 	Refused(String),
-	/// The store failed; the process is about to end.
-	#[error("the wallet could not be saved: {0}")]
+	/// The store cannot be read.
+	#[error("the wallet could not be read: {0}")]
 	Store(#[from] io::Error),
 	/// What is stored does not belong to this seed or network: check the data directory.
 	#[error("the stored wallet cannot be used: {0}")]
@@ -142,10 +143,7 @@ pub struct Wallet {
 	signers: Vec<SignersContainer>,
 	pub(super) broadcaster: Arc<Broadcaster>,
 	fees: Arc<Fees>,
-	keep: Arc<dyn Keep>,
-	/// Changes taken from BDK and not saved yet. Who holds it saves, one at a time.
-	unsaved: tokio::sync::Mutex<ChangeSet>,
-	dirty: Arc<Notify>,
+	keep: Keep,
 	/// Funding transactions whose coins are locked: never taken for evicted.
 	locked: Mutex<BTreeMap<Txid, Transaction>>,
 	/// One refund at a time, so that a marker is looked up and written without another in between.
@@ -156,16 +154,24 @@ pub struct Wallet {
 }
 
 impl Wallet {
-	pub(crate) async fn with(
-		keep: Arc<dyn Keep>, xprv: Xpriv, network: Network, fees: Arc<Fees>, broadcaster: Arc<Broadcaster>,
+	/// Opens the wallet of this key, or makes it. Its coins that were locked stay locked.
+	///
+	/// # Errors
+	/// [`WalletError::Load`] if the stored wallet is another's, [`WalletError::Store`] if it cannot be read.
+	pub async fn open(
+		store: Store,
+		xprv: Xpriv,
+		network: Network,
+		fees: Arc<Fees>,
+		broadcaster: Arc<Broadcaster>,
 	) -> Result<Arc<Wallet>, WalletError> {
+		let keep = Keep(store);
 		let bdk = load_or_create(keep.load_wallet().await?, xprv, network)?;
 		let signers = [KeychainKind::External, KeychainKind::Internal].map(|keychain| signers(&bdk, xprv, keychain));
 		let signers = signers.into_iter().collect::<Result<Vec<_>, _>>()?;
 		let clock = AtomicU64::new(latest_sighting(&bdk));
 		let mut locked = BTreeMap::new();
-		for key in keep.list(Folder::Funding).await? {
-			let Some(bytes) = keep.read(Folder::Funding, &key).await? else { continue };
+		for (key, bytes) in keep.all(Folder::Funding).await? {
 			let tx: Transaction = deserialize(&bytes).map_err(|e| WalletError::Load(format!("row {key}: {e}")))?;
 			locked.insert(tx.compute_txid(), tx);
 		}
@@ -177,27 +183,24 @@ impl Wallet {
 			broadcaster,
 			fees,
 			keep,
-			unsaved: tokio::sync::Mutex::default(),
-			dirty: Arc::new(Notify::new()),
 			locked: Mutex::new(locked),
 			refunding: tokio::sync::Mutex::default(),
 			clock,
 			changed,
 		});
-		wallet.save().await?;
 		wallet.reapply_own();
+		wallet.save().await;
 		wallet.hear_broadcasts();
-		tokio::spawn(save_when_dirty(Arc::downgrade(&wallet), Arc::clone(&wallet.dirty)));
 		Ok(wallet)
 	}
 
 	/// A fresh address, never given out before. It is persisted before it is returned.
 	///
 	/// # Errors
-	/// [`WalletError::Store`].
+	/// None today.
 	pub async fn new_address(&self) -> Result<Address, WalletError> {
-		let address = self.lock().reveal_next_address(KeychainKind::External).address;
-		self.save().await?;
+		let address = self.change(|bdk| bdk.reveal_next_address(KeychainKind::External).address);
+		self.save().await;
 		Ok(address)
 	}
 
@@ -207,16 +210,15 @@ impl Wallet {
 	/// # Errors
 	/// None today.
 	pub fn destination_script(&self) -> Result<ScriptBuf, WalletError> {
-		let mut bdk = self.lock();
-		let unused: Vec<_> = bdk.list_unused_addresses(KeychainKind::Internal).collect();
-		let info = if unused.len() < MAX_UNUSED_SCRIPTS {
-			bdk.reveal_next_address(KeychainKind::Internal)
-		} else {
-			let turn = self.clock.fetch_add(1, Ordering::Relaxed) as usize % unused.len();
-			unused[turn].clone()
-		};
-		drop(bdk);
-		self.dirty.notify_one();
+		let turn = self.clock.fetch_add(1, Ordering::Relaxed) as usize;
+		let info = self.change(|bdk| {
+			let unused: Vec<_> = bdk.list_unused_addresses(KeychainKind::Internal).collect();
+			if unused.len() < MAX_UNUSED_SCRIPTS {
+				bdk.reveal_next_address(KeychainKind::Internal)
+			} else {
+				unused[turn % unused.len()].clone()
+			}
+		});
 		Ok(info.address.script_pubkey())
 	}
 
@@ -252,16 +254,19 @@ impl Wallet {
 	/// inputs are locked, durably, until it is confirmed or [released](Wallet::release).
 	///
 	/// # Errors
-	/// [`WalletError::Short`], [`WalletError::Dust`], [`WalletError::Store`].
+	/// [`WalletError::Short`], [`WalletError::Dust`].
 	pub async fn fund(
-		&self, script: ScriptBuf, amount: Amount, feerate: FeeRate, keep: Amount,
+		&self,
+		script: ScriptBuf,
+		amount: Amount,
+		feerate: FeeRate,
+		keep: Amount,
 	) -> Result<Funded, WalletError> {
 		let (tx, fee) = self.make(&script, Want::Exactly(amount), feerate, keep, |wallet, tx| {
 			wallet.lock_coins(tx);
 		})?;
-		let row = self.keep.write(Folder::Funding, &tx.compute_txid().to_string(), serialize(&tx));
-		self.save().await?;
-		row.await?;
+		self.keep.write(Folder::Funding, &tx.compute_txid().to_string(), serialize(&tx));
+		self.save().await;
 		Ok(Funded { tx, fee })
 	}
 
@@ -284,31 +289,33 @@ impl Wallet {
 			return;
 		}
 		self.evict(txid);
-		let row = self.keep.remove(Folder::Funding, &txid.to_string());
-		if let Err(e) = async { self.save().await?; Ok::<(), WalletError>(row.await?) }.await {
-			tracing::error!(%txid, "releasing a funding transaction was not saved: {e}");
-		}
+		self.keep.remove(Folder::Funding, &txid.to_string());
+		self.save().await;
 	}
 
 	/// Pays `amount` (`None`: all but `keep`) from confirmed coins and broadcasts. Without a feerate, that of six blocks.
 	///
 	/// # Errors
-	/// [`WalletError::WrongNetwork`], [`WalletError::Short`], [`WalletError::Dust`], [`WalletError::Refused`],
-	/// [`WalletError::Store`]. An unreachable backend is none: the transaction is sent when it is back.
+	/// [`WalletError::WrongNetwork`], [`WalletError::Short`], [`WalletError::Dust`], [`WalletError::Refused`].
+	/// An unreachable backend is none: the transaction is sent when it is back.
 	pub async fn send(
-		&self, to: Address, amount: Option<Amount>, feerate: Option<FeeRate>, keep: Amount,
+		&self,
+		to: Address,
+		amount: Option<Amount>,
+		feerate: Option<FeeRate>,
+		keep: Amount,
 	) -> Result<Sent, WalletError> {
 		self.check_network(&to)?;
 		let feerate = feerate.unwrap_or_else(|| FeeRate::from_sat_per_kwu(u64::from(self.fees.normal().0)));
 		let want = amount.map_or(Want::All, Want::Exactly);
 		let (tx, fee) = self.make(&to.script_pubkey(), want, feerate, keep, |_, _| ())?;
-		self.save().await?;
+		self.save().await;
 		let txid = tx.compute_txid();
 		self.broadcaster.send(vec![tx.clone()]);
 		if let Some(Err(reason)) = self.broadcaster.outcome(txid, VERDICT).await {
 			self.broadcaster.forget(&txid);
 			self.evict(txid);
-			self.save().await?;
+			self.save().await;
 			return Err(WalletError::Refused(reason));
 		}
 		Ok(Sent { tx, fee })
@@ -320,7 +327,11 @@ impl Wallet {
 	/// # Errors
 	/// As [`Wallet::send`], but a refusal of the backend is none: the transaction stays queued.
 	pub async fn pay_refund(
-		&self, marker: &str, to: Address, amount: Amount, feerate: FeeRate,
+		&self,
+		marker: &str,
+		to: Address,
+		amount: Amount,
+		feerate: FeeRate,
 	) -> Result<Sent, WalletError> {
 		let _turn = self.refunding.lock().await;
 		if let Some(row) = self.keep.read(Folder::Refund, marker).await? {
@@ -334,8 +345,8 @@ impl Wallet {
 		let (tx, fee) = self.make(&to.script_pubkey(), Want::LessFee(amount), feerate, Amount::ZERO, |_, _| ())?;
 		let row = RefundRow { tx: bitcoin::consensus::encode::serialize_hex(&tx), fee_sat: fee.to_sat() };
 		let bytes = serde_json::to_vec(&row).map_err(|e| WalletError::Build(e.to_string()))?;
-		self.keep.write(Folder::Refund, marker, bytes).await?;
-		self.save().await?;
+		self.keep.write(Folder::Refund, marker, bytes);
+		self.save().await;
 		self.broadcaster.send(vec![tx.clone()]);
 		Ok(Sent { tx, fee })
 	}
@@ -365,39 +376,32 @@ impl Wallet {
 		found
 	}
 
-	/// Saves everything that is not saved yet. For the end of the process, too.
-	///
-	/// # Errors
-	/// [`WalletError::Store`].
-	pub async fn save(&self) -> Result<(), WalletError> {
-		let mut unsaved = self.unsaved.lock().await;
-		if let Some(staged) = self.lock().take_staged() {
-			unsaved.merge(staged);
-		}
-		if !unsaved.is_empty() {
-			self.keep.save_wallet(unsaved.clone()).await?;
-			unsaved.take();
-		}
-		Ok(())
+	/// Resolves when every change so far is durable (never, if the store has died: it ends the process).
+	pub async fn save(&self) {
+		self.keep.settled().await;
 	}
 
 	/// Plans, builds, signs, and lets BDK know, all under one lock: no two transactions spend the same coin.
 	fn make(
-		&self, script: &ScriptBuf, want: Want, rate: FeeRate, keep: Amount, locked: impl FnOnce(&Wallet, &Transaction),
+		&self,
+		script: &ScriptBuf,
+		want: Want,
+		rate: FeeRate,
+		keep: Amount,
+		locked: impl FnOnce(&Wallet, &Transaction),
 	) -> Result<(Transaction, Amount), WalletError> {
-		let mut bdk = self.lock();
-		let plan = coins::plan(&spendable(&bdk), script, want, rate, keep)?;
-		let tx = self.build(&mut bdk, &plan, script)?;
-		locked(self, &tx);
-		bdk.apply_unconfirmed_txs([(tx.clone(), self.tick())]);
-		drop(bdk);
-		self.has_changed();
-		Ok((tx, plan.fee))
+		let made = self.change(|bdk| {
+			let plan = coins::plan(&spendable(bdk), script, want, rate, keep)?;
+			let tx = self.build(bdk, &plan, script)?;
+			locked(self, &tx);
+			bdk.apply_unconfirmed_txs([(tx.clone(), self.tick())]);
+			Ok((tx, plan.fee))
+		});
+		self.has_news();
+		made
 	}
 
-	fn build(
-		&self, bdk: &mut bdk_wallet::Wallet, plan: &Plan, script: &ScriptBuf,
-	) -> Result<Transaction, WalletError> {
+	fn build(&self, bdk: &mut bdk_wallet::Wallet, plan: &Plan, script: &ScriptBuf) -> Result<Transaction, WalletError> {
 		let failed = |e: &dyn std::fmt::Display| WalletError::Build(e.to_string());
 		let mut builder = bdk.build_tx();
 		builder.add_utxos(&plan.inputs).map_err(|e| failed(&e))?;
@@ -411,7 +415,10 @@ impl Wallet {
 
 	/// True if every input is signed.
 	pub(super) fn sign(
-		&self, bdk: &bdk_wallet::Wallet, psbt: &mut Psbt, options: SignOptions,
+		&self,
+		bdk: &bdk_wallet::Wallet,
+		psbt: &mut Psbt,
+		options: SignOptions,
 	) -> Result<bool, WalletError> {
 		let signers: Vec<&SignersContainer> = self.signers.iter().collect();
 		bdk.sign_with_signers(psbt, &signers, options).map_err(|e| WalletError::Build(e.to_string()))
@@ -434,8 +441,8 @@ impl Wallet {
 
 	fn evict(&self, txid: Txid) {
 		let at = self.tick();
-		self.lock().apply_evicted_txs([(txid, at)]);
-		self.has_changed();
+		self.change(|bdk| bdk.apply_evicted_txs([(txid, at)]));
+		self.has_news();
 	}
 
 	/// Transactions of our own that are still wanted hold their coins, whatever the last run thought of them.
@@ -443,8 +450,7 @@ impl Wallet {
 		let at = self.tick();
 		let mut own: Vec<Transaction> = self.locked().values().cloned().collect();
 		own.extend(self.broadcaster.in_flight().into_iter().map(|(tx, _)| tx));
-		self.lock().apply_unconfirmed_txs(own.into_iter().map(|tx| (tx, at)));
-		self.has_changed();
+		self.change(|bdk| bdk.apply_unconfirmed_txs(own.into_iter().map(|tx| (tx, at))));
 	}
 
 	fn hear_broadcasts(self: &Arc<Self>) {
@@ -470,7 +476,7 @@ impl Wallet {
 		};
 		for txid in settled {
 			self.locked().remove(&txid);
-			drop(self.keep.remove(Folder::Funding, &txid.to_string()));
+			self.keep.remove(Folder::Funding, &txid.to_string());
 		}
 	}
 
@@ -479,17 +485,22 @@ impl Wallet {
 		self.locked().contains_key(txid) || self.broadcaster.contains(txid)
 	}
 
-	pub(super) fn keep(&self) -> &dyn Keep {
-		self.keep.as_ref()
+	pub(super) fn keep(&self) -> &Keep {
+		&self.keep
 	}
 
-	/// Something was staged that is no news to anyone: a block of others.
-	pub(super) fn save_soon(&self) {
-		self.dirty.notify_one();
+	/// Changes BDK's state and enqueues what came of it, under one lock.
+	pub(super) fn change<T>(&self, change: impl FnOnce(&mut bdk_wallet::Wallet) -> T) -> T {
+		let mut bdk = self.lock();
+		let result = change(&mut bdk);
+		if let Some(staged) = bdk.take_staged() {
+			self.keep.save_wallet(&staged);
+		}
+		result
 	}
 
-	pub(super) fn has_changed(&self) {
-		self.save_soon();
+	/// Tells those who listen to [`Wallet::changed`].
+	pub(super) fn has_news(&self) {
 		self.changed.send_modify(|version| *version += 1);
 	}
 
@@ -506,22 +517,6 @@ impl Wallet {
 
 	fn locked(&self) -> MutexGuard<'_, BTreeMap<Txid, Transaction>> {
 		self.locked.lock().expect("no code panics while it holds this lock")
-	}
-}
-
-impl Drop for Wallet {
-	fn drop(&mut self) {
-		self.dirty.notify_one();
-	}
-}
-
-async fn save_when_dirty(wallet: Weak<Wallet>, dirty: Arc<Notify>) {
-	loop {
-		dirty.notified().await;
-		let Some(wallet) = wallet.upgrade() else { return };
-		if let Err(e) = wallet.save().await {
-			tracing::error!("{e}");
-		}
 	}
 }
 

@@ -66,7 +66,9 @@ impl Bitcoind {
 	}
 
 	pub(super) async fn synchronize(
-		&mut self, listeners: &Listeners, broadcaster: &Arc<Broadcaster>,
+		&mut self,
+		listeners: &Listeners,
+		broadcaster: &Arc<Broadcaster>,
 	) -> Result<(), ChainError> {
 		let [manager, sweeper, monitors @ ..] = listeners.from.as_slice() else {
 			let what = "the best blocks of manager, sweeper and monitors are needed to follow bitcoind";
@@ -91,7 +93,11 @@ impl Bitcoind {
 		Ok(())
 	}
 
-	pub(super) async fn look(&mut self, listeners: &Listeners, broadcaster: &Arc<Broadcaster>) -> Result<Tip, ChainError> {
+	pub(super) async fn look(
+		&mut self,
+		listeners: &Listeners,
+		broadcaster: &Arc<Broadcaster>,
+	) -> Result<Tip, ChainError> {
 		if self.spv.is_none() {
 			self.synchronize(listeners, broadcaster).await?;
 		}
@@ -125,7 +131,9 @@ impl Bitcoind {
 	/// Where the monitors start: at the lowest block of the best chain that one of them stands on or forks off from.
 	/// Those that were on a stale branch are taken back first.
 	async fn start_of_monitors(
-		&self, listeners: &Listeners, from: &[BlockLocator],
+		&self,
+		listeners: &Listeners,
+		from: &[BlockLocator],
 	) -> Result<Option<BlockLocator>, ChainError> {
 		let mut from = from.to_vec();
 		from.sort_by_key(|locator| (locator.height, locator.block_hash));
@@ -175,7 +183,9 @@ impl Bitcoind {
 	}
 
 	async fn recent_headers(
-		&self, cache: &HeaderCache, tip: ValidatedBlockHeader,
+		&self,
+		cache: &HeaderCache,
+		tip: ValidatedBlockHeader,
 	) -> Result<BTreeMap<u32, Header>, ChainError> {
 		let mut recent = BTreeMap::from([(tip.height, tip.header)]);
 		let (mut height, mut previous) = (tip.height, tip.header.prev_blockhash);
@@ -192,7 +202,8 @@ impl Bitcoind {
 	}
 
 	fn unknown(&self, locator: &BlockLocator) -> ChainError {
-		let cause = format!("it does not know block {} at height {}, where we stood", locator.block_hash, locator.height);
+		let cause =
+			format!("it does not know block {} at height {}, where we stood", locator.block_hash, locator.height);
 		ChainError::Answer { url: self.rpc.url.clone(), cause }
 	}
 

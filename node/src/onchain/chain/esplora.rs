@@ -52,7 +52,9 @@ pub(super) struct Esplora {
 
 impl Esplora {
 	pub(super) async fn connect(
-		urls: Vec<String>, network: Network, logger: Arc<dyn Logger + Send + Sync>,
+		urls: Vec<String>,
+		network: Network,
+		logger: Arc<dyn Logger + Send + Sync>,
 	) -> Result<Esplora, ChainError> {
 		let servers = Servers::connect(urls, network, Pace::of(network)).await?;
 		let confirmer = Confirmer::from_client(servers.current().ldk.clone(), Arc::clone(&logger));
@@ -82,7 +84,9 @@ impl Esplora {
 
 	/// Tries each server once.
 	pub(super) async fn synchronize(
-		&mut self, listeners: &Listeners, broadcaster: &Arc<Broadcaster>,
+		&mut self,
+		listeners: &Listeners,
+		broadcaster: &Arc<Broadcaster>,
 	) -> Result<(), ChainError> {
 		let mut result = self.scan_and_look(listeners, broadcaster).await;
 		for _ in 1..self.servers.len() {
@@ -106,7 +110,11 @@ impl Esplora {
 		self.look(listeners, broadcaster).await.map(|_| ())
 	}
 
-	pub(super) async fn look(&mut self, listeners: &Listeners, broadcaster: &Arc<Broadcaster>) -> Result<Tip, ChainError> {
+	pub(super) async fn look(
+		&mut self,
+		listeners: &Listeners,
+		broadcaster: &Arc<Broadcaster>,
+	) -> Result<Tip, ChainError> {
 		let patience = tokio::time::timeout(LOOK_PATIENCE, self.look_now(listeners, broadcaster)).await;
 		let tip = patience.map_err(|_| self.servers.current().slow())??;
 		self.servers.succeeded();
@@ -152,7 +160,13 @@ impl Esplora {
 	fn scope(&self, listeners: &Listeners, new_tip: bool) -> Scope {
 		let (height, _) = listeners.wallet.tip();
 		match self.full_look_at {
-			Some(last) if height < last + BLOCKS_PER_FULL_LOOK => if new_tip { Scope::Warm } else { Scope::Hot },
+			Some(last) if height < last + BLOCKS_PER_FULL_LOOK => {
+				if new_tip {
+					Scope::Warm
+				} else {
+					Scope::Hot
+				}
+			}
 			_ => Scope::All,
 		}
 	}

@@ -7,8 +7,8 @@
 use super::super::broadcast::Broadcaster;
 use super::super::wallet::Wallet;
 use super::{Listeners, Node};
-use bitcoin::block::Header;
 use bitcoin::Block;
+use bitcoin::block::Header;
 use lightning::chain::transaction::TransactionData;
 use lightning::chain::{BlockLocator, Listen};
 use std::collections::BTreeMap;

@@ -89,7 +89,9 @@ pub enum ChainError {
 		cause: String,
 	},
 	/// It serves another chain.
-	#[error("{url} is not on {expected}: its first block is {found}. Choose a backend of {expected} or another network")]
+	#[error(
+		"{url} is not on {expected}: its first block is {found}. Choose a backend of {expected} or another network"
+	)]
 	WrongNetwork {
 		/// Which.
 		url: String,
@@ -163,7 +165,10 @@ impl Chain {
 	/// # Errors
 	/// [`ChainError`]: each names the server, the cause and what to do. Of several Esplora servers, one must answer.
 	pub async fn connect(
-		cfg: ChainConfig, network: Network, fees: Arc<Fees>, broadcaster: Arc<Broadcaster>,
+		cfg: ChainConfig,
+		network: Network,
+		fees: Arc<Fees>,
+		broadcaster: Arc<Broadcaster>,
 		logger: Arc<dyn Logger + Send + Sync>,
 	) -> Result<Chain, ChainError> {
 		let backend = match cfg {
@@ -356,6 +361,12 @@ fn shown(url: &str) -> String {
 #[cfg(test)]
 mod tests {
 	use super::*;
+
+	/// The node spawns it.
+	#[expect(dead_code, reason = "it is compiled, not called")]
+	fn following_can_be_spawned(chain: Chain, l: Listeners, tip: watch::Sender<Tip>, stop: watch::Receiver<bool>) {
+		tokio::spawn(chain.run(l, tip, stop));
+	}
 
 	#[test]
 	fn credentials_are_not_shown() {

@@ -23,7 +23,9 @@ impl Pace {
 			Network::Regtest => {
 				Pace { poll: seconds(1), estimates: seconds(30), patience: seconds(10), longest_pause: seconds(4) }
 			}
-			_ => Pace { poll: seconds(20), estimates: seconds(120), patience: seconds(90), longest_pause: seconds(300) },
+			_ => {
+				Pace { poll: seconds(20), estimates: seconds(120), patience: seconds(90), longest_pause: seconds(300) }
+			}
 		}
 	}
 

@@ -13,8 +13,8 @@ use hyper_util::rt::TokioIo;
 use lightning_block_sync::{BlockData, BlockHeaderData, BlockSource, BlockSourceError, BlockSourceResult};
 use serde_json::{Value, json};
 use std::str::FromStr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -62,7 +62,8 @@ pub(super) struct Rpc {
 impl Rpc {
 	pub(super) fn new(url: &str, auth: RpcAuth) -> Result<Rpc, ChainError> {
 		let shown = shown(url);
-		let wrong = |what: &str| ChainError::Config(format!("{shown} {what}; a bitcoind URL looks like http://127.0.0.1:8332"));
+		let wrong =
+			|what: &str| ChainError::Config(format!("{shown} {what}; a bitcoind URL looks like http://127.0.0.1:8332"));
 		let uri: Uri = shown.parse().map_err(|_| wrong("is not a URL"))?;
 		if uri.scheme_str() != Some("http") {
 			return Err(wrong("is not an http URL"));
@@ -89,7 +90,8 @@ impl Rpc {
 
 	/// Calls one method with many parameters; each has its own answer, in the order asked.
 	pub(super) async fn batch(&self, method: &str, params: &[Value]) -> Result<Vec<Result<Value, RpcError>>, RpcError> {
-		let call = |(id, params): (usize, &Value)| json!({ "jsonrpc": "1.0", "id": id, "method": method, "params": params });
+		let call =
+			|(id, params): (usize, &Value)| json!({ "jsonrpc": "1.0", "id": id, "method": method, "params": params });
 		let calls: Vec<Value> = params.iter().enumerate().map(call).collect();
 		let Value::Array(mut answers) = self.post(Value::Array(calls)).await? else {
 			return Err(RpcError::Answer("a batch was answered with something else".into()));
@@ -152,7 +154,8 @@ impl Rpc {
 
 	async fn exchange_now(&self, credentials: &str, body: Bytes) -> Result<Value, RpcError> {
 		let away = |e: &dyn std::fmt::Display| RpcError::Unreachable(e.to_string());
-		let connected = tokio::time::timeout(CONNECT_PATIENCE, TcpStream::connect((self.host.as_str(), self.port))).await;
+		let connected =
+			tokio::time::timeout(CONNECT_PATIENCE, TcpStream::connect((self.host.as_str(), self.port))).await;
 		let stream = connected.map_err(|_| RpcError::Unreachable("connecting takes too long".into()))?;
 		let stream = stream.map_err(|e| away(&e))?;
 		let _ = stream.set_nodelay(true);
@@ -190,8 +193,12 @@ impl Rpc {
 /// bitcoind answers errors of a call with status 500 or 404 and JSON, those of HTTP with text.
 fn interpret(status: StatusCode, body: &[u8]) -> Result<Value, RpcError> {
 	match status {
-		StatusCode::UNAUTHORIZED => return Err(RpcError::Unauthorized("wrong user, password or cookie (HTTP 401)".into())),
-		StatusCode::FORBIDDEN => return Err(RpcError::Unauthorized("this machine is not allowed (HTTP 403, rpcallowip)".into())),
+		StatusCode::UNAUTHORIZED => {
+			return Err(RpcError::Unauthorized("wrong user, password or cookie (HTTP 401)".into()));
+		}
+		StatusCode::FORBIDDEN => {
+			return Err(RpcError::Unauthorized("this machine is not allowed (HTTP 403, rpcallowip)".into()));
+		}
 		StatusCode::SERVICE_UNAVAILABLE => return Err(RpcError::Unreachable("too busy (HTTP 503)".into())),
 		_ => {}
 	}

@@ -3,8 +3,8 @@
 use super::pace::Pace;
 use super::{ChainError, shown};
 use bdk_esplora::esplora_client as bdk_client;
-use bitcoin::constants::genesis_block;
 use bitcoin::Network;
+use bitcoin::constants::genesis_block;
 use std::time::{Duration, Instant};
 
 /// One request; both clients try again by themselves when a server is busy.
@@ -107,7 +107,8 @@ impl Server {
 		let base = url.trim_end_matches('/');
 		let shown = shown(base);
 		if !base.starts_with("https://") && !base.starts_with("http://") {
-			let what = format!("{shown} is not a URL of an Esplora server; one looks like https://mempool.space/signet/api");
+			let what =
+				format!("{shown} is not a URL of an Esplora server; one looks like https://mempool.space/signet/api");
 			return Err(ChainError::Config(what));
 		}
 		let wrong = |cause: String| ChainError::Config(format!("{shown} cannot be used: {cause}"));
