@@ -1,6 +1,8 @@
 //! Inlet's node: everything that touches the world.
 
 pub mod api;
+pub mod cli;
+pub mod client;
 pub mod config;
 pub mod control;
 pub mod driver;

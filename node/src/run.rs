@@ -93,7 +93,6 @@ fn greet(config: &Config, opened: &Opened) {
 /// The node's parts, once the chain is in step.
 struct Node {
 	config: Config,
-	store: Store,
 	lsp: Lsp,
 	driver: Driver,
 	engine: Engine,
@@ -184,7 +183,6 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 	let peers = Arc::new(Peers::load(store.clone(), kept).await?);
 	Ok(Node {
 		config,
-		store,
 		lsp,
 		driver,
 		engine,

@@ -121,6 +121,16 @@ pub enum LogFormat {
 	Json,
 }
 
+impl LogFormat {
+	/// Its name, as in the config.
+	pub fn as_str(self) -> &'static str {
+		match self {
+			LogFormat::Text => "text",
+			LogFormat::Json => "json",
+		}
+	}
+}
+
 /// Which page of a list.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 pub struct PageArgs {
@@ -398,7 +408,11 @@ pub struct EventsArgs {
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub enum SeedCommand {
 	/// Show the words, after a confirmation: who knows them has the money
-	Show,
+	Show {
+		/// Do not ask first
+		#[arg(long)]
+		yes: bool,
+	},
 }
 
 /// `config`.

@@ -26,6 +26,9 @@ pub struct Cli {
 	/// Print what the API says, as JSON
 	#[arg(long, global = true, help_heading = "Everywhere")]
 	pub json: bool,
+	/// The admin socket, once the configuration has said where it is; `admin.sock` in the data directory until then.
+	#[arg(skip)]
+	pub socket: Option<PathBuf>,
 	/// What to do.
 	#[command(subcommand)]
 	pub command: Command,
