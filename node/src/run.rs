@@ -119,7 +119,7 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 		Wallet::open(store.clone(), seed.wallet_xprv(network), network, fees.clone(), broadcaster.clone()).await?;
 
 	let (wire, heard) = Wire::new();
-	let Built { lightning, from, .. } = Lightning::build(Parts {
+	let Built { lightning, from } = Lightning::build(Parts {
 		network,
 		seed: seed.ldk_seed(),
 		store: store.clone(),

@@ -54,10 +54,8 @@ pub struct Parts {
 pub struct Built {
 	/// The parts.
 	pub lightning: Lightning,
-	/// Their best blocks.
+	/// The best blocks of the manager, the sweeper and each monitor, in this order.
 	pub from: Vec<BlockLocator>,
-	/// Had the node state already?
-	pub known: bool,
 }
 
 /// LDK's config: anchors, private channels by default, interception of our own SCIDs.
@@ -134,7 +132,7 @@ impl Lightning {
 		let message_router = Arc::new(MessageRouter::new(graph.clone(), keys.clone()));
 
 		let config = user_config(&parts.routing);
-		let mut from: Vec<BlockLocator> = monitors.iter().map(|(block, _)| *block).collect();
+		let of_monitors: Vec<BlockLocator> = monitors.iter().map(|(block, _)| *block).collect();
 		let stored = read(
 			&store,
 			persist::CHANNEL_MANAGER_PERSISTENCE_PRIMARY_NAMESPACE,
@@ -142,7 +140,6 @@ impl Lightning {
 			persist::CHANNEL_MANAGER_PERSISTENCE_KEY,
 		)
 		.await?;
-		let known = stored.is_some();
 		let manager: Arc<ChannelManager> = match stored {
 			Some(bytes) => {
 				let args = ChannelManagerReadArgs::new(
@@ -158,13 +155,12 @@ impl Lightning {
 					config,
 					monitors.iter().map(|(_, monitor)| monitor).collect(),
 				);
-				let (block, manager) = <(BlockLocator, ChannelManager)>::read(&mut &bytes[..], args).map_err(|e| {
+				let (_, manager) = <(BlockLocator, ChannelManager)>::read(&mut &bytes[..], args).map_err(|e| {
 					anyhow::anyhow!(
 						"the channel manager's state does not fit the channels' ({e:?}); was a backup restored? \
 						Do not start this node with old state: it would lose money"
 					)
 				})?;
-				from.push(block);
 				Arc::new(manager)
 			}
 			None if !monitors.is_empty() => {
@@ -223,7 +219,7 @@ impl Lightning {
 			keys.clone(),
 		));
 		let (block, sweeper) = sweeper(&parts, &keys, &manager, &logger).await?;
-		from.push(block);
+		let from = [manager.current_best_block(), block].into_iter().chain(of_monitors).collect();
 		let bumper = Arc::new(BumpTransactionEventHandler::new(
 			parts.broadcaster.clone(),
 			Arc::new(wallet_utils::Wallet::new(parts.wallet.clone(), logger.clone())),
@@ -244,7 +240,7 @@ impl Lightning {
 			gossip,
 			logger,
 		};
-		Ok(Built { lightning, from, known })
+		Ok(Built { lightning, from })
 	}
 }
 
