@@ -25,7 +25,7 @@ impl Process {
 	pub fn start(scratch: &Scratch, name: &str, command: &mut Command, log: &Path) -> Result<Process> {
 		let file = Self::open_log(scratch, name, log)?;
 		command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
-		Ok(Self::spawn(name, command, log)?)
+		Self::spawn(name, command, log)
 	}
 
 	/// The same, but with pipes to its standard input and from its standard output.
