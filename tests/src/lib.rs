@@ -1,3 +1,15 @@
-//! Inlet on real parts: what the scenarios, the demo and the benches are made of.
+//! Inlet on real parts: a real bitcoind on a private regtest, the real `inlet` binary, and real wallets that are not ours.
+//!
+//! Everything a scenario starts lives below one [`Scratch`] folder, listens on free ports and ends with the value that
+//! stands for it. When a scenario fails, the logs of all its processes are printed and the folder is kept.
 
+pub mod bitcoind;
 pub mod esplora;
+pub mod process;
+pub mod rpc;
+pub mod scratch;
+
+pub use bitcoind::Bitcoind;
+pub use process::Process;
+pub use rpc::{Rpc, RpcError};
+pub use scratch::{Scratch, eventually, free_port};

@@ -3,11 +3,14 @@
 //! Everything is in memory, the whole (regtest) chain included. A transaction is either at a place in the best chain
 //! or in the mempool; one that leaves both is forgotten.
 
-use super::rpc::{Rpc, RpcError};
+use crate::{Rpc, RpcError};
+use bitcoin::consensus::{Decodable, deserialize};
 use bitcoin::hashes::{Hash, sha256};
+use bitcoin::hex::FromHex;
 use bitcoin::{Amount, Block, BlockHash, OutPoint, Script, Transaction, TxOut, Txid, block};
 use serde::Deserialize;
-use serde_json::json;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// How often a refresh starts again because bitcoind moved on meanwhile.
@@ -65,9 +68,9 @@ impl Index {
 	/// bitcoind's; the index is then as it was or in part newer, and the next refresh repairs it.
 	pub(super) async fn refresh(&mut self, rpc: &Rpc, lag: u32) -> Result<(), RpcError> {
 		for _ in 0..MAX_REFRESH_ATTEMPTS {
-			let best: BlockHash = rpc.parsed("getbestblockhash", &[]).await?;
-			let snapshot: MempoolSnapshot = rpc.parsed("getrawmempool", &[json!(false), json!(true)]).await?;
-			let still: BlockHash = rpc.parsed("getbestblockhash", &[]).await?;
+			let best: BlockHash = parsed(rpc, "getbestblockhash", json!([])).await?;
+			let snapshot: MempoolSnapshot = parsed(rpc, "getrawmempool", json!([false, true])).await?;
+			let still: BlockHash = parsed(rpc, "getbestblockhash", json!([])).await?;
 			if best != still {
 				continue;
 			}
@@ -82,7 +85,7 @@ impl Index {
 				done => return done,
 			}
 		}
-		Err(RpcError::Unreachable("it moves on faster than it can be followed".to_owned()))
+		Err(garbled("it moves on faster than it can be followed"))
 	}
 
 	/// Makes `target` the tip: disconnects what is not below it, connects what is missing.
@@ -96,7 +99,7 @@ impl Index {
 			if cursor == BlockHash::all_zeros() {
 				break None;
 			}
-			let block: Block = rpc.decoded("getblock", &[json!(cursor), json!(0)]).await?;
+			let block: Block = decoded(rpc, "getblock", json!([cursor, 0])).await?;
 			let previous = block.header.prev_blockhash;
 			missing.push((cursor, block));
 			cursor = previous;
@@ -147,7 +150,7 @@ impl Index {
 			}
 			let tx = match tx {
 				Some(tx) => tx,
-				None => rpc.decoded("getrawtransaction", &[json!(txid)]).await?,
+				None => decoded(rpc, "getrawtransaction", json!([txid])).await?,
 			};
 			self.insert(txid, &tx, None);
 			self.mempool.insert(txid);
@@ -270,7 +273,7 @@ async fn step_back(rpc: &Rpc, best: BlockHash, lag: u32) -> Result<(BlockHash, V
 	let mut target = best;
 	let mut withheld: Vec<Vec<Transaction>> = Vec::new();
 	for _ in 0..lag {
-		let block: Block = rpc.decoded("getblock", &[json!(target), json!(0)]).await?;
+		let block: Block = decoded(rpc, "getblock", json!([target, 0])).await?;
 		if block.header.prev_blockhash == BlockHash::all_zeros() {
 			break;
 		}
@@ -278,4 +281,20 @@ async fn step_back(rpc: &Rpc, best: BlockHash, lag: u32) -> Result<(BlockHash, V
 		withheld.push(block.txdata.into_iter().filter(|tx| !tx.is_coinbase()).collect());
 	}
 	Ok((target, withheld.into_iter().rev().flatten().collect()))
+}
+
+fn garbled(why: &str) -> RpcError {
+	RpcError::Garbled { status: 200, body: why.to_owned() }
+}
+
+/// Calls a method whose result is a string of hex, and decodes that.
+async fn decoded<T: Decodable>(rpc: &Rpc, method: &str, params: Value) -> Result<T, RpcError> {
+	let answer = rpc.call(method, params).await?;
+	let bytes = answer.as_str().and_then(|hex| Vec::from_hex(hex).ok());
+	bytes.and_then(|bytes| deserialize(&bytes).ok()).ok_or_else(|| garbled("it is no hex of what was asked for"))
+}
+
+/// Calls a method whose result parses as `T`.
+async fn parsed<T: DeserializeOwned>(rpc: &Rpc, method: &str, params: Value) -> Result<T, RpcError> {
+	serde_json::from_value(rpc.call(method, params).await?).map_err(|e| garbled(&e.to_string()))
 }

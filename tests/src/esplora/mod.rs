@@ -7,8 +7,8 @@
 mod index;
 mod json;
 mod routes;
-pub mod rpc;
 
+use crate::{Bitcoind, Rpc};
 use axum::Router;
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
@@ -23,6 +23,14 @@ use std::thread::JoinHandle;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+
+/// Starts an Esplora server for this bitcoind.
+///
+/// # Errors
+/// As [`EsploraServer::start`].
+pub fn serve(bitcoind: &Bitcoind) -> std::io::Result<EsploraServer> {
+	EsploraServer::run(bitcoind.rpc())
+}
 
 /// A running server. It has a thread and a runtime of its own, so a test that blocks does not stop it; it ends on drop.
 pub struct EsploraServer {
@@ -65,6 +73,10 @@ impl EsploraServer {
 	/// # Errors
 	/// The port or the thread cannot be had.
 	pub fn start(rpc_url: &str, user: &str, password: &str) -> std::io::Result<EsploraServer> {
+		EsploraServer::run(Rpc::new(rpc_url, user, password))
+	}
+
+	fn run(rpc: Rpc) -> std::io::Result<EsploraServer> {
 		let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
 		listener.set_nonblocking(true)?;
 		let address = listener.local_addr()?;
@@ -74,11 +86,7 @@ impl EsploraServer {
 			error: Mutex::new(None),
 			fees: Mutex::new(default_fees()),
 		});
-		let esplora = routes::Esplora {
-			rpc: rpc::Rpc::new(rpc_url, user, password),
-			index: Arc::default(),
-			shared: shared.clone(),
-		};
+		let esplora = routes::Esplora { rpc, index: Arc::default(), shared: shared.clone() };
 		let app = routes::router(esplora).layer(middleware::from_fn_with_state(Arc::clone(&shared), guard));
 		let (mode, modes) = watch::channel(Mode::Up);
 		let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -1,8 +1,8 @@
 //! The paths of Esplora's HTTP API.
 
 use super::index::{Entry, Index, Indexed, script_hash};
-use super::rpc::{Rpc, RpcError};
 use super::{Shared, json};
+use crate::{Rpc, RpcError};
 use axum::Router;
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
@@ -240,9 +240,9 @@ async fn outspend(State(esplora): State<Esplora>, Path((txid, vout)): Path<(Txid
 }
 
 async fn broadcast(State(esplora): State<Esplora>, hex: String) -> Answer {
-	match esplora.rpc.call("sendrawtransaction", &[json!(hex.trim())]).await {
+	match esplora.rpc.call("sendrawtransaction", json!([hex.trim()])).await {
 		Ok(txid) => text(txid.as_str().unwrap_or_default()),
-		Err(RpcError::Refused { code, message }) => {
+		Err(RpcError::Refused { code, message, .. }) => {
 			let error = json!({ "code": code, "message": message });
 			Err(bad_request(format!("sendrawtransaction RPC error: {error}")))
 		}
@@ -266,9 +266,9 @@ async fn package(State(esplora): State<Esplora>, Query(limits): Query<PackageLim
 		params.push(json!(limits.maxfeerate.map_or(0.1, |sat_per_vb| sat_per_vb / 100_000.0)));
 		params.extend(limits.maxburnamount.map(|btc| json!(btc)));
 	}
-	match esplora.rpc.call("submitpackage", &params).await {
+	match esplora.rpc.call("submitpackage", json!(params)).await {
 		Ok(result) => object(result),
-		Err(RpcError::Refused { code, message }) => {
+		Err(RpcError::Refused { code, message, .. }) => {
 			let error = json!({ "code": code, "message": message });
 			Err(bad_request(format!("submitpackage RPC error: {error}")))
 		}
