@@ -29,7 +29,9 @@ pub fn wallet_exe() -> Result<PathBuf> {
 }
 
 fn once(
-	built: &OnceLock<Result<PathBuf, String>>, variable: &str, build: impl FnOnce() -> Result<PathBuf>,
+	built: &OnceLock<Result<PathBuf, String>>,
+	variable: &str,
+	build: impl FnOnce() -> Result<PathBuf>,
 ) -> Result<PathBuf> {
 	if let Some(exe) = std::env::var_os(variable) {
 		return Ok(exe.into());
@@ -37,10 +39,11 @@ fn once(
 	built.get_or_init(|| build().map_err(|error| format!("{error:#}"))).clone().map_err(|error| anyhow!(error))
 }
 
-/// The target folder that this program was itself built into (cargo marks it), whichever way it was configured.
+/// The target folder that this program was itself built into, whichever way it was configured: cargo keeps what it knows
+/// of rustc there.
 fn target_dir() -> Result<PathBuf> {
 	let exe = std::env::current_exe()?;
-	let marked = exe.ancestors().find(|dir| dir.join("CACHEDIR.TAG").is_file());
+	let marked = exe.ancestors().find(|dir| dir.join(".rustc_info.json").is_file());
 	Ok(marked.map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), Path::to_owned))
 }
 

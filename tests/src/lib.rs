@@ -5,6 +5,7 @@
 
 mod artifacts;
 pub mod bitcoind;
+pub mod esplora;
 pub mod inlet;
 pub mod process;
 pub mod rpc;
