@@ -8,6 +8,7 @@ pub mod esplora;
 pub mod process;
 pub mod rpc;
 pub mod scratch;
+pub mod thin;
 
 pub use bitcoind::Bitcoind;
 pub use process::Process;
