@@ -3,7 +3,7 @@
 use super::{Log, parse_uri, random_bytes, since_epoch};
 use anyhow::{Context, Result, bail, ensure};
 use bitcoin::secp256k1::PublicKey;
-use lightning::io::{self, Read};
+use lightning::io;
 use lightning::ln::msgs::{DecodeError, ErrorAction, Init, LightningError};
 use lightning::ln::peer_handler::{
 	CustomMessageHandler, ErroringMessageHandler, IgnoringMessageHandler, MessageHandler, PeerManager,
@@ -335,8 +335,8 @@ impl CustomMessageReader for Wire {
 		if message_type != LSPS_MESSAGE_TYPE {
 			return Ok(None);
 		}
-		let mut payload = Vec::new();
-		buffer.read_to_end(&mut payload).map_err(|_| DecodeError::ShortRead)?;
+		let mut payload = vec![0; buffer.remaining_bytes() as usize];
+		buffer.read_exact(&mut payload)?;
 		Ok(Some(Message { message_type, payload }))
 	}
 }
