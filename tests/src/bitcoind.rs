@@ -62,6 +62,7 @@ impl Bitcoind {
 		let options = OPTIONS_BY_NAME.iter().filter(|(name, _)| known(name)).map(|(_, option)| *option).collect();
 		let dir = scratch.folder("bitcoind")?;
 		let log = dir.join("output.log");
+		scratch.log("bitcoind", &log);
 		let port = free_port()?;
 		let url = format!("http://127.0.0.1:{port}");
 		let node = Bitcoind {
@@ -74,7 +75,7 @@ impl Bitcoind {
 			wallet: Rpc::new(format!("{url}/wallet/{WALLET}"), RPC_USER, RPC_PASSWORD),
 			process: Mutex::new(None),
 		};
-		node.resume(scratch).await?;
+		node.resume().await?;
 		node.call("createwallet", json!({ "wallet_name": WALLET, "load_on_startup": true })).await?;
 		node.mine(FIRST_BLOCKS).await?;
 		Ok(node)
@@ -84,7 +85,7 @@ impl Bitcoind {
 	///
 	/// # Errors
 	/// It does not start, or is not ready in time.
-	pub async fn resume(&self, scratch: &Scratch) -> Result<()> {
+	pub async fn resume(&self) -> Result<()> {
 		let mut command = self.program.command();
 		command
 			.arg("-regtest")
@@ -97,7 +98,7 @@ impl Bitcoind {
 			.args(["-txindex=1", "-fallbackfee=0.00002", "-rpcworkqueue=512", "-rpcthreads=8"])
 			.args(["-dbcache=8", "-maxmempool=50", "-par=1", "-keypool=20", "-printtoconsole=1", "-nodebuglogfile"])
 			.args(&self.options);
-		let process = Process::start(scratch, "bitcoind", &mut command, &self.log)?;
+		let process = Process::start("bitcoind", &mut command, &self.log)?;
 		let ready = eventually(START_LIMIT, "bitcoind answers", async || {
 			if let Err(ended) = process.check_running() {
 				return Ok(Some(Err(ended)));

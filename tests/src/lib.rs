@@ -3,14 +3,22 @@
 //! Everything a scenario starts lives below one [`Scratch`] folder, listens on free ports and ends with the value that
 //! stands for it. When a scenario fails, the logs of all its processes are printed and the folder is kept.
 
+mod artifacts;
 pub mod bitcoind;
 pub mod esplora;
+pub mod inlet;
 pub mod process;
 pub mod rpc;
+pub mod scenario;
 pub mod scratch;
 pub mod thin;
+pub mod wallet;
 
+pub use artifacts::{inlet_exe, wallet_exe};
 pub use bitcoind::Bitcoind;
+pub use inlet::{Inlet, InletOptions};
 pub use process::Process;
 pub use rpc::{Rpc, RpcError};
+pub use scenario::scenario;
 pub use scratch::{Scratch, eventually, free_port};
+pub use wallet::{Wallet, WalletOptions};

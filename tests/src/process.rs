@@ -1,6 +1,6 @@
 //! A child process that writes its output to a log file and never outlives its handle.
 
-use crate::scratch::{Scratch, eventually};
+use crate::scratch::eventually;
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File, OpenOptions};
@@ -18,12 +18,12 @@ pub struct Process {
 }
 
 impl Process {
-	/// Starts `command`; its standard output and error go to `log`, after what is there already.
+	/// Starts `command`; its standard output and error go to the end of `log`.
 	///
 	/// # Errors
 	/// It cannot be started.
-	pub fn start(scratch: &Scratch, name: &str, command: &mut Command, log: &Path) -> Result<Process> {
-		let file = Self::open_log(scratch, name, log)?;
+	pub fn start(name: &str, command: &mut Command, log: &Path) -> Result<Process> {
+		let file = Self::open_log(log)?;
 		command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
 		Self::spawn(name, command, log)
 	}
@@ -32,13 +32,8 @@ impl Process {
 	///
 	/// # Errors
 	/// It cannot be started.
-	pub fn start_piped(
-		scratch: &Scratch,
-		name: &str,
-		command: &mut Command,
-		log: &Path,
-	) -> Result<(Process, ChildStdin, ChildStdout)> {
-		command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Self::open_log(scratch, name, log)?);
+	pub fn start_piped(name: &str, command: &mut Command, log: &Path) -> Result<(Process, ChildStdin, ChildStdout)> {
+		command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Self::open_log(log)?);
 		let process = Self::spawn(name, command, log)?;
 		let mut child = process.child();
 		let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
@@ -46,8 +41,7 @@ impl Process {
 		Ok((process, stdin.context("no standard input")?, stdout.context("no standard output")?))
 	}
 
-	fn open_log(scratch: &Scratch, name: &str, log: &Path) -> Result<File> {
-		scratch.log(name, log);
+	fn open_log(log: &Path) -> Result<File> {
 		OpenOptions::new().create(true).append(true).open(log).with_context(|| format!("cannot open {}", log.display()))
 	}
 

@@ -25,7 +25,7 @@ async fn bitcoind_mines_sends_reorganises_and_restarts_with_its_data() {
 	assert!(bitcoind.cookie_file().is_file());
 	bitcoind.stop().await.unwrap();
 	assert!(bitcoind.height().await.is_err());
-	bitcoind.resume(&scratch).await.unwrap();
+	bitcoind.resume().await.unwrap();
 	assert_eq!(bitcoind.height().await.unwrap(), 112);
 	bitcoind.mine(1).await.unwrap();
 	assert!(bitcoind.mempool().await.unwrap().is_empty());

@@ -1,0 +1,73 @@
+//! The two programs under test, built when first asked for: `inlet`, and the wallet in `tests/wallet`.
+
+use anyhow::{Context, Result, anyhow, bail};
+use serde_json::Value;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+/// The `inlet` binary: `INLET_EXE`, or built from this workspace as its tests are. Blocks while it builds.
+///
+/// # Errors
+/// It does not build.
+pub fn inlet_exe() -> Result<PathBuf> {
+	static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+	let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+	once(&BUILT, "INLET_EXE", || cargo_build("inlet", &workspace.join("node/Cargo.toml"), &target_dir()?))
+}
+
+/// The wallet binary: `INLET_WALLET_EXE`, or built from `tests/wallet` into a folder of its own below the workspace's
+/// target folder (it has a lock file of its own). Blocks while it builds.
+///
+/// # Errors
+/// It does not build.
+pub fn wallet_exe() -> Result<PathBuf> {
+	static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+	let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("wallet/Cargo.toml");
+	once(&BUILT, "INLET_WALLET_EXE", || cargo_build("inlet-test-wallet", &manifest, &target_dir()?.join("wallet")))
+}
+
+fn once(
+	built: &OnceLock<Result<PathBuf, String>>, variable: &str, build: impl FnOnce() -> Result<PathBuf>,
+) -> Result<PathBuf> {
+	if let Some(exe) = std::env::var_os(variable) {
+		return Ok(exe.into());
+	}
+	built.get_or_init(|| build().map_err(|error| format!("{error:#}"))).clone().map_err(|error| anyhow!(error))
+}
+
+/// The target folder that this program was itself built into (cargo marks it), whichever way it was configured.
+fn target_dir() -> Result<PathBuf> {
+	let exe = std::env::current_exe()?;
+	let marked = exe.ancestors().find(|dir| dir.join("CACHEDIR.TAG").is_file());
+	Ok(marked.map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), Path::to_owned))
+}
+
+/// Builds the binary `name`, with cargo's progress on stderr, and gives its path. Cargo's own lock makes the others wait.
+fn cargo_build(name: &str, manifest: &Path, target: &Path) -> Result<PathBuf> {
+	let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+	let mut child = Command::new(cargo)
+		.args(["build", "--locked", "--message-format=json-render-diagnostics", "--bin", name])
+		.arg("--manifest-path")
+		.arg(manifest)
+		.arg("--target-dir")
+		.arg(target)
+		.stdin(Stdio::null())
+		.stdout(Stdio::piped())
+		.spawn()
+		.context("cannot run cargo")?;
+	let mut executable = None;
+	for line in BufReader::new(child.stdout.take().context("no standard output")?).lines() {
+		let message: Value = serde_json::from_str(&line?).unwrap_or_default();
+		if message["target"]["name"] == name
+			&& let Some(path) = message["executable"].as_str()
+		{
+			executable = Some(PathBuf::from(path));
+		}
+	}
+	if !child.wait()?.success() {
+		bail!("{name} does not build (see above)");
+	}
+	executable.with_context(|| format!("cargo built no {name}"))
+}
