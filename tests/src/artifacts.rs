@@ -29,7 +29,9 @@ pub fn wallet_exe() -> Result<PathBuf> {
 }
 
 fn once(
-	built: &OnceLock<Result<PathBuf, String>>, variable: &str, build: impl FnOnce() -> Result<PathBuf>,
+	built: &OnceLock<Result<PathBuf, String>>,
+	variable: &str,
+	build: impl FnOnce() -> Result<PathBuf>,
 ) -> Result<PathBuf> {
 	if let Some(exe) = std::env::var_os(variable) {
 		return Ok(exe.into());

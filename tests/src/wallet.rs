@@ -197,9 +197,16 @@ impl Wallet {
 	///
 	/// # Errors
 	/// None comes within `limit`, or the wallet ends.
-	pub async fn event(&self, mark: usize, kind: &str, limit: Duration, fits: impl Fn(&Value) -> bool) -> Result<Event> {
+	pub async fn event(
+		&self,
+		mark: usize,
+		kind: &str,
+		limit: Duration,
+		fits: impl Fn(&Value) -> bool,
+	) -> Result<Event> {
 		let mut events = self.link()?.events.clone();
-		let fitting = |all: &Vec<Event>| all.iter().skip(mark).find(|e| e.what["kind"] == kind && fits(&e.what)).cloned();
+		let fitting =
+			|all: &Vec<Event>| all.iter().skip(mark).find(|e| e.what["kind"] == kind && fits(&e.what)).cloned();
 		let waited = tokio::time::timeout(limit, events.wait_for(|all| fitting(all).is_some())).await;
 		match waited {
 			Ok(Ok(all)) => fitting(&all).context("the event was there a moment ago"),
@@ -414,7 +421,10 @@ fn array(value: Value) -> Result<Vec<Value>> {
 }
 
 fn read_lines(
-	stdout: ChildStdout, ready: oneshot::Sender<String>, waiting: &Waiting, events: &watch::Sender<Vec<Event>>,
+	stdout: ChildStdout,
+	ready: oneshot::Sender<String>,
+	waiting: &Waiting,
+	events: &watch::Sender<Vec<Event>>,
 ) {
 	let mut ready = Some(ready);
 	for line in BufReader::new(stdout).lines() {

@@ -285,7 +285,7 @@ async fn the_switches_break_it_and_mend_it() {
 
 	w.bitcoind.stop().await.unwrap();
 	assert!(matches!(w.client.get_height().await, Err(Error::HttpResponse { status: 503, .. })));
-	w.bitcoind.resume(&w._scratch).await.unwrap();
+	w.bitcoind.resume().await.unwrap();
 	assert_eq!(w.client.get_height().await.unwrap(), 111);
 	let url = w.esplora.url();
 	drop(w.esplora);
