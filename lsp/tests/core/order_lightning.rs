@@ -42,7 +42,10 @@ fn l1_5_to_10_the_answer_mirrors_the_request() {
 	assert!(answer["payment"].get("bolt12").is_none());
 	let onchain = &answer["payment"]["onchain"];
 	assert_eq!(onchain["refund_onchain_address"], REFUND_ADDRESS);
-	assert_eq!((&onchain["min_onchain_payment_confirmations"], &onchain["min_fee_for_0conf"]), (&0.into(), &2000.into()));
+	assert_eq!(
+		(&onchain["min_onchain_payment_confirmations"], &onchain["min_fee_for_0conf"]),
+		(&0.into(), &2000.into())
+	);
 	assert_eq!(sim.get_order(&order), answer, "L1-19");
 }
 
@@ -177,7 +180,8 @@ fn a_restart_takes_the_order_up_where_it_was() {
 #[test]
 fn an_order_that_was_being_made_is_dropped_by_a_restart_or_a_failure() {
 	let (mut sim, client) = (Sim::new(), node(1));
-	let request = serde_json::json!({"jsonrpc": "2.0", "id": "o", "method": "lsps1.create_order", "params": sim.order_params()});
+	let request =
+		serde_json::json!({"jsonrpc": "2.0", "id": "o", "method": "lsps1.create_order", "params": sim.order_params()});
 	let input = Input::Message { peer: client, bytes: request.to_string().into_bytes() };
 	sim.give(input.clone());
 	let order = sim.book.orders().next().unwrap().clone();
