@@ -7,6 +7,7 @@ mod deliver;
 mod gather;
 mod sell;
 
+pub use deliver::split;
 pub(crate) use deliver::{channel_closed, channel_ready, forward_failed, forwarded, funded, open_failed};
 pub(crate) use gather::{connected, htlc_gone, htlc_intercepted, started, tick};
 pub(crate) use sell::{buy, get_info};

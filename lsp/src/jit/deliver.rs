@@ -239,28 +239,43 @@ pub(crate) fn forward_failed(turn: &mut Turn<'_>, peer: NodeId, channel_id: &[u8
 /// [`Input::Forwarded`]: the opening fee in it is credited, once per reference, and the sale is done when all is there.
 pub(crate) fn forwarded(turn: &mut Turn<'_>, input: &Input) {
 	let Input::Forwarded { next_peer, next_channel, skimmed, reference, .. } = input else { return };
-	let Some(mut sale) = debtor(turn, *next_peer, *next_channel, *skimmed) else { return };
-	if sale.state == SaleState::Done || sale.credited.contains(reference) {
+	if *skimmed > Msat::ZERO && is_credited(turn, next_peer.as_ref(), reference) {
 		return;
 	}
+	let Some(mut sale) = debtor(turn, *next_peer, *next_channel, *skimmed) else {
+		// Nobody owes it any more, but it was taken.
+		if *skimmed > Msat::ZERO && !turn.is_booked(EntryKind::JitFee, reference) {
+			ledger::earn(turn, EntryKind::JitFee, *skimmed, *next_peer, reference);
+		}
+		return;
+	};
+	let pays = sale.state == SaleState::Forwarded || *skimmed > Msat::ZERO;
 	if *skimmed > Msat::ZERO {
 		push_bounded(&mut sale.credited, reference.clone(), MAX_FORWARDS_KEPT);
 		sale.fee_credited = Msat(sale.fee_credited.0.saturating_add(skimmed.0));
 	}
-	let was_forwarded = sale.state == SaleState::Forwarded || *skimmed > Msat::ZERO;
-	if was_forwarded && sale.fee.is_some() && sale.fee_left() == Msat::ZERO {
-		if sale.fee_credited > Msat::ZERO {
-			ledger::earn(turn, EntryKind::JitFee, sale.fee_credited, Some(sale.client), &sale.id);
-		}
-		sale.note(turn.now, "paid", format!("{} earned", sale.fee_credited));
-		sale.state = SaleState::Done;
-		sale.reserved = Sat::ZERO;
-		let mut client = turn.client(&sale.client);
-		client.sales_done = client.sales_done.saturating_add(1);
-		turn.put_client(client);
-		advance(turn, &mut sale);
+	if pays && sale.fee.is_some() && sale.fee_left() == Msat::ZERO {
+		done(turn, &mut sale);
 	}
 	turn.put_sale(sale);
+}
+
+fn done(turn: &mut Turn<'_>, sale: &mut Sale) {
+	if sale.fee_credited > Msat::ZERO {
+		ledger::earn(turn, EntryKind::JitFee, sale.fee_credited, Some(sale.client), &sale.id);
+	}
+	sale.note(turn.now, "paid", format!("{} earned", sale.fee_credited));
+	sale.state = SaleState::Done;
+	sale.reserved = Sat::ZERO;
+	let mut client = turn.client(&sale.client);
+	client.sales_done = client.sales_done.saturating_add(1);
+	turn.put_client(client);
+	advance(turn, sale);
+}
+
+fn is_credited(turn: &Turn<'_>, peer: Option<&NodeId>, reference: &String) -> bool {
+	let own = turn.book.sales().filter(|sale| peer.is_none_or(|peer| sale.client == *peer));
+	own.into_iter().any(|sale| sale.credited.contains(reference))
 }
 
 /// The sale that a settled forward pays: the channel's, or (LDK may have sent it over another channel of the same

@@ -318,7 +318,7 @@ pub fn only_answer(to: NodeId, actions: &[Action]) -> Option<Value> {
 			assert_eq!(*peer, to);
 			assert!(bytes.len() <= 65_533);
 			Some(serde_json::from_slice(bytes).unwrap())
-		},
+		}
 		_ => None,
 	});
 	let answer = answers.next();

@@ -98,7 +98,7 @@ fn l2_28_the_lifetime_is_kept_once_paid() {
 #[test]
 fn forwards_are_booked_once_and_apart_from_the_opening_fee() {
 	let (mut sim, client, sale, _) = sold();
-	let before = sim.earned(EntryKind::JitFee);
+	let fee = sim.earned(EntryKind::JitFee);
 	let routing = |reference: &str| Input::Forwarded {
 		next_peer: Some(client),
 		next_channel: None,
@@ -112,8 +112,15 @@ fn forwards_are_booked_once_and_apart_from_the_opening_fee() {
 	sim.restart();
 	sim.give(routing("x"));
 	assert_eq!(sim.earned(EntryKind::RoutingFee), 154);
-	sim.settle(&sale, 1_000, "late");
-	assert_eq!(sim.earned(EntryKind::JitFee), before, "what is done is done");
+	sim.settle(&sale, 5_000, "first");
+	assert_eq!(sim.earned(EntryKind::JitFee), fee, "a replay");
+	sim.settle(&sale, 1_000, "more");
+	sim.settle(&sale, 1_000, "more");
+	assert_eq!(
+		sim.earned(EntryKind::JitFee),
+		fee + 1_000,
+		"what was taken is booked, also if nothing was owed any more"
+	);
 }
 
 #[test]
