@@ -1,6 +1,6 @@
 //! The document, the routes and what is really said agree.
 //!
-//! `openapi.json` is made here, from the types and their documentation: `INLET_UPDATE_OPENAPI=1 cargo test -p inlet openapi`.
+//! `openapi.json` is made here, from the types and their documentation: `INLET_UPDATE_SNAPSHOTS=1 cargo test -p inlet openapi`.
 
 use super::schema::check;
 use super::*;
@@ -239,11 +239,11 @@ fn described(document: &Value) -> BTreeSet<String> {
 #[test]
 fn openapi_is_what_the_types_say() {
 	let expected = text(&document(), 0) + "\n";
-	if std::env::var_os("INLET_UPDATE_OPENAPI").is_some() {
+	if std::env::var_os("INLET_UPDATE_SNAPSHOTS").is_some() {
 		std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/src/api/openapi.json"), &expected).unwrap();
 		return;
 	}
-	assert!(OPENAPI == expected, "openapi.json is out of date: INLET_UPDATE_OPENAPI=1 cargo test -p inlet openapi");
+	assert!(OPENAPI == expected, "openapi.json is out of date: INLET_UPDATE_SNAPSHOTS=1 cargo test -p inlet openapi");
 }
 
 #[test]
