@@ -17,7 +17,7 @@ mod routes;
 mod wallet;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use listen::{Admin, BindError, serve};
 pub use problem::Problem;

@@ -143,4 +143,9 @@ impl Events {
 	pub fn subscribe(&self) -> broadcast::Receiver<Event> {
 		self.live.subscribe()
 	}
+
+	/// How many listen.
+	pub fn followers(&self) -> usize {
+		self.live.receiver_count()
+	}
 }

@@ -48,7 +48,7 @@ pub(in crate::client) fn sale(detail: &SaleDetail, style: &Style) -> String {
 	let promise = format!(
 		"min {} sat or {} ppm, until {}",
 		msat(terms.min_fee_msat),
-		terms.proportional_ppm,
+		number(terms.proportional_ppm.into()),
 		style.full(terms.valid_until)
 	);
 	let facts = pairs([
@@ -143,8 +143,7 @@ pub(in crate::client) fn order(detail: &OrderDetail, style: &Style) -> String {
 	};
 	let refund = detail.refund_sat.map(|sat| {
 		let to = detail.refund_address.as_deref().unwrap_or("?");
-		let out = detail.refund_txid.as_deref().map_or(", not out yet".to_owned(), |txid| format!(", txid {txid}"));
-		format!("{} sat less the miner's fee to {to}{out}", number(sat))
+		format!("{} sat, less the miner's fee, to {to}", number(sat))
 	});
 	let kind = if detail.announce_channel { "public" } else { "private" };
 	lines.push(pairs([
@@ -165,6 +164,7 @@ pub(in crate::client) fn order(detail: &OrderDetail, style: &Style) -> String {
 		("invoice", state(&detail.invoice, &detail.invoice_state)),
 		("address", state(&detail.address, &detail.address_state)),
 		("refund", refund),
+		("refunded in", detail.refund_txid.clone()),
 		("opened", o.channel.as_ref().map(sold)),
 	]));
 	for received in &detail.received {
@@ -208,14 +208,12 @@ fn quote_lines(q: &Quote, style: &Style) -> Vec<String> {
 		QuoteKind::Jit => "just in time, for a payment of",
 		QuoteKind::Order => "on order, with our side at",
 	};
-	let mut lines = vec![format!(
-		"{} sat for a channel {kind} {} sat (capacity {}, feerate {} sat/vB, holds until {})",
-		msat(q.fee_msat),
-		number(q.size_sat),
-		number(q.capacity_sat),
-		feerate(q.feerate_sat_per_kw),
-		style.full(q.valid_until)
-	)];
+	let (fee, size, capacity) = (msat(q.fee_msat), number(q.size_sat), number(q.capacity_sat));
+	let (rate, until) = (feerate(q.feerate_sat_per_kw), style.full(q.valid_until));
+	let mut lines = vec![
+		format!("{fee} sat for a channel {kind} {size} sat"),
+		format!("capacity {capacity} sat, priced at {rate} sat/vB, holds until {until}"),
+	];
 	if let Some(because) = &q.not_sold_because {
 		lines.push(style.warn(&format!("not sold now: {because}")));
 	}

@@ -1,7 +1,7 @@
 //! Coins.
 
 use super::table::{Column::*, Table, pairs};
-use super::{Style, feerate, msat, number};
+use super::{Style, feerate, msat_floor, number};
 use crate::control::{Balance, NewAddress, Page, Sent, Utxo};
 
 pub(in crate::client) fn balance(b: &Balance, _: &Style) -> String {
@@ -17,9 +17,9 @@ pub(in crate::client) fn balance(b: &Balance, _: &Style) -> String {
 	if o.immature_sat > 0 {
 		row("", number(o.immature_sat), "mined, too young");
 	}
-	row("lightning", msat(l.local_msat), "our side of the channels");
-	row("", msat(l.outbound_msat), "  could be sent now");
-	row("", msat(l.inbound_msat), "could be received now");
+	row("lightning", msat_floor(l.local_msat), "our side of the channels");
+	row("", msat_floor(l.outbound_msat), "  could be sent now");
+	row("", msat_floor(l.inbound_msat), "could be received now");
 	row("", number(l.closing_sat), "on its way back from closed channels");
 	row("total", number(b.total_sat), "");
 	table.text()
