@@ -67,7 +67,7 @@ fn demo(keep: bool) -> Result<()> {
 		if keep {
 			return tokio::select! {
 				failed = keep_up(&cast) => failed,
-				_ = interrupt.recv() => Ok(println!()),
+				_ = interrupt.recv() => Ok(()),
 				_ = terminate.recv() => Ok(()),
 			};
 		}
