@@ -5,6 +5,8 @@
 
 mod channels;
 mod events;
+#[cfg(test)]
+pub(crate) mod fake;
 mod list;
 mod lsp;
 mod node;

@@ -11,8 +11,8 @@ pub mod process;
 pub mod rpc;
 pub mod scenario;
 pub mod scratch;
+pub mod thin;
 pub mod wallet;
-pub mod world;
 
 pub use artifacts::{inlet_exe, wallet_exe};
 pub use bitcoind::Bitcoind;
@@ -22,4 +22,3 @@ pub use rpc::{Rpc, RpcError};
 pub use scenario::scenario;
 pub use scratch::{Scratch, eventually, free_port};
 pub use wallet::{Wallet, WalletOptions};
-pub use world::{Backend, World};

@@ -33,10 +33,9 @@ pub(crate) fn htlc_intercepted(turn: &mut Turn<'_>, input: &Input) {
 	};
 	let is_new = sale.parts.iter().all(|held| held.intercept_id != *intercept_id);
 	if is_new {
+		// Nothing is written for a part that is not taken: it costs its sender nothing to send many.
 		if let Err(reason) = admit(turn, &sale, &part) {
-			sale.note(turn.now, "fail", format!("1 part of {}: {reason}", part.amount));
-			turn.fail_htlc(part.intercept_id, &reason);
-			return turn.put_sale(sale);
+			return turn.fail_htlc(part.intercept_id, &reason);
 		}
 		sale.note(turn.now, "htlc", format!("part {} of {}", sale.parts.len().saturating_add(1), part.amount));
 		sale.parts.push(part);

@@ -4,7 +4,7 @@ use super::context::{Context, stopped};
 use super::extract::{Args, list};
 use super::problem::Problem;
 use super::routes::{Endpoint, on};
-use crate::control::{Event, Listed, Page, Refusal};
+use crate::control::{Event, Page, Refusal};
 use axum::Json;
 use axum::extract::State;
 use axum::http::Method;
@@ -16,10 +16,6 @@ use serde::Deserialize;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use tokio::sync::{broadcast, watch};
-
-impl Listed for Event {
-	const NOUN: &'static str = "events";
-}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

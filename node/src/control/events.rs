@@ -1,6 +1,6 @@
 //! What happens, as it happens.
 
-use super::Time;
+use super::{Listed, Time};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -89,6 +89,10 @@ pub struct Event {
 	/// The same for programs: an object, its fields by kind.
 	#[cfg_attr(test, schemars(extend("type" = "object")))]
 	pub data: serde_json::Value,
+}
+
+impl Listed for Event {
+	const NOUN: &'static str = "events";
 }
 
 /// Keeps the newest events and hands new ones on: what an implementation of [`Control`](super::Control) needs for its events.

@@ -141,6 +141,22 @@ impl Fees {
 		Ok(())
 	}
 
+	/// The feerate in use for each of LDK's purposes, in satoshis per 1000 weight units.
+	pub fn all(&self) -> Vec<(ConfirmationTarget, u32)> {
+		use ConfirmationTarget::*;
+		let targets = [
+			MaximumFeeEstimate,
+			UrgentOnChainSweep,
+			MinAllowedAnchorChannelRemoteFee,
+			MinAllowedNonAnchorChannelRemoteFee,
+			AnchorChannelFee,
+			NonAnchorChannelFee,
+			ChannelCloseMinimum,
+			OutputSpendingFee,
+		];
+		targets.into_iter().map(|target| (target, self.feerate(target))).collect()
+	}
+
 	/// How old the last good estimate is; `None` if there never was one.
 	pub fn age(&self) -> Option<Duration> {
 		self.age_at(Instant::now())

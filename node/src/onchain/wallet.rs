@@ -321,6 +321,23 @@ impl Wallet {
 		Ok(Sent { tx, fee })
 	}
 
+	/// What [`Wallet::send`] would pay, to whom it is sent and to the miner; nothing is sent.
+	///
+	/// # Errors
+	/// As [`Wallet::send`], the backend's refusal excepted.
+	pub fn plan(
+		&self,
+		to: &Address,
+		amount: Option<Amount>,
+		feerate: FeeRate,
+		keep: Amount,
+	) -> Result<(Amount, Amount), WalletError> {
+		self.check_network(to)?;
+		let want = amount.map_or(Want::All, Want::Exactly);
+		let plan = coins::plan(&spendable(&self.lock()), &to.script_pubkey(), want, feerate, keep)?;
+		Ok((plan.amount, plan.fee))
+	}
+
 	/// Pays `amount`, less the fee, at most once per `marker` for ever: the transaction is persisted before it is
 	/// broadcast, and asking again broadcasts the same one again, whatever the other arguments are.
 	///

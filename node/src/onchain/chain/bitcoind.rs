@@ -9,7 +9,7 @@ use super::{ChainError, Listeners, RpcAuth, Tip};
 use bitcoin::block::Header;
 use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::constants::genesis_block;
-use bitcoin::{BlockHash, Network, Transaction};
+use bitcoin::{Amount, BlockHash, Network, Transaction};
 use lightning::chain::BlockLocator;
 use lightning_block_sync::init::synchronize_listeners;
 use lightning_block_sync::poll::{ChainPoller, ChainTip, ValidatedBlockHeader};
@@ -278,8 +278,8 @@ async fn first_answer(rpc: &Rpc) -> Result<BlockHash, RpcError> {
 
 /// From bitcoins per 1000 virtual bytes, rounded up.
 fn per_kw(btc_per_kvb: f64) -> Option<u32> {
-	let per_kw = (btc_per_kvb * 100_000_000.0 / 4.0).ceil();
-	(per_kw.is_finite() && (0.0..=f64::from(u32::MAX)).contains(&per_kw)).then_some(per_kw as u32)
+	let per_kvb = Amount::from_btc(btc_per_kvb).ok()?;
+	u32::try_from(per_kvb.to_sat().div_ceil(4)).ok()
 }
 
 #[cfg(test)]
