@@ -5,6 +5,7 @@ use crate::schema::{self, MIGRATIONS};
 use crate::{OpenError, Store, WalletStore, abort};
 use lightning::util::persist::KVStore;
 use rusqlite::Connection;
+use rusqlite::types::Value;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -21,6 +22,27 @@ async fn nobody_else_may_read_it() {
 	fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
 	drop(open(&path));
 	assert_eq!(mode(&path), 0o600);
+}
+
+/// What the promises stand on; an update of SQLite or of its build flags must not change it.
+#[tokio::test]
+async fn settings() {
+	let (_dir, path) = place();
+	for is in ["created", "opened again"] {
+		let store = open(&path);
+		for (pragma, wanted) in [
+			("journal_mode", Value::Text("wal".into())),
+			("locking_mode", Value::Text("exclusive".into())),
+			("synchronous", Value::Integer(2)),
+			("wal_autocheckpoint", Value::Integer(0)),
+			("page_size", Value::Integer(1024)),
+			("application_id", Value::Integer(0x494e_4c54)),
+		] {
+			let sql = format!("PRAGMA {pragma}");
+			let read = store.ask(move |conn| Ok(conn.query_row(&sql, [], |row| row.get::<_, Value>(0))?));
+			assert_eq!(read.await.unwrap(), wanted, "{pragma}, {is}");
+		}
+	}
 }
 
 /// The child: tries to open a store that another process has open, and to read it behind our back.
