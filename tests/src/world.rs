@@ -72,9 +72,14 @@ impl<'a> World<'a> {
 			outputs.push((self.lsp.address().await?, LSP_COIN_SAT));
 		}
 		self.bitcoind.fund(&outputs).await?;
-		let total = LSP_COINS as u64 * LSP_COIN_SAT;
+		let total = self.lsp_coins_sat();
 		let funded = async || Ok((self.lsp.balance().await?["onchain"]["confirmed_sat"] == total).then_some(()));
 		eventually(SOON, "the LSP sees its coins", funded).await
+	}
+
+	/// What the LSP was given, in satoshis.
+	pub fn lsp_coins_sat(&self) -> u64 {
+		LSP_COINS as u64 * LSP_COIN_SAT
 	}
 
 	/// The chain arguments for a wallet of this world.
