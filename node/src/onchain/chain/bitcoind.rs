@@ -129,7 +129,7 @@ impl Bitcoind {
 	}
 
 	/// Where the monitors start: at the lowest block of the best chain that one of them stands on or forks off from.
-	/// Those that were on a stale branch are taken back first.
+	/// If one was on a stale branch, all are taken back to there first: none may stand on a block that is no more.
 	async fn start_of_monitors(
 		&self,
 		listeners: &Listeners,
@@ -142,13 +142,14 @@ impl Bitcoind {
 		for locator in &from {
 			forks.push(self.fork(locator).await?);
 		}
-		let lowest_stale = forks.iter().filter(|fork| fork.stale).min_by_key(|fork| fork.header.height);
-		if let Some(fork) = lowest_stale {
-			tracing::info!(height = fork.header.height, "the chain was reorganised while we were away");
-			take_back(listeners.monitors.as_ref(), &fork.header.header, fork.header.height);
+		let Some(start) = forks.iter().map(|fork| fork.header).min_by_key(|header| header.height) else {
+			return Ok(None);
+		};
+		if forks.iter().any(|fork| fork.stale) {
+			tracing::info!(height = start.height, "the chain was reorganised while we were away");
+			take_back(listeners.monitors.as_ref(), &start.header, start.height);
 		}
-		let start = forks.iter().map(|fork| fork.header).min_by_key(|header| header.height);
-		Ok(start.map(|start| BlockLocator::new(start.header.block_hash(), start.height)))
+		Ok(Some(BlockLocator::new(start.header.block_hash(), start.height)))
 	}
 
 	/// The highest block of the best chain at or below `locator`.
