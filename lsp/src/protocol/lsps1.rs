@@ -183,7 +183,7 @@ pub fn order(order: &Order, no_hold: bool) -> Value {
 		"required_channel_confirmations": order.required_channel_confirmations,
 		"funding_confirms_within_blocks": order.funding_confirms_within_blocks,
 		"channel_expiry_blocks": order.channel_expiry_blocks,
-		"token": order.token,
+		"token": if no_hold && order.token.is_empty() { Value::Null } else { json!(order.token) },
 		"created_at": order.created_at.to_string(),
 		"announce_channel": order.announce_channel,
 		"order_state": state,
