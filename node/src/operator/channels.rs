@@ -17,10 +17,17 @@ pub(super) fn scid_text(scid: u64) -> String {
 	format!("{block}x{tx}x{}", scid_utils::vout_from_scid(scid))
 }
 
-/// Our side of a channel: what we could send and what we may not for now (reserve, commitment fee, HTLCs).
+/// Our side of a channel, HTLCs on their way out not included.
+///
+/// LDK tells a side's balance less its reserve, and zero if it is within the reserve: then the other side tells.
 pub(super) fn local_msat(channel: &ChannelDetails) -> u64 {
-	let reserve = channel.unspendable_punishment_reserve.unwrap_or(0).saturating_mul(1000);
-	channel.outbound_capacity_msat.saturating_add(reserve)
+	let ours = channel.unspendable_punishment_reserve.unwrap_or(0).saturating_mul(1000);
+	if channel.outbound_capacity_msat > 0 {
+		return channel.outbound_capacity_msat.saturating_add(ours);
+	}
+	let theirs = channel.counterparty.unspendable_punishment_reserve.saturating_mul(1000);
+	let remote = channel.inbound_capacity_msat.saturating_add(theirs);
+	channel.channel_value_satoshis.saturating_mul(1000).saturating_sub(remote)
 }
 
 impl Operator {
