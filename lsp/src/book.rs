@@ -8,7 +8,15 @@ use crate::time::Timestamp;
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::{OutPoint, Txid};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+mod hex_u128;
+mod index;
+mod state;
+
+pub(crate) use index::order_reserved;
+pub use index::{LEDGER_IN_MEMORY, MAX_CLIENTS, MAX_FINISHED};
+pub(crate) use state::push_bounded;
 
 /// A client is known by its node id.
 pub type NodeId = PublicKey;
@@ -26,6 +34,8 @@ pub struct Book {
 	/// The newest entries only; the store keeps them all.
 	pub(crate) ledger: VecDeque<Entry>,
 	pub(crate) next_entry: u64,
+	/// What is kept up by `apply`, never written elsewhere.
+	pub(crate) index: index::Index,
 }
 
 /// One row to be written. Rows are upserts: writing one twice is writing it once.
@@ -49,7 +59,8 @@ pub struct Client {
 	pub id: NodeId,
 	/// When it first spoke to us.
 	pub first_seen: Timestamp,
-	/// It cannot parse an object in `error.data` (LDK's client half): it gets strings.
+	/// It cannot parse an object in `error.data` (LDK's client half): it gets strings. The same client (up to
+	/// lightning-liquidity 0.2) does not know the payment state `HOLD` either: it is told `PAID`.
 	#[serde(default)]
 	pub string_error_data: bool,
 	/// Just-in-time channels that it was sold and paid.
@@ -91,8 +102,12 @@ pub struct Sale {
 	pub client: NodeId,
 	/// The SCID that the client puts into its invoice.
 	pub scid: u64,
-	/// Marks the channel in LDK, so that it is opened once.
+	/// Marks the channel in LDK, so that it is opened once. Every further attempt has a fresh one.
+	#[serde(with = "hex_u128")]
 	pub user_channel_id: u128,
+	/// The marks of earlier attempts that came to nothing, newest last, at most [`MAX_ATTEMPTS_KEPT`].
+	#[serde(default, with = "hex_u128::list")]
+	pub earlier_channel_ids: Vec<u128>,
 	/// What was promised.
 	pub terms: Terms,
 	/// The payment's size if the client fixed it (bLIP-52's MPP mode).
@@ -105,6 +120,13 @@ pub struct Sale {
 	pub state: SaleState,
 	/// HTLCs that LDK holds for this sale. At most [`RiskPolicy::max_parts`](crate::policy::RiskPolicy::max_parts).
 	pub parts: Vec<Part>,
+	/// Forwards that were decided, newest last, at most [`MAX_FORWARDS_KEPT`]: if LDK shows one again after a crash, it
+	/// is forwarded as decided.
+	#[serde(default)]
+	pub forwarded: Vec<PlannedForward>,
+	/// Settled forwards whose opening fee is in `fee_credited`, newest last, at most [`MAX_FORWARDS_KEPT`].
+	#[serde(default)]
+	pub credited: Vec<String>,
 	/// Which payment pays the fee, once the parts of one have added up.
 	pub paying: Option<PaymentHash>,
 	/// How much of the fee has been credited, part by part.
@@ -122,6 +144,10 @@ pub type PaymentHash = [u8; 32];
 
 /// How many lines of its history a sale or an order keeps.
 pub const MAX_HISTORY: usize = 64;
+/// How many decided and settled forwards a sale remembers.
+pub const MAX_FORWARDS_KEPT: usize = 64;
+/// How many failed attempts to open its channel a sale or an order remembers.
+pub const MAX_ATTEMPTS_KEPT: usize = 8;
 
 /// One line of the history of a sale or an order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -178,6 +204,20 @@ pub struct Part {
 	pub arrived: Timestamp,
 }
 
+/// A forward that was decided.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlannedForward {
+	/// LDK's `InterceptId`.
+	pub intercept_id: [u8; 32],
+	/// The payment that it is a part of.
+	pub payment_hash: PaymentHash,
+	/// What goes to the client.
+	pub amount: Msat,
+	/// LDK showed it again (a crash came between decision and deed) and the client is awaited until then.
+	#[serde(default)]
+	pub held_until: Option<Timestamp>,
+}
+
 /// A channel that we opened for a sale or an order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SoldChannel {
@@ -206,8 +246,12 @@ pub struct Order {
 	pub client: NodeId,
 	/// The JSON-RPC id of the `create_order` that still waits for its answer.
 	pub reply_to: Option<String>,
-	/// Marks the channel in LDK, so that it is opened once.
+	/// Marks the channel in LDK, so that it is opened once. Every further attempt has a fresh one.
+	#[serde(with = "hex_u128")]
 	pub user_channel_id: u128,
+	/// The marks of earlier attempts that came to nothing, newest last, at most [`MAX_ATTEMPTS_KEPT`].
+	#[serde(default, with = "hex_u128::list")]
+	pub earlier_channel_ids: Vec<u128>,
 	/// Our side of the channel.
 	pub lsp_balance: Sat,
 	/// The client's side of the channel, pushed at opening.
@@ -238,6 +282,9 @@ pub struct Order {
 	pub lightning: Option<LightningOption>,
 	/// Payment on-chain.
 	pub onchain: Option<OnchainOption>,
+	/// How the channel was paid for, once it is funded.
+	#[serde(default)]
+	pub paid_by: Option<PaidBy>,
 	/// Where it stands.
 	pub state: OrderState,
 	/// The channel, from `OpenChannel` on.

@@ -293,6 +293,8 @@ pub enum Owner {
 	Sale(SaleId),
 	/// An order.
 	Order(OrderId),
+	/// The operator, by hand.
+	Operator,
 }
 
 /// The answer of the core: first commit the writes, then apply them to the book, then act.

@@ -1,10 +1,24 @@
 //! What a Lightning Service Provider says and decides.
 //!
 //! Pure: no I/O, clock, randomness, logging, async, LDK, BDK or SQL. Time, feerates, height and entropy come in as
-//! arguments; what is to be written and done goes out as data. See [`step`](Lsp::step).
+//! arguments; what is to be written and done goes out as data. See [`Lsp::step`](step::Lsp::step).
 
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
+
+pub mod admission;
 pub mod book;
 pub mod input;
+pub mod jit;
+mod ledger;
 pub mod money;
+pub mod order;
 pub mod policy;
+pub mod promise;
+pub mod protocol;
+pub mod quote;
+pub mod step;
 pub mod time;
+mod turn;
+
+pub use policy::Policy;
+pub use step::Lsp;

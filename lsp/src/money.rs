@@ -79,6 +79,12 @@ impl Sat {
 }
 
 impl Ppm {
+	/// This share of `amount`, rounded up to a whole satoshi; the largest value on overflow.
+	pub fn of_sat_ceil(self, amount: Sat) -> Sat {
+		let product = u128::from(amount.0).saturating_mul(u128::from(self.0));
+		Sat(u64::try_from(product.div_ceil(1_000_000)).unwrap_or(u64::MAX))
+	}
+
 	/// This share of `amount`, rounded up to a whole millisatoshi; `None` where bLIP-52's u64 arithmetic overflows.
 	pub fn of_msat_ceil(self, amount: Msat) -> Option<Msat> {
 		let product = amount.0.checked_mul(u64::from(self.0))?;
@@ -87,6 +93,9 @@ impl Ppm {
 }
 
 impl FeePerKw {
+	/// The lowest feerate that nodes relay: 1 sat/vB, as Bitcoin Core rounds it.
+	pub const FLOOR: FeePerKw = FeePerKw(253);
+
 	/// What `weight` units cost at this feerate, rounded up to a whole satoshi.
 	pub fn cost_ceil(self, weight: u64) -> Sat {
 		Sat(u64::from(self.0).saturating_mul(weight).div_ceil(1000))

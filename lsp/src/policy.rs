@@ -3,8 +3,12 @@
 use crate::money::{Ppm, Sat};
 use serde::{Deserialize, Serialize};
 
+mod check;
+
+pub use check::PolicyError;
+
 /// The operator's decisions, as the pure core needs them.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Policy {
 	/// Channels on order (bLIP-51).
@@ -113,17 +117,6 @@ pub struct RiskPolicy {
 	pub max_parts: u32,
 	/// Largest channel of either kind.
 	pub max_channel_sat: Sat,
-}
-
-impl Default for Policy {
-	fn default() -> Self {
-		Policy {
-			lsps1: Lsps1Policy::default(),
-			lsps2: Lsps2Policy::default(),
-			price: PricePolicy::default(),
-			risk: RiskPolicy::default(),
-		}
-	}
 }
 
 impl Default for Lsps1Policy {

@@ -1,2 +1,81 @@
-//! Placeholder.
-fn main() {}
+//! The binary: parse, then be the node or its client.
+
+use inlet::cli::{Cli, Command, ConfigCommand, RunArgs, SeedCommand};
+use inlet::config::{Config, Overrides, Place};
+use inlet::{cli, client, logging, run, seed};
+use std::io::{IsTerminal, stdin, stdout};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+	let mut cli = cli::parse();
+	let flags = overrides(&cli);
+	let done = match &cli.command {
+		Command::Run(_) => node(&flags),
+		Command::Config { verb: ConfigCommand::Check { .. } } => check(&flags),
+		Command::Seed { verb: SeedCommand::Show { yes } } => show(&flags, *yes),
+		_ => match Place::find(&flags, std::env::vars_os()) {
+			Ok(place) => {
+				cli.data_dir = Some(place.data_dir);
+				cli.socket = Some(place.socket);
+				return client::run(cli);
+			},
+			Err(e) => Err(e.into()),
+		},
+	};
+	match done {
+		Ok(()) => ExitCode::SUCCESS,
+		Err(e) => {
+			eprintln!("inlet: {e:#}");
+			ExitCode::FAILURE
+		},
+	}
+}
+
+/// What the command line says of the configuration.
+fn overrides(cli: &Cli) -> Overrides {
+	let config = match &cli.command {
+		Command::Run(run) => run.config.clone(),
+		Command::Config { verb: ConfigCommand::Check { config } } => config.clone(),
+		_ => None,
+	};
+	let run = match &cli.command {
+		Command::Run(run) => run.clone(),
+		_ => RunArgs::default(),
+	};
+	Overrides {
+		data_dir: cli.data_dir.clone(),
+		config,
+		network: cli.network.map(|network| network.as_str().to_owned()),
+		listen: run.listen,
+		chain: run.chain,
+		alias: run.alias,
+		log_level: run.log_level,
+		log_format: run.log_format.map(|format| format.as_str().to_owned()),
+		gossip: run.gossip,
+		announce_addr: run.announce_addr,
+	}
+}
+
+fn node(flags: &Overrides) -> anyhow::Result<()> {
+	let config = Config::load(flags, std::env::vars_os())?;
+	logging::init(&config.log)?;
+	let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+	let result = runtime.block_on(run::run(config));
+	// What is left are look-ups and the like; all that matters was waited for.
+	runtime.shutdown_background();
+	result
+}
+
+fn check(flags: &Overrides) -> anyhow::Result<()> {
+	let config = Config::load(flags, std::env::vars_os())?;
+	println!("{} is right", config.place.file.display());
+	Ok(())
+}
+
+fn show(flags: &Overrides, yes: bool) -> anyhow::Result<()> {
+	let place = Place::find(flags, std::env::vars_os())?;
+	let file = place.data_dir.join(seed::FILE_NAME);
+	let terminal = stdin().is_terminal();
+	seed::show(&file, yes, terminal, &mut stdin().lock(), &mut std::io::stderr(), &mut stdout().lock())?;
+	Ok(())
+}

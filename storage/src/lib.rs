@@ -1,1 +1,34 @@
-//! Placeholder.
+//! What survives a power cut.
+//!
+//! One SQLite file behind LDK's [`KVStore`](lightning::util::persist::KVStore), BDK's persister ([`WalletStore`]) and
+//! the LSP's [book](inlet_lsp::book). All changes, whoever makes them, stand in one queue in the order of the calls;
+//! one thread writes them in batches, each batch one transaction and one sync. So what is on the disk is always a
+//! prefix of what was asked for, and a future that has resolved is on the disk. `docs/store.md` says why.
+//!
+//! Opens no socket, reads no clock, holds no policy.
+
+mod book;
+mod error;
+mod history;
+mod kv;
+mod queue;
+mod schema;
+mod spawn;
+mod stats;
+mod store;
+mod wallet;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use book::{MAX_CLIENTS_LOADED, MAX_LEDGER_LOADED, MAX_RECENT_LOADED};
+pub use error::{OpenError, ReadError};
+pub use history::{LedgerTotal, MAX_PAGE};
+pub use kv::NODE_NAMESPACE;
+pub use queue::{MAX_LAZY, QUEUE_ALARM_BYTES};
+pub use spawn::CallOrder;
+pub use stats::{ByPurpose, Stats};
+pub use store::{Store, abort};
+pub use wallet::{COMPACT_ABOVE, WalletStore};
+pub use writer::{CHECKPOINT_FRAMES, MAX_WAL_FRAMES};

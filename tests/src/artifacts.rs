@@ -39,17 +39,27 @@ fn once(
 	built.get_or_init(|| build().map_err(|error| format!("{error:#}"))).clone().map_err(|error| anyhow!(error))
 }
 
-/// The target folder that this program was itself built into (cargo marks it), whichever way it was configured.
+/// The target folder that this program was itself built into, whichever way it was configured: cargo keeps what it knows
+/// of rustc there.
 fn target_dir() -> Result<PathBuf> {
 	let exe = std::env::current_exe()?;
-	let marked = exe.ancestors().find(|dir| dir.join("CACHEDIR.TAG").is_file());
+	let marked = exe.ancestors().find(|dir| dir.join(".rustc_info.json").is_file());
 	Ok(marked.map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), Path::to_owned))
 }
 
 /// Builds the binary `name`, with cargo's progress on stderr, and gives its path. Cargo's own lock makes the others wait.
 fn cargo_build(name: &str, manifest: &Path, target: &Path) -> Result<PathBuf> {
 	let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-	let mut child = Command::new(cargo)
+	let mut command = Command::new(cargo);
+	// What the cargo that runs us said about our package. Build scripts (ring's) look at it: with it, they and all that
+	// depends on them would be built anew here, and again by the next cargo that is called by hand.
+	let ours = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_", "CARGO_TARGET_TMPDIR"];
+	for (variable, _) in std::env::vars_os() {
+		if ours.iter().any(|prefix| variable.to_string_lossy().starts_with(prefix)) {
+			command.env_remove(variable);
+		}
+	}
+	let mut child = command
 		.args(["build", "--locked", "--message-format=json-render-diagnostics", "--bin", name])
 		.arg("--manifest-path")
 		.arg(manifest)

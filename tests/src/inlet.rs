@@ -97,6 +97,9 @@ impl Inlet {
 	/// `inlet run` with the arguments of this LSP.
 	pub fn run_command(&self) -> Command {
 		let mut command = Command::new(&self.exe);
+		for variable in inlet_variables() {
+			command.env_remove(variable);
+		}
 		command
 			.args(["run", "--data-dir"])
 			.arg(&self.data_dir)
@@ -233,6 +236,9 @@ impl Inlet {
 	/// It cannot be run, or takes too long.
 	pub async fn say(&self, arguments: &[&str]) -> Result<Said> {
 		let mut command = tokio::process::Command::new(&self.exe);
+		for variable in inlet_variables() {
+			command.env_remove(variable);
+		}
 		command.arg("--data-dir").arg(&self.data_dir).args(arguments).stdin(Stdio::null()).kill_on_drop(true);
 		let output = tokio::time::timeout(COMMAND_LIMIT, command.output()).await;
 		let output = output.with_context(|| format!("inlet {} takes too long", arguments.join(" ")))??;
@@ -365,4 +371,9 @@ impl Inlet {
 		};
 		eventually(limit, &format!("inlet is at height {height}"), there).await
 	}
+}
+
+/// Settings for `inlet` in the environment of the tests: no scenario is to depend on them.
+fn inlet_variables() -> impl Iterator<Item = std::ffi::OsString> {
+	std::env::vars_os().map(|(name, _)| name).filter(|name| name.to_string_lossy().starts_with("INLET_"))
 }

@@ -13,6 +13,7 @@ pub mod scenario;
 pub mod scratch;
 pub mod thin;
 pub mod wallet;
+pub mod world;
 
 pub use artifacts::{inlet_exe, wallet_exe};
 pub use bitcoind::Bitcoind;
@@ -22,3 +23,4 @@ pub use rpc::{Rpc, RpcError};
 pub use scenario::scenario;
 pub use scratch::{Scratch, eventually, free_port};
 pub use wallet::{Wallet, WalletOptions};
+pub use world::{Backend, World};

@@ -1,5 +1,6 @@
 //! Runs one scenario: a runtime, a folder, a time limit, and the logs if it fails.
 
+use crate::artifacts::{inlet_exe, wallet_exe};
 use crate::scratch::Scratch;
 use anyhow::{Context, Result};
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -8,12 +9,14 @@ use std::time::Duration;
 /// Longest time for one scenario.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// Runs `body` with an empty folder. No more of them run at once than there are processor cores (but two), however many
+/// Runs `body` with an empty folder, once the programs under test are built. No more of them run at once than there are processor cores (but two), however many
 /// threads the test runner has: each has half a dozen processes, and deadlines.
 ///
 /// # Panics
 /// `body` fails, panics or takes more than five minutes: the logs of its processes are printed and the folder is kept.
 pub fn scenario(body: impl AsyncFnOnce(&Scratch) -> Result<()>) {
+	let built = wallet_exe().and_then(|_| inlet_exe());
+	built.expect("the programs under test build");
 	let _turn = Turn::take();
 	let scratch = Scratch::new().expect("a temporary folder can be made");
 	let mut runtime = tokio::runtime::Builder::new_multi_thread();
@@ -26,7 +29,7 @@ pub fn scenario(body: impl AsyncFnOnce(&Scratch) -> Result<()>) {
 	if let Err(error) = outcome {
 		scratch.keep();
 		drop(scratch);
-		panic!("{error:?}");
+		panic!("{error:#}");
 	}
 }
 

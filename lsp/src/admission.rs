@@ -1,0 +1,130 @@
+//! Whether we sell, now and to this client. A refusal carries the limit and how far off it is; the wire's codes come in
+//! where the answer is written.
+
+use crate::book::NodeId;
+use crate::input::World;
+use crate::money::{FeePerKw, Sat};
+use crate::policy::Policy;
+use crate::turn::Turn;
+
+/// Why nothing is sold.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+	/// Wait: our view of the chain is behind.
+	#[error("our view of the chain is not current")]
+	NotSynced,
+	/// Wait: no fresh estimate.
+	#[error("no fresh feerate estimate")]
+	NoFeerate,
+	/// Above the operator's ceiling.
+	#[error("the feerate, {} sat/vB, is above our ceiling of {ceiling} sat/vB", .feerate.to_sat_per_vb_ceil())]
+	FeerateAboveCeiling {
+		/// Now.
+		feerate: FeePerKw,
+		/// At most, in sat/vB.
+		ceiling: u64,
+	},
+	/// The wallet cannot fund it.
+	#[error("{needed} needed, {free} free")]
+	Funds {
+		/// Capacity and miner's fee.
+		needed: Sat,
+		/// Spendable, less what is reserved.
+		free: Sat,
+	},
+	/// Larger than the operator allows.
+	#[error("a channel of {capacity} is above our limit of {limit}")]
+	ChannelTooLarge {
+		/// Needed.
+		capacity: Sat,
+		/// At most.
+		limit: Sat,
+	},
+	/// This client has enough unpaid ones.
+	#[error("{open} unpaid already, at most {limit} for one client")]
+	ClientHasTooMany {
+		/// Now.
+		open: usize,
+		/// At most.
+		limit: u32,
+	},
+	/// All clients together have enough unpaid ones.
+	#[error("{open} unpaid already, at most {limit} in all")]
+	TooMany {
+		/// Now.
+		open: usize,
+		/// At most.
+		limit: u32,
+	},
+}
+
+impl Refusal {
+	/// Will it pass by itself, so that held money may wait for it?
+	pub fn is_passing(&self) -> bool {
+		matches!(self, Refusal::NotSynced | Refusal::NoFeerate)
+	}
+}
+
+/// The feerate to sell at.
+///
+/// # Errors
+/// What keeps us from selling anything to anybody.
+pub fn feerate(policy: &Policy, world: &World) -> Result<FeePerKw, Refusal> {
+	if !world.synced {
+		return Err(Refusal::NotSynced);
+	}
+	let feerate = world.feerate.ok_or(Refusal::NoFeerate)?;
+	let ceiling = policy.risk.max_feerate_sat_per_vb;
+	if u64::from(feerate.0) > ceiling.saturating_mul(250) {
+		return Err(Refusal::FeerateAboveCeiling { feerate, ceiling });
+	}
+	Ok(feerate)
+}
+
+/// Can a channel of this capacity be funded, besides all that is reserved for others? Gives what is to be reserved.
+/// `own` is what is reserved for it already.
+///
+/// # Errors
+/// Too large, or too little money.
+pub(crate) fn funding(turn: &Turn<'_>, feerate: FeePerKw, capacity: Sat, own: Sat) -> Result<Sat, Refusal> {
+	let limit = turn.policy().risk.max_channel_sat;
+	if capacity > limit {
+		return Err(Refusal::ChannelTooLarge { capacity, limit });
+	}
+	let needed = crate::quote::funding_need(feerate, capacity);
+	let free = turn.free_funds(own);
+	if needed > free {
+		return Err(Refusal::Funds { needed, free });
+	}
+	Ok(needed)
+}
+
+/// May this client have one more unpaid sale? One that owes us a fee counts too.
+pub(crate) fn one_more_sale(turn: &Turn<'_>, client: &NodeId) -> Result<(), Refusal> {
+	let own = turn.book.live_sales().filter(|sale| sale.client == *client && !sale.state.is_finished()).count();
+	per_client(own, turn.policy().risk.max_open_sales_per_client)?;
+	in_all(turn)
+}
+
+/// May this client have one more unpaid order?
+pub(crate) fn one_more_order(turn: &Turn<'_>, client: &NodeId) -> Result<(), Refusal> {
+	let own = turn.book.live_orders().filter(|order| order.client == *client && order.state.is_unpaid()).count();
+	per_client(own, turn.policy().risk.max_open_orders_per_client)?;
+	in_all(turn)
+}
+
+fn per_client(open: usize, limit: u32) -> Result<(), Refusal> {
+	if open >= as_count(limit) { Err(Refusal::ClientHasTooMany { open, limit }) } else { Ok(()) }
+}
+
+/// Counted from what is there, never by a counter beside it.
+fn in_all(turn: &Turn<'_>) -> Result<(), Refusal> {
+	let sales = turn.book.live_sales().filter(|sale| sale.state.is_unpaid()).count();
+	let orders = turn.book.live_orders().filter(|order| order.state.is_unpaid()).count();
+	let (open, limit) = (sales.saturating_add(orders), turn.policy().risk.max_open_total);
+	if open >= as_count(limit) { Err(Refusal::TooMany { open, limit }) } else { Ok(()) }
+}
+
+fn as_count(limit: u32) -> usize {
+	usize::try_from(limit).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,365 @@
+//! How the book is built from its rows, kept, and asked.
+
+use super::*;
+
+/// How many ledger entries are kept in memory; the store keeps them all.
+pub const LEDGER_IN_MEMORY: usize = 2_000;
+/// How many finished sales, and how many finished orders, without an open channel are kept in memory.
+pub const MAX_FINISHED: usize = 5_000;
+/// How many clients are remembered.
+pub const MAX_CLIENTS: usize = 20_000;
+
+/// Who owns a channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Owned {
+	Sale(SaleId),
+	Order(OrderId),
+}
+
+/// Ways into the rows. Kept up by [`Book::apply`] and nothing else.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Index {
+	scids: BTreeMap<u64, SaleId>,
+	intercepts: BTreeMap<[u8; 32], SaleId>,
+	user_channel_ids: BTreeMap<u128, Owned>,
+	channels: BTreeMap<[u8; 32], Owned>,
+	payments: BTreeMap<PaymentHash, OrderId>,
+	addresses: BTreeMap<String, OrderId>,
+	/// Deadlines, soonest first.
+	deadlines: BTreeSet<(Timestamp, String)>,
+	/// Not finished, or with something still to do.
+	live_sales: BTreeSet<SaleId>,
+	live_orders: BTreeSet<OrderId>,
+	/// Finished and without an open channel, oldest first: what may be dropped from memory.
+	dead_sales: BTreeSet<(Timestamp, SaleId)>,
+	dead_orders: BTreeSet<(Timestamp, OrderId)>,
+	references: BTreeSet<(EntryKind, String)>,
+	reserved: u64,
+}
+
+impl Book {
+	/// The book as its rows tell it; a later row replaces an earlier one of the same id.
+	pub fn restore(rows: impl IntoIterator<Item = Write>) -> Book {
+		let mut book = Book::default();
+		for row in rows {
+			book.apply(row);
+		}
+		book
+	}
+
+	/// Takes in one committed row. Applying a row twice is applying it once.
+	pub fn apply(&mut self, write: Write) {
+		match write {
+			Write::Client(client) => {
+				self.clients.insert(client.id, client);
+			}
+			Write::Sale(sale) => self.apply_sale(sale),
+			Write::Order(order) => self.apply_order(order),
+			Write::Ledger(entry) => self.apply_entry(entry),
+		}
+	}
+
+	fn apply_sale(&mut self, sale: Sale) {
+		if let Some(old) = self.sales.remove(&sale.id) {
+			self.index.remove_sale(&old);
+		}
+		self.index.add_sale(&sale);
+		self.sales.insert(sale.id.clone(), sale);
+		while self.index.dead_sales.len() > MAX_FINISHED {
+			let Some((_, id)) = self.index.dead_sales.first().cloned() else { break };
+			if let Some(old) = self.sales.remove(&id) {
+				self.index.remove_sale(&old);
+			}
+		}
+	}
+
+	fn apply_order(&mut self, order: Order) {
+		if let Some(old) = self.orders.remove(&order.id) {
+			self.index.remove_order(&old);
+		}
+		self.index.add_order(&order);
+		self.orders.insert(order.id.clone(), order);
+		while self.index.dead_orders.len() > MAX_FINISHED {
+			let Some((_, id)) = self.index.dead_orders.first().cloned() else { break };
+			if let Some(old) = self.orders.remove(&id) {
+				self.index.remove_order(&old);
+			}
+		}
+	}
+
+	fn apply_entry(&mut self, entry: Entry) {
+		if entry.seq < self.next_entry {
+			if let Some(known) = self.ledger.iter_mut().find(|known| known.seq == entry.seq) {
+				*known = entry;
+			}
+			return;
+		}
+		self.next_entry = entry.seq.saturating_add(1);
+		self.index.references.insert((entry.kind, entry.reference.clone()));
+		self.ledger.push_back(entry);
+		if self.ledger.len() > LEDGER_IN_MEMORY
+			&& let Some(oldest) = self.ledger.pop_front()
+		{
+			self.index.references.remove(&(oldest.kind, oldest.reference));
+		}
+	}
+
+	/// When [`Input::Tick`](crate::input::Input::Tick) is due at the latest.
+	pub fn next_deadline(&self) -> Option<Timestamp> {
+		self.index.deadlines.first().map(|(at, _)| *at)
+	}
+
+	/// On-chain money that is spoken for: channels promised or paid for and not funded, and refunds not sent.
+	pub fn reserved(&self) -> Sat {
+		Sat(self.index.reserved)
+	}
+
+	/// All sales in memory, by id.
+	pub fn sales(&self) -> impl Iterator<Item = &Sale> {
+		self.sales.values()
+	}
+
+	/// All orders in memory, by id.
+	pub fn orders(&self) -> impl Iterator<Item = &Order> {
+		self.orders.values()
+	}
+
+	/// All clients, by node id.
+	pub fn clients(&self) -> impl Iterator<Item = &Client> {
+		self.clients.values()
+	}
+
+	/// The newest ledger entries, oldest first, at most [`LEDGER_IN_MEMORY`].
+	pub fn ledger(&self) -> impl DoubleEndedIterator<Item = &Entry> {
+		self.ledger.iter()
+	}
+
+	/// One sale.
+	pub fn sale(&self, id: &str) -> Option<&Sale> {
+		self.sales.get(id)
+	}
+
+	/// One order.
+	pub fn order(&self, id: &str) -> Option<&Order> {
+		self.orders.get(id)
+	}
+
+	/// One client.
+	pub fn client(&self, id: &NodeId) -> Option<&Client> {
+		self.clients.get(id)
+	}
+
+	/// The sale whose SCID an HTLC names.
+	pub fn sale_by_scid(&self, scid: u64) -> Option<&Sale> {
+		self.sale(self.index.scids.get(&scid)?)
+	}
+
+	/// The sale that an HTLC is held for or was decided to be forwarded for.
+	pub fn sale_by_intercept(&self, intercept_id: &[u8; 32]) -> Option<&Sale> {
+		self.sale(self.index.intercepts.get(intercept_id)?)
+	}
+
+	/// The sale that a channel (or an earlier attempt at it) was opened for.
+	pub fn sale_by_user_channel_id(&self, id: u128) -> Option<&Sale> {
+		match self.index.user_channel_ids.get(&id)? {
+			Owned::Sale(id) => self.sale(id),
+			Owned::Order(_) => None,
+		}
+	}
+
+	/// The order that a channel (or an earlier attempt at it) was opened for.
+	pub fn order_by_user_channel_id(&self, id: u128) -> Option<&Order> {
+		match self.index.user_channel_ids.get(&id)? {
+			Owned::Order(id) => self.order(id),
+			Owned::Sale(_) => None,
+		}
+	}
+
+	/// The sale whose channel this is.
+	pub fn sale_by_channel(&self, channel_id: &[u8; 32]) -> Option<&Sale> {
+		match self.index.channels.get(channel_id)? {
+			Owned::Sale(id) => self.sale(id),
+			Owned::Order(_) => None,
+		}
+	}
+
+	/// The order whose channel this is.
+	pub fn order_by_channel(&self, channel_id: &[u8; 32]) -> Option<&Order> {
+		match self.index.channels.get(channel_id)? {
+			Owned::Order(id) => self.order(id),
+			Owned::Sale(_) => None,
+		}
+	}
+
+	/// The order that this hold invoice pays.
+	pub fn order_by_payment_hash(&self, hash: &PaymentHash) -> Option<&Order> {
+		self.order(self.index.payments.get(hash)?)
+	}
+
+	/// The order that this address pays.
+	pub fn order_by_address(&self, address: &str) -> Option<&Order> {
+		self.order(self.index.addresses.get(address)?)
+	}
+
+	/// Addresses whose activity is to be reported: of every order in memory that has one. A payment may come late.
+	pub fn watched_addresses(&self) -> Vec<String> {
+		self.index.addresses.keys().cloned().collect()
+	}
+
+	/// The height below which we promised not to close this channel ourselves (bLIP-51's lease, bLIP-52's
+	/// `min_lifetime`); `None` if we promised nothing, or the client has not paid.
+	pub fn keep_until(&self, channel_id: &[u8; 32]) -> Option<u32> {
+		let channel = match self.index.channels.get(channel_id)? {
+			Owned::Sale(id) => {
+				let sale = self.sale(id)?;
+				let paid = matches!(sale.state, SaleState::Forwarded | SaleState::Done);
+				sale.channel.as_ref().filter(|_| paid)?
+			}
+			Owned::Order(id) => {
+				let order = self.order(id)?;
+				let paid = matches!(order.state, OrderState::Funded { .. } | OrderState::Completed);
+				order.channel.as_ref().filter(|_| paid)?
+			}
+		};
+		Some(channel.keep_until_height).filter(|_| channel.closed_at.is_none())
+	}
+
+	/// Clients that something waits for: held HTLCs, or a paid order. Send [`Input::Connected`] for one when it connects,
+	/// and again (with every block, and when one of its channels becomes usable) while it is connected and named here.
+	///
+	/// [`Input::Connected`]: crate::input::Input::Connected
+	pub fn awaited_clients(&self) -> BTreeSet<NodeId> {
+		let sales = self
+			.live_sales()
+			.filter(|sale| !sale.parts.is_empty() || sale.forwarded.iter().any(|planned| planned.held_until.is_some()));
+		let orders = self
+			.live_orders()
+			.filter(|order| matches!(order.state, OrderState::Paid { .. } | OrderState::Opening { .. }));
+		sales.map(|sale| sale.client).chain(orders.map(|order| order.client)).collect()
+	}
+
+	pub(crate) fn live_sales(&self) -> impl Iterator<Item = &Sale> {
+		self.index.live_sales.iter().filter_map(|id| self.sale(id))
+	}
+
+	pub(crate) fn live_orders(&self) -> impl Iterator<Item = &Order> {
+		self.index.live_orders.iter().filter_map(|id| self.order(id))
+	}
+
+	pub(crate) fn has_scid(&self, scid: u64) -> bool {
+		self.index.scids.contains_key(&scid)
+	}
+
+	pub(crate) fn is_booked(&self, kind: EntryKind, reference: &str) -> bool {
+		self.index.references.contains(&(kind, reference.to_string()))
+	}
+}
+
+impl Index {
+	fn add_sale(&mut self, sale: &Sale) {
+		self.scids.insert(sale.scid, sale.id.clone());
+		for id in sale_intercepts(sale) {
+			self.intercepts.insert(*id, sale.id.clone());
+		}
+		for id in sale.earlier_channel_ids.iter().chain([&sale.user_channel_id]) {
+			self.user_channel_ids.insert(*id, Owned::Sale(sale.id.clone()));
+		}
+		if let Some(id) = sale.channel.as_ref().and_then(|channel| channel.channel_id) {
+			self.channels.insert(id, Owned::Sale(sale.id.clone()));
+		}
+		if let Some(at) = sale.next_deadline() {
+			self.deadlines.insert((at, sale.id.clone()));
+		}
+		if sale_is_live(sale) {
+			self.live_sales.insert(sale.id.clone());
+		} else if sale.open_channel().is_none() {
+			self.dead_sales.insert((sale.created_at, sale.id.clone()));
+		}
+		self.reserved = self.reserved.saturating_add(sale.reserved.0);
+	}
+
+	fn remove_sale(&mut self, sale: &Sale) {
+		self.scids.remove(&sale.scid);
+		for id in sale_intercepts(sale) {
+			self.intercepts.remove(id);
+		}
+		for id in sale.earlier_channel_ids.iter().chain([&sale.user_channel_id]) {
+			self.user_channel_ids.remove(id);
+		}
+		if let Some(id) = sale.channel.as_ref().and_then(|channel| channel.channel_id) {
+			self.channels.remove(&id);
+		}
+		if let Some(at) = sale.next_deadline() {
+			self.deadlines.remove(&(at, sale.id.clone()));
+		}
+		self.live_sales.remove(&sale.id);
+		self.dead_sales.remove(&(sale.created_at, sale.id.clone()));
+		self.reserved = self.reserved.saturating_sub(sale.reserved.0);
+	}
+
+	fn add_order(&mut self, order: &Order) {
+		for id in order.earlier_channel_ids.iter().chain([&order.user_channel_id]) {
+			self.user_channel_ids.insert(*id, Owned::Order(order.id.clone()));
+		}
+		if let Some(id) = order.channel.as_ref().and_then(|channel| channel.channel_id) {
+			self.channels.insert(id, Owned::Order(order.id.clone()));
+		}
+		if let Some(lightning) = &order.lightning {
+			self.payments.insert(lightning.payment_hash, order.id.clone());
+		}
+		if let Some(onchain) = &order.onchain {
+			self.addresses.insert(onchain.address.clone(), order.id.clone());
+		}
+		if let Some(at) = order.next_deadline() {
+			self.deadlines.insert((at, order.id.clone()));
+		}
+		if !order.state.is_finished() || order.pending_refund().is_some() {
+			self.live_orders.insert(order.id.clone());
+		} else if !order.channel.as_ref().is_some_and(SoldChannel::is_open) && !awaits_refund(order) {
+			self.dead_orders.insert((order.created_at, order.id.clone()));
+		}
+		self.reserved = self.reserved.saturating_add(order_reserved(order));
+	}
+
+	fn remove_order(&mut self, order: &Order) {
+		for id in order.earlier_channel_ids.iter().chain([&order.user_channel_id]) {
+			self.user_channel_ids.remove(id);
+		}
+		if let Some(id) = order.channel.as_ref().and_then(|channel| channel.channel_id) {
+			self.channels.remove(&id);
+		}
+		if let Some(lightning) = &order.lightning {
+			self.payments.remove(&lightning.payment_hash);
+		}
+		if let Some(onchain) = &order.onchain {
+			self.addresses.remove(&onchain.address);
+		}
+		if let Some(at) = order.next_deadline() {
+			self.deadlines.remove(&(at, order.id.clone()));
+		}
+		self.live_orders.remove(&order.id);
+		self.dead_orders.remove(&(order.created_at, order.id.clone()));
+		self.reserved = self.reserved.saturating_sub(order_reserved(order));
+	}
+}
+
+fn sale_intercepts(sale: &Sale) -> impl Iterator<Item = &[u8; 32]> {
+	let held = sale.parts.iter().map(|part| &part.intercept_id);
+	held.chain(sale.forwarded.iter().map(|planned| &planned.intercept_id))
+}
+
+fn sale_is_live(sale: &Sale) -> bool {
+	!sale.state.is_finished() || !sale.parts.is_empty() || sale.forwarded.iter().any(|one| one.held_until.is_some())
+}
+
+/// Money arrived for it that may have to go back once it is confirmed.
+fn awaits_refund(order: &Order) -> bool {
+	let onchain = order.onchain.as_ref().filter(|_| order.refund_address.is_some());
+	onchain.is_some_and(|onchain| onchain.refund.is_none() && !onchain.received.is_empty())
+}
+
+/// What an order keeps of our on-chain money: its channel until that is funded, its refund until that is sent.
+pub(crate) fn order_reserved(order: &Order) -> u64 {
+	let refund = order.pending_refund().map_or(0, |refund| refund.amount.0);
+	order.reserved.0.saturating_add(refund)
+}

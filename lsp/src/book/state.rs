@@ -1,0 +1,125 @@
+//! Questions that a row answers about itself, and the small changes that every step makes in the same way.
+
+use super::*;
+
+impl Client {
+	/// A client that spoke to us for the first time.
+	pub fn new(id: NodeId, first_seen: Timestamp) -> Client {
+		Client { id, first_seen, string_error_data: false, sales_done: 0, orders_done: 0, offences: 0 }
+	}
+}
+
+impl SaleState {
+	/// Nothing more is due: the fee is earned, or nothing came of it.
+	pub fn is_finished(&self) -> bool {
+		matches!(self, SaleState::Done | SaleState::Failed { .. })
+	}
+
+	/// Waiting for a payment, for its parts or for its channel: what the bounds on unpaid sales count.
+	pub fn is_unpaid(&self) -> bool {
+		matches!(self, SaleState::Bought | SaleState::Gathering { .. } | SaleState::Opening { .. })
+	}
+}
+
+impl Sale {
+	/// The channel, if it was funded (or is usable) and is not closed.
+	pub fn open_channel(&self) -> Option<&SoldChannel> {
+		self.channel.as_ref().filter(|channel| channel.is_open())
+	}
+
+	/// What is still to be paid of the opening fee.
+	pub fn fee_left(&self) -> Msat {
+		let fee = self.fee.unwrap_or(Msat::ZERO);
+		Msat(fee.0.saturating_sub(self.fee_credited.0))
+	}
+
+	/// When something is due although nothing happens.
+	pub fn next_deadline(&self) -> Option<Timestamp> {
+		let own = match self.state {
+			SaleState::Bought => Some(self.terms.valid_until),
+			SaleState::Gathering { deadline } | SaleState::Opening { deadline } => Some(deadline),
+			SaleState::Forwarded | SaleState::Owing | SaleState::Done | SaleState::Failed { .. } => None,
+		};
+		let held = self.forwarded.iter().filter_map(|planned| planned.held_until).min();
+		own.into_iter().chain(held).min()
+	}
+
+	pub(crate) fn note(&mut self, at: Timestamp, step: &str, text: String) {
+		note(&mut self.history, at, step, text);
+	}
+}
+
+impl SoldChannel {
+	/// A channel that was asked for and is not funded yet.
+	pub fn requested(capacity: Sat) -> SoldChannel {
+		SoldChannel {
+			capacity,
+			channel_id: None,
+			funding: None,
+			funded_at: None,
+			ready_at: None,
+			closed_at: None,
+			keep_until_height: 0,
+		}
+	}
+
+	/// Funded or usable, and not closed.
+	pub fn is_open(&self) -> bool {
+		self.closed_at.is_none() && (self.funding.is_some() || self.ready_at.is_some())
+	}
+}
+
+impl OrderState {
+	/// Delivered, or given up and any refund sent.
+	pub fn is_finished(&self) -> bool {
+		matches!(self, OrderState::Completed | OrderState::Failed { .. })
+	}
+
+	/// Waiting for its payment: what the bounds on unpaid orders count.
+	pub fn is_unpaid(&self) -> bool {
+		matches!(self, OrderState::Preparing | OrderState::AwaitingPayment)
+	}
+}
+
+/// How long the node may take to make an invoice and an address, in seconds.
+pub(crate) const PREPARE_SECS: u64 = 60;
+
+impl Order {
+	/// Both sides of the channel.
+	pub fn capacity(&self) -> Sat {
+		self.lsp_balance.saturating_add(self.client_balance)
+	}
+
+	/// When something is due although nothing happens.
+	pub fn next_deadline(&self) -> Option<Timestamp> {
+		match self.state {
+			OrderState::Preparing => Some(self.created_at.plus_secs(PREPARE_SECS)),
+			OrderState::AwaitingPayment => Some(self.expires_at),
+			OrderState::Paid { deadline, .. } | OrderState::Opening { deadline, .. } => Some(deadline),
+			OrderState::Funded { .. }
+			| OrderState::Completed
+			| OrderState::Refunding { .. }
+			| OrderState::Failed { .. } => None,
+		}
+	}
+
+	/// The refund that was decided and is not out yet.
+	pub fn pending_refund(&self) -> Option<&Refund> {
+		self.onchain.as_ref()?.refund.as_ref().filter(|refund| refund.txid.is_none())
+	}
+
+	pub(crate) fn note(&mut self, at: Timestamp, step: &str, text: String) {
+		note(&mut self.history, at, step, text);
+	}
+}
+
+fn note(history: &mut Vec<Note>, at: Timestamp, step: &str, text: String) {
+	push_bounded(history, Note { at, step: step.to_string(), text }, MAX_HISTORY);
+}
+
+/// Appends, and drops the oldest beyond `bound`.
+pub(crate) fn push_bounded<T>(list: &mut Vec<T>, item: T, bound: usize) {
+	list.push(item);
+	let excess = list.len().saturating_sub(bound);
+	list.drain(..excess);
+}

@@ -1,0 +1,291 @@
+//! The channel comes to be, the parts are forwarded less the fee, and the fee is earned.
+
+use super::gather::{Paying, advance};
+use super::{FUNDING_MARGIN_BLOCKS, fail_parts, forget_attempt, rest};
+use crate::book::{EntryKind, MAX_FORWARDS_KEPT, NodeId, Part, PlannedForward, Sale, SaleState, push_bounded};
+use crate::input::{Action, ChannelView, Input};
+use crate::ledger;
+use crate::money::{Msat, Sat};
+use crate::turn::Turn;
+
+/// Can the parts bear the fee, each leaving at least `minimum` to be forwarded?
+pub(super) fn is_feasible(sale: &Sale, paying: &Paying, minimum: Msat) -> bool {
+	let amounts: Vec<Msat> = paid_parts(sale, paying).map(|part| part.amount).collect();
+	split(&amounts, owed(sale, paying), minimum).is_some()
+}
+
+fn paid_parts<'a>(sale: &'a Sale, paying: &'a Paying) -> impl Iterator<Item = &'a Part> {
+	sale.parts.iter().filter(|part| paying.parts.contains(&part.intercept_id))
+}
+
+fn owed(sale: &Sale, paying: &Paying) -> Msat {
+	Msat(paying.fee.0.saturating_sub(sale.fee_credited.0))
+}
+
+/// What is forwarded of each part, so that all of them together lose `fee`, no more and no less, and none falls below
+/// `minimum` (bLIP-52's example algorithm). `None` if that cannot be.
+pub fn split(amounts: &[Msat], fee: Msat, minimum: Msat) -> Option<Vec<Msat>> {
+	let mut left = fee;
+	let mut forwards = Vec::with_capacity(amounts.len());
+	for amount in amounts {
+		let spare = amount.checked_sub(minimum)?;
+		let share = spare.min(left);
+		left = left.checked_sub(share)?;
+		forwards.push(amount.checked_sub(share)?);
+	}
+	Some(forwards).filter(|_| left == Msat::ZERO)
+}
+
+/// Forwards all that is held over the sale's channel: the parts of the `paying` payment less the fee, others in full.
+pub(super) fn forward(turn: &mut Turn<'_>, sale: &mut Sale, link: &ChannelView, paying: Option<Paying>) {
+	let minimum = link.next_outbound_htlc_minimum.max(Msat(1));
+	if let Some(paying) = &paying {
+		let amounts: Vec<Msat> = paid_parts(sale, paying).map(|part| part.amount).collect();
+		let Some(forwards) = split(&amounts, owed(sale, paying), minimum) else {
+			fail_parts(turn, sale, "the channel's smallest HTLC leaves no room for the fee");
+			return rest(turn, sale);
+		};
+		let (mine, others): (Vec<Part>, Vec<Part>) =
+			sale.parts.drain(..).partition(|part| paying.parts.contains(&part.intercept_id));
+		sale.parts = others;
+		sale.fee = Some(paying.fee);
+		sale.paying = Some(paying.hash);
+		sale.state = SaleState::Forwarded;
+		let sum = Msat(forwards.iter().fold(0, |sum, amount| amount.0.saturating_add(sum)));
+		sale.note(turn.now, "forward", format!("{sum} in {} parts", mine.len()));
+		for (part, amount) in mine.iter().zip(forwards) {
+			plan(turn, sale, link, part, amount);
+		}
+	}
+	for part in std::mem::take(&mut sale.parts) {
+		if part.amount < minimum {
+			turn.fail_htlc(part.intercept_id, "below the channel's smallest HTLC");
+			continue;
+		}
+		sale.note(turn.now, "forward", format!("{} in full", part.amount));
+		plan(turn, sale, link, &part, part.amount);
+	}
+}
+
+fn plan(turn: &mut Turn<'_>, sale: &mut Sale, link: &ChannelView, part: &Part, amount: Msat) {
+	let (intercept_id, payment_hash) = (part.intercept_id, part.payment_hash);
+	let planned = PlannedForward { intercept_id, payment_hash, amount, held_until: None };
+	push_bounded(&mut sale.forwarded, planned, MAX_FORWARDS_KEPT);
+	turn.act(Action::ForwardHtlc { intercept_id, peer: sale.client, channel_id: link.channel_id, amount });
+}
+
+/// LDK shows a part again that was to be forwarded: a crash came between. It goes as decided, now or when the client is
+/// back.
+pub(super) fn forward_again(turn: &mut Turn<'_>, sale: &mut Sale, intercept_id: &[u8; 32]) {
+	let until = turn.now.plus_secs(turn.policy().lsps2.gather_secs);
+	if let Some(planned) = sale.forwarded.iter_mut().find(|planned| planned.intercept_id == *intercept_id) {
+		planned.held_until = planned.held_until.or(Some(until));
+	}
+	forward_held(turn, sale);
+}
+
+/// Forwards what [`forward_again`] had to hold, if the channel is usable.
+pub(super) fn forward_held(turn: &mut Turn<'_>, sale: &mut Sale) {
+	let channel_id = sale.open_channel().and_then(|channel| channel.channel_id);
+	let Some(link) = channel_id.and_then(|id| turn.usable(&id)) else { return };
+	for planned in &mut sale.forwarded {
+		if planned.held_until.take().is_none() {
+			continue;
+		}
+		turn.act(Action::ForwardHtlc {
+			intercept_id: planned.intercept_id,
+			peer: sale.client,
+			channel_id: link.channel_id,
+			amount: planned.amount,
+		});
+	}
+}
+
+/// Fails what [`forward_again`] held for too long.
+pub(super) fn fail_overdue(turn: &mut Turn<'_>, sale: &mut Sale) {
+	let overdue = |planned: &PlannedForward| planned.held_until.is_some_and(|until| turn.now >= until);
+	let ids: Vec<[u8; 32]> =
+		sale.forwarded.iter().filter(|planned| overdue(planned)).map(|planned| planned.intercept_id).collect();
+	for id in ids {
+		turn.fail_htlc(id, "the client did not come back");
+		forget_forward(turn, sale, &id);
+	}
+}
+
+/// A forward that was decided did not happen. With the last one of the paying payment, the fee is owed again.
+pub(super) fn forget_forward(turn: &mut Turn<'_>, sale: &mut Sale, intercept_id: &[u8; 32]) {
+	let known = sale.forwarded.len();
+	sale.forwarded.retain(|planned| planned.intercept_id != *intercept_id);
+	let paying_left = sale.forwarded.iter().any(|planned| Some(planned.payment_hash) == sale.paying);
+	if sale.forwarded.len() < known && sale.state == SaleState::Forwarded && !paying_left {
+		sale.note(turn.now, "fail", "the payment could not be forwarded; the fee is owed".to_string());
+		rest(turn, sale);
+	}
+}
+
+/// [`Input::Funded`]: the money is out.
+pub(crate) fn funded(turn: &mut Turn<'_>, mut sale: Sale, input: &Input) {
+	let Input::Funded { user_channel_id, channel_id, funding, fee } = input else { return };
+	ledger::funding_cost(turn, *fee, sale.client, funding.txid);
+	if sale.user_channel_id != *user_channel_id {
+		if sale.channel.is_some() {
+			sale.note(turn.now, "open", format!("an abandoned attempt was funded all the same: {funding}"));
+			return turn.put_sale(sale);
+		}
+		// The attempt was given up while it succeeded: there is a channel after all.
+		sale.earlier_channel_ids.retain(|id| id != user_channel_id);
+		sale.user_channel_id = *user_channel_id;
+	}
+	let keep_until = turn.world.height.saturating_add(sale.terms.min_lifetime).saturating_add(FUNDING_MARGIN_BLOCKS);
+	let now = turn.now;
+	let channel = sale.channel.get_or_insert_with(|| crate::book::SoldChannel::requested(Sat::ZERO));
+	channel.channel_id = Some(*channel_id);
+	if channel.funding.is_none() {
+		channel.funding = Some(*funding);
+		channel.funded_at = Some(now);
+		channel.keep_until_height = keep_until;
+		sale.reserved = Sat::ZERO;
+		sale.note(now, "funded", format!("{funding}"));
+		if matches!(sale.state, SaleState::Bought | SaleState::Failed { .. }) {
+			sale.state = SaleState::Owing;
+		}
+	}
+	advance(turn, &mut sale);
+	turn.put_sale(sale);
+}
+
+/// [`Input::ChannelReady`]: the held parts go out.
+pub(crate) fn channel_ready(turn: &mut Turn<'_>, mut sale: Sale, user_channel_id: u128, channel_id: [u8; 32]) {
+	if sale.user_channel_id != user_channel_id {
+		return;
+	}
+	let now = turn.now;
+	let Some(channel) = &mut sale.channel else { return };
+	channel.channel_id = Some(channel_id);
+	if channel.ready_at.is_none() && channel.closed_at.is_none() {
+		channel.ready_at = Some(now);
+		sale.note(now, "ready", String::new());
+	}
+	turn.ready = Some(channel_id);
+	if matches!(sale.state, SaleState::Opening { .. }) && turn.usable(&channel_id).is_some() {
+		sale.state = SaleState::Gathering { deadline: now };
+	}
+	advance(turn, &mut sale);
+	turn.put_sale(sale);
+}
+
+/// [`Input::OpenFailed`]: the parts go back; the payer may try again.
+pub(crate) fn open_failed(turn: &mut Turn<'_>, mut sale: Sale, user_channel_id: u128, reason: &str) {
+	if sale.user_channel_id != user_channel_id || sale.channel.is_none() || sale.open_channel().is_some() {
+		return;
+	}
+	sale.note(turn.now, "fail", format!("open failed: {reason}"));
+	fail_parts(turn, &mut sale, "the channel could not be opened");
+	forget_attempt(turn, &mut sale);
+	if !sale.state.is_finished() {
+		rest(turn, &mut sale);
+	}
+	turn.put_sale(sale);
+}
+
+/// [`Input::ChannelClosed`].
+pub(crate) fn channel_closed(turn: &mut Turn<'_>, mut sale: Sale, user_channel_id: u128, reason: &str) {
+	if sale.user_channel_id != user_channel_id {
+		return;
+	}
+	let Some(channel) = &mut sale.channel else { return };
+	if channel.funding.is_none() && channel.ready_at.is_none() {
+		return open_failed(turn, sale, user_channel_id, reason);
+	}
+	if channel.closed_at.is_some() {
+		return;
+	}
+	channel.closed_at = Some(turn.now);
+	sale.note(turn.now, "closed", reason.to_string());
+	fail_parts(turn, &mut sale, "the channel was closed");
+	if !sale.state.is_finished() {
+		// We paid for a channel and were not paid for it.
+		let mut client = turn.client(&sale.client);
+		client.offences = client.offences.saturating_add(1);
+		turn.put_client(client);
+		book_partial_fee(turn, &mut sale);
+		rest(turn, &mut sale);
+	}
+	turn.put_sale(sale);
+}
+
+/// Some parts were settled before the channel went away: that much is earned, and no longer owed.
+fn book_partial_fee(turn: &mut Turn<'_>, sale: &mut Sale) {
+	if sale.fee_credited > Msat::ZERO {
+		ledger::earn(turn, EntryKind::JitFee, sale.fee_credited, Some(sale.client), &sale.id);
+		sale.fee = Some(sale.fee_left());
+		sale.fee_credited = Msat::ZERO;
+	}
+}
+
+/// [`Input::ForwardFailed`]: the client did not take the payment.
+pub(crate) fn forward_failed(turn: &mut Turn<'_>, peer: NodeId, channel_id: &[u8; 32]) {
+	let Some(mut sale) = turn.book.sale_by_channel(channel_id).filter(|sale| sale.client == peer).cloned() else {
+		return;
+	};
+	if sale.state == SaleState::Forwarded {
+		sale.note(turn.now, "fail", "the client failed the payment; the fee is owed".to_string());
+		sale.forwarded.retain(|planned| Some(planned.payment_hash) != sale.paying);
+		rest(turn, &mut sale);
+		turn.put_sale(sale);
+	}
+}
+
+/// [`Input::Forwarded`]: the opening fee in it is credited, once per reference, and the sale is done when all is there.
+pub(crate) fn forwarded(turn: &mut Turn<'_>, input: &Input) {
+	let Input::Forwarded { next_peer, next_channel, skimmed, reference, .. } = input else { return };
+	if *skimmed > Msat::ZERO && is_credited(turn, next_peer.as_ref(), reference) {
+		return;
+	}
+	let Some(mut sale) = debtor(turn, *next_peer, *next_channel, *skimmed) else {
+		// Nobody owes it any more, but it was taken.
+		if *skimmed > Msat::ZERO && !turn.is_booked(EntryKind::JitFee, reference) {
+			ledger::earn(turn, EntryKind::JitFee, *skimmed, *next_peer, reference);
+		}
+		return;
+	};
+	let pays = sale.state == SaleState::Forwarded || *skimmed > Msat::ZERO;
+	if *skimmed > Msat::ZERO {
+		push_bounded(&mut sale.credited, reference.clone(), MAX_FORWARDS_KEPT);
+		sale.fee_credited = Msat(sale.fee_credited.0.saturating_add(skimmed.0));
+	}
+	if pays && sale.fee.is_some() && sale.fee_left() == Msat::ZERO {
+		done(turn, &mut sale);
+	}
+	turn.put_sale(sale);
+}
+
+fn done(turn: &mut Turn<'_>, sale: &mut Sale) {
+	if sale.fee_credited > Msat::ZERO {
+		ledger::earn(turn, EntryKind::JitFee, sale.fee_credited, Some(sale.client), &sale.id);
+	}
+	sale.note(turn.now, "paid", format!("{} earned", sale.fee_credited));
+	sale.state = SaleState::Done;
+	sale.reserved = Sat::ZERO;
+	let mut client = turn.client(&sale.client);
+	client.sales_done = client.sales_done.saturating_add(1);
+	turn.put_client(client);
+	advance(turn, sale);
+}
+
+fn is_credited(turn: &Turn<'_>, peer: Option<&NodeId>, reference: &String) -> bool {
+	let own = turn.book.sales().filter(|sale| peer.is_none_or(|peer| sale.client == *peer));
+	own.into_iter().any(|sale| sale.credited.contains(reference))
+}
+
+/// The sale that a settled forward pays: the channel's, or (LDK may have sent it over another channel of the same
+/// client) the oldest one of this client that waits for its fee.
+fn debtor(turn: &Turn<'_>, peer: Option<NodeId>, channel: Option<[u8; 32]>, skimmed: Msat) -> Option<Sale> {
+	let by_channel = channel.and_then(|id| turn.book.sale_by_channel(&id));
+	if let Some(sale) = by_channel.filter(|sale| sale.state != SaleState::Done) {
+		return Some(sale.clone());
+	}
+	let peer = peer.filter(|_| skimmed > Msat::ZERO)?;
+	let waiting = turn.book.live_sales().filter(|sale| sale.client == peer && sale.paying.is_some());
+	waiting.min_by_key(|sale| sale.created_at).cloned()
+}

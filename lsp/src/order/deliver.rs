@@ -1,0 +1,197 @@
+//! A paid order gets its channel; the money is ours when the funding is out.
+
+use super::{forget_attempt, give_up, paid_by, refund, requested, sell};
+use crate::admission;
+use crate::book::{EntryKind, NodeId, Order, OrderState, PaidBy, PaymentHash, PaymentState};
+use crate::input::{Action, Input, OpenChannel, Owner};
+use crate::ledger;
+use crate::money::{FeePerKw, Msat, Sat};
+use crate::quote;
+use crate::turn::Turn;
+
+/// Opens the channel of a paid order if the client is here and nothing stands against it now; else it is tried again
+/// when the client connects, until the deadline.
+pub(super) fn open_if_possible(turn: &mut Turn<'_>, order: &mut Order) {
+	let (by, deadline) = match order.state {
+		OrderState::Paid { by, deadline } | OrderState::Opening { by, deadline } => (by, deadline),
+		_ => return,
+	};
+	if !turn.world.peer.connected || turn.now >= deadline {
+		return;
+	}
+	let Ok(live) = admission::feerate(turn.policy(), turn.world) else { return };
+	let feerate = quote::order_feerate(live, order.funding_confirms_within_blocks);
+	let Ok(needed) = admission::funding(turn, feerate, order.capacity(), order.reserved) else { return };
+	if matches!(order.state, OrderState::Paid { .. }) {
+		if order.channel.is_some() {
+			forget_attempt(turn, order);
+		}
+		order.state = OrderState::Opening { by, deadline };
+		order.reserved = needed;
+		order.channel = Some(requested(order));
+		order.note(turn.now, "open", format!("{} at {} sat/vB", order.capacity(), feerate.to_sat_per_vb_ceil()));
+	}
+	turn.act(open_action(order, feerate));
+}
+
+fn open_action(order: &Order, feerate: FeePerKw) -> Action {
+	Action::OpenChannel(OpenChannel {
+		owner: Owner::Order(order.id.clone()),
+		user_channel_id: order.user_channel_id,
+		peer: order.client,
+		capacity: order.capacity(),
+		push: sell::pushed(order),
+		announce: order.announce_channel,
+		confirmations: order.required_channel_confirmations,
+		max_to_self_delay: None,
+		feerate,
+	})
+}
+
+/// [`Input::Connected`], and what follows from [`Input::Started`] once the client is here: a channel that was being
+/// opened is asked for again; the node knows it by its `user_channel_id`.
+pub(crate) fn connected(turn: &mut Turn<'_>, peer: NodeId) {
+	let waiting = turn.book.live_orders().filter(|order| order.client == peer && paid_by(order).is_some());
+	let ids: Vec<String> = waiting.map(|order| order.id.clone()).collect();
+	for id in ids {
+		let Some(mut order) = turn.order(&id) else { continue };
+		open_if_possible(turn, &mut order);
+		turn.put_order(order);
+	}
+}
+
+/// [`Input::Started`]: claims and refunds are asked for again; an order that was being made is dropped (its client is
+/// gone, and was promised nothing).
+pub(crate) fn started(turn: &mut Turn<'_>) {
+	let ids: Vec<String> = turn.book.live_orders().map(|order| order.id.clone()).collect();
+	for id in ids {
+		let Some(mut order) = turn.order(&id) else { continue };
+		match order.state {
+			OrderState::Preparing => give_up(turn, &mut order, "the process stopped while it was being made"),
+			OrderState::Funded { by: PaidBy::Lightning } => claim(turn, &order),
+			_ => {}
+		}
+		refund::ask(turn, &order);
+		turn.put_order(order);
+	}
+}
+
+/// Asks the node to claim the held payment.
+pub(super) fn claim(turn: &mut Turn<'_>, order: &Order) {
+	if let Some(lightning) = &order.lightning {
+		let payment_hash = lightning.payment_hash;
+		turn.act(Action::ClaimPayment { order: order.id.clone(), payment_hash });
+	}
+}
+
+/// [`Input::Funded`]: delivered. A held payment is claimed now and not before (R6).
+pub(crate) fn funded(turn: &mut Turn<'_>, mut order: Order, input: &Input) {
+	let Input::Funded { user_channel_id, channel_id, funding, fee } = input else { return };
+	ledger::funding_cost(turn, *fee, order.client, funding.txid);
+	let Some(by) = paid_by(&order).filter(|_| order.user_channel_id == *user_channel_id) else {
+		let known = order.channel.as_ref().is_some_and(|channel| channel.funding == Some(*funding));
+		if !known {
+			order.note(turn.now, "open", format!("an abandoned attempt was funded all the same: {funding}"));
+			turn.put_order(order);
+		}
+		return;
+	};
+	let keep_until =
+		turn.world.height.saturating_add(order.channel_expiry_blocks).saturating_add(crate::jit::FUNDING_MARGIN_BLOCKS);
+	let mut channel = order.channel.take().unwrap_or_else(|| requested(&order));
+	channel.channel_id = Some(*channel_id);
+	channel.funding = Some(*funding);
+	channel.funded_at = Some(turn.now);
+	channel.keep_until_height = keep_until;
+	order.channel = Some(channel);
+	order.reserved = Sat::ZERO;
+	order.paid_by = Some(by);
+	order.state = OrderState::Funded { by };
+	order.note(turn.now, "funded", format!("{funding}"));
+	match by {
+		PaidBy::Lightning => {
+			if let Some(lightning) = &mut order.lightning {
+				lightning.state = PaymentState::Paid;
+			}
+			claim(turn, &order);
+		}
+		PaidBy::Onchain => {
+			let total = order.order_total.to_msat().unwrap_or(Msat::ZERO);
+			complete(turn, &mut order, total);
+		}
+	}
+	turn.put_order(order);
+}
+
+/// [`Input::PaymentClaimed`]: the money is ours.
+pub(crate) fn claimed(turn: &mut Turn<'_>, payment_hash: &PaymentHash, amount: Msat) {
+	let Some(mut order) = turn.book.order_by_payment_hash(payment_hash).cloned() else { return };
+	if order.state == (OrderState::Funded { by: PaidBy::Lightning }) {
+		complete(turn, &mut order, amount);
+		turn.put_order(order);
+	}
+}
+
+fn complete(turn: &mut Turn<'_>, order: &mut Order, paid: Msat) {
+	let pushed = sell::pushed(order);
+	let client = Some(order.client);
+	// A Lightning payment may be larger than the invoice; what is above is ours too.
+	let fee = Msat(paid.0.saturating_sub(pushed.0));
+	ledger::earn(turn, EntryKind::OrderFee, fee, client, &order.id);
+	if pushed > Msat::ZERO {
+		ledger::earn(turn, EntryKind::ClientBalance, pushed, client, &order.id);
+		ledger::spend(turn, EntryKind::ClientBalance, pushed, client, &order.id);
+	}
+	order.state = OrderState::Completed;
+	order.note(turn.now, "paid", format!("{fee} earned"));
+	// The option that was not used is closed.
+	match (order.paid_by, &mut order.lightning, &mut order.onchain) {
+		(Some(PaidBy::Onchain), Some(lightning), _) => lightning.state = PaymentState::Refunded,
+		(Some(PaidBy::Lightning), _, Some(onchain)) => onchain.state = PaymentState::Refunded,
+		_ => {}
+	}
+	let mut client = turn.client(&order.client);
+	client.orders_done = client.orders_done.saturating_add(1);
+	turn.put_client(client);
+	refund::consider(turn, order);
+}
+
+/// [`Input::ChannelReady`].
+pub(crate) fn channel_ready(turn: &mut Turn<'_>, mut order: Order, user_channel_id: u128, channel_id: [u8; 32]) {
+	let Some(channel) = order.channel.as_mut().filter(|_| order.user_channel_id == user_channel_id) else { return };
+	channel.channel_id = Some(channel_id);
+	if channel.ready_at.is_none() && channel.closed_at.is_none() {
+		channel.ready_at = Some(turn.now);
+		order.note(turn.now, "ready", String::new());
+	}
+	turn.put_order(order);
+}
+
+/// [`Input::OpenFailed`]: a client that went away is waited for; one that refused gets its money back now.
+pub(crate) fn open_failed(turn: &mut Turn<'_>, mut order: Order, user_channel_id: u128, reason: &str) {
+	let OrderState::Opening { by, deadline } = order.state else { return };
+	if order.user_channel_id != user_channel_id {
+		return;
+	}
+	order.note(turn.now, "fail", format!("open failed: {reason}"));
+	forget_attempt(turn, &mut order);
+	order.state = OrderState::Paid { by, deadline };
+	if turn.world.peer.connected {
+		give_up(turn, &mut order, "the channel could not be opened");
+	}
+	turn.put_order(order);
+}
+
+/// [`Input::ChannelClosed`].
+pub(crate) fn channel_closed(turn: &mut Turn<'_>, mut order: Order, user_channel_id: u128, reason: &str) {
+	if matches!(order.state, OrderState::Opening { .. }) {
+		return open_failed(turn, order, user_channel_id, reason);
+	}
+	let now = turn.now;
+	let Some(channel) = order.channel.as_mut().filter(|_| order.user_channel_id == user_channel_id) else { return };
+	if channel.closed_at.is_none() {
+		channel.closed_at = Some(now);
+		order.note(now, "closed", reason.to_string());
+		turn.put_order(order);
+	}
+}

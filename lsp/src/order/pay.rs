@@ -1,0 +1,137 @@
+//! Payments arrive, by Lightning (held, not claimed) or on-chain, in time or too late.
+
+use super::{CLAIM_MARGIN_BLOCKS, deliver, give_up, paid_by, refund, sell};
+use crate::book::{Order, OrderState, PaidBy, PaymentHash, PaymentState, Received};
+use crate::input::Action;
+use crate::money::{Msat, Sat};
+use crate::turn::Turn;
+
+/// [`Input::PaymentHeld`](crate::input::Input::PaymentHeld).
+pub(crate) fn payment_held(turn: &mut Turn<'_>, payment_hash: PaymentHash, amount: Msat, claim_deadline: Option<u32>) {
+	let Some(mut order) = turn.book.order_by_payment_hash(&payment_hash).cloned() else {
+		return turn.act(Action::FailPayment { payment_hash });
+	};
+	let by_lightning = |by: PaidBy| by == PaidBy::Lightning;
+	match order.state {
+		OrderState::AwaitingPayment
+			if turn.now < order.expires_at && is_enough(&order, amount) && !is_too_late(turn, claim_deadline) =>
+		{
+			let deadline = turn.now.plus_secs(turn.policy().lsps1.open_window_secs);
+			order.state = OrderState::Paid { by: PaidBy::Lightning, deadline };
+			if let Some(lightning) = &mut order.lightning {
+				lightning.state = PaymentState::Hold;
+				lightning.claim_deadline = claim_deadline;
+			}
+			order.note(turn.now, "held", format!("{amount} by Lightning"));
+			deliver::open_if_possible(turn, &mut order);
+		}
+		// A replay: it is known, and what follows from it is on its way.
+		OrderState::Paid { by, .. } | OrderState::Opening { by, .. } if by_lightning(by) => {
+			deliver::open_if_possible(turn, &mut order);
+		}
+		OrderState::Funded { by } if by_lightning(by) => deliver::claim(turn, &order),
+		OrderState::Completed if order.lightning.as_ref().is_some_and(|paid| paid.state == PaymentState::Paid) => {
+			deliver::claim(turn, &order);
+		}
+		_ => turn.act(Action::FailPayment { payment_hash }),
+	}
+	turn.put_order(order);
+}
+
+fn is_enough(order: &Order, amount: Msat) -> bool {
+	order.order_total.to_msat().is_some_and(|total| amount >= total)
+}
+
+/// Must a held payment go back now, lest LDK fails it while the channel is being opened?
+fn is_too_late(turn: &Turn<'_>, claim_deadline: Option<u32>) -> bool {
+	claim_deadline.is_some_and(|height| turn.world.height.saturating_add(CLAIM_MARGIN_BLOCKS) >= height)
+}
+
+fn held_until(order: &Order) -> Option<u32> {
+	let lightning = order.lightning.as_ref().filter(|_| paid_by(order) == Some(PaidBy::Lightning));
+	lightning.and_then(|lightning| lightning.claim_deadline)
+}
+
+/// [`Input::AddressActivity`](crate::input::Input::AddressActivity): what the address holds now, all of it.
+pub(crate) fn address_activity(turn: &mut Turn<'_>, mut order: Order, received: &[Received]) {
+	let Some(onchain) = &mut order.onchain else { return };
+	if onchain.received != received {
+		onchain.received = received.to_vec();
+		let sum = Sat(sum_of(received, |_| true));
+		order.note(turn.now, "onchain", format!("{sum} in {} outputs", received.len()));
+	}
+	let enough = is_paid_onchain(turn, &order);
+	match order.state {
+		OrderState::AwaitingPayment if enough && turn.now < order.expires_at => {
+			let deadline = turn.now.plus_secs(turn.policy().lsps1.open_window_secs);
+			order.state = OrderState::Paid { by: PaidBy::Onchain, deadline };
+			set_onchain_state(&mut order, PaymentState::Paid);
+			order.note(turn.now, "paid", format!("{} on-chain", order.order_total));
+			deliver::open_if_possible(turn, &mut order);
+		}
+		// A reorganisation, or a double spend, took the payment away before we opened.
+		OrderState::Paid { by: PaidBy::Onchain, .. } if !enough => {
+			order.state = OrderState::AwaitingPayment;
+			set_onchain_state(&mut order, PaymentState::ExpectPayment);
+			order.note(turn.now, "onchain", "the payment is no longer confirmed".to_string());
+			expire(turn, &mut order);
+		}
+		OrderState::Paid { by: PaidBy::Onchain, .. } => deliver::open_if_possible(turn, &mut order),
+		OrderState::Completed | OrderState::Failed { .. } | OrderState::Refunding { .. } => {
+			refund::consider(turn, &mut order);
+		}
+		_ => {}
+	}
+	turn.put_order(order);
+}
+
+fn set_onchain_state(order: &mut Order, state: PaymentState) {
+	if let Some(onchain) = &mut order.onchain {
+		onchain.state = state;
+	}
+}
+
+/// Do the outputs that count make up the order's total? (L1-27)
+fn is_paid_onchain(turn: &Turn<'_>, order: &Order) -> bool {
+	let policy = &turn.policy().lsps1;
+	let Some(onchain) = &order.onchain else { return false };
+	let unconfirmed_is_served = order.order_total <= policy.max_unconfirmed_order_sat;
+	let counts = |output: &Received| {
+		let unconfirmed = output.feerate.is_some_and(|feerate| feerate >= onchain.min_fee_for_0conf);
+		output.confirmations >= u32::from(policy.onchain_confirmations) || (unconfirmed_is_served && unconfirmed)
+	};
+	sum_of(&onchain.received, counts) >= order.order_total.0
+}
+
+pub(super) fn sum_of(received: &[Received], counts: impl Fn(&Received) -> bool) -> u64 {
+	received.iter().filter(|output| counts(output)).fold(0, |sum, output| output.value.0.saturating_add(sum))
+}
+
+/// [`Input::Tick`](crate::input::Input::Tick): deadlines, in time and in blocks.
+pub(crate) fn tick(turn: &mut Turn<'_>) {
+	let ids: Vec<String> = turn.book.live_orders().map(|order| order.id.clone()).collect();
+	for id in ids {
+		let Some(mut order) = turn.order(&id) else { continue };
+		let due = order.next_deadline().is_some_and(|deadline| turn.now >= deadline);
+		match order.state {
+			OrderState::Preparing if due => {
+				sell::prepare_failed(turn, order, "invoice and address were not made in time");
+				continue;
+			}
+			OrderState::AwaitingPayment => expire(turn, &mut order),
+			OrderState::Paid { .. } if due => give_up(turn, &mut order, "the client was not here in time"),
+			OrderState::Opening { .. } if due => give_up(turn, &mut order, "the channel was not funded in time"),
+			OrderState::Paid { .. } | OrderState::Opening { .. } if is_too_late(turn, held_until(&order)) => {
+				give_up(turn, &mut order, "the held payment was about to expire");
+			}
+			_ => {}
+		}
+		turn.put_order(order);
+	}
+}
+
+fn expire(turn: &mut Turn<'_>, order: &mut Order) {
+	if turn.now >= order.expires_at {
+		give_up(turn, order, "not paid in time");
+	}
+}

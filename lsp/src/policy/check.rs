@@ -1,0 +1,145 @@
+//! A policy is checked once, when it is made.
+
+use super::{Lsps1Policy, Lsps2Policy, Policy, PricePolicy, RiskPolicy};
+use crate::money::Sat;
+
+/// A key of the policy that cannot be, and what would be right.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {problem}")]
+pub struct PolicyError {
+	/// The key, with its section: `lsps2.promise_secs`.
+	pub key: &'static str,
+	/// What would be right.
+	pub problem: String,
+}
+
+/// bLIP-52: a menu should hold for ten minutes.
+const MIN_PROMISE_SECS: u64 = 600;
+/// bLIP-52: parts are held for 90 seconds.
+const MIN_GATHER_SECS: u64 = 90;
+/// LDK refuses to forward with less between the two hops.
+const MIN_CLTV_DELTA: u32 = 48;
+/// bLIP-51: a payment with so many confirmations counts, whatever the LSP says.
+const MAX_ONCHAIN_CONFIRMATIONS: u16 = 6;
+/// Nobody accepts a longer delay, and BOLT 2 gives it 16 bits.
+const MAX_TO_SELF_DELAY: u32 = 2016;
+/// 21 million bitcoin.
+const ALL_SATS: Sat = Sat(2_100_000_000_000_000);
+
+type Checked = Result<(), PolicyError>;
+
+impl Policy {
+	/// Is every limit possible, and every lower one below its upper one?
+	///
+	/// # Errors
+	/// The first key that is not, and what would be right.
+	pub fn check(&self) -> Checked {
+		check_lsps1(&self.lsps1, &self.risk)?;
+		check_lsps2(&self.lsps2)?;
+		check_sizes(self)?;
+		check_price(&self.price)?;
+		check_risk(&self.risk)
+	}
+}
+
+fn demand(holds: bool, key: &'static str, problem: impl FnOnce() -> String) -> Checked {
+	if holds { Ok(()) } else { Err(PolicyError { key, problem: problem() }) }
+}
+
+fn check_lsps1(own: &Lsps1Policy, risk: &RiskPolicy) -> Checked {
+	demand(own.min_lsp_balance_sat >= Sat(1), "lsps1.min_lsp_balance_sat", || "must be 1 or more".to_string())?;
+	demand(own.min_lsp_balance_sat <= own.max_lsp_balance_sat, "lsps1.min_lsp_balance_sat", || {
+		format!("must not be above lsps1.max_lsp_balance_sat ({})", own.max_lsp_balance_sat)
+	})?;
+	demand(own.min_channel_sat <= own.max_channel_sat, "lsps1.min_channel_sat", || {
+		format!("must not be above lsps1.max_channel_sat ({})", own.max_channel_sat)
+	})?;
+	demand(own.min_channel_sat <= risk.max_channel_sat, "lsps1.min_channel_sat", || {
+		format!("must not be above risk.max_channel_sat ({})", risk.max_channel_sat)
+	})?;
+	demand(own.min_lsp_balance_sat <= own.max_channel_sat, "lsps1.min_lsp_balance_sat", || {
+		format!("must not be above lsps1.max_channel_sat ({})", own.max_channel_sat)
+	})?;
+	demand(own.max_client_balance_sat <= ALL_SATS, "lsps1.max_client_balance_sat", || at_most(ALL_SATS))?;
+	demand(own.max_channel_expiry_blocks >= 1, "lsps1.max_channel_expiry_blocks", || "must be 1 or more".to_string())?;
+	demand(own.min_funding_confirms_within_blocks >= 1, "lsps1.min_funding_confirms_within_blocks", || {
+		"must be 1 or more".to_string()
+	})?;
+	demand((60..=604_800).contains(&own.payment_window_secs), "lsps1.payment_window_secs", || {
+		"must be from 60 (a minute) to 604800 (a week)".to_string()
+	})?;
+	demand(
+		(1..=MAX_ONCHAIN_CONFIRMATIONS).contains(&own.onchain_confirmations),
+		"lsps1.onchain_confirmations",
+		|| format!("must be from 1 to {MAX_ONCHAIN_CONFIRMATIONS} (bLIP-51 counts a payment as confirmed by then)"),
+	)?;
+	demand((60..=86_400).contains(&own.open_window_secs), "lsps1.open_window_secs", || {
+		"must be from 60 (a minute) to 86400 (a day)".to_string()
+	})
+}
+
+fn check_lsps2(own: &Lsps2Policy) -> Checked {
+	demand((MIN_PROMISE_SECS..=86_400).contains(&own.promise_secs), "lsps2.promise_secs", || {
+		format!("must be from {MIN_PROMISE_SECS} (bLIP-52 asks for ten minutes) to 86400 (a day)")
+	})?;
+	demand((MIN_GATHER_SECS..=3_600).contains(&own.gather_secs), "lsps2.gather_secs", || {
+		format!("must be from {MIN_GATHER_SECS} (bLIP-52) to 3600 (an hour)")
+	})?;
+	demand((10..=600).contains(&own.open_secs), "lsps2.open_secs", || "must be from 10 to 600".to_string())?;
+	demand((MIN_CLTV_DELTA..=2016).contains(&own.cltv_expiry_delta), "lsps2.cltv_expiry_delta", || {
+		format!("must be from {MIN_CLTV_DELTA} (below that a forward is not safe) to 2016 (two weeks)")
+	})?;
+	demand(
+		(144..=MAX_TO_SELF_DELAY).contains(&own.max_client_to_self_delay),
+		"lsps2.max_client_to_self_delay",
+		|| format!("must be from 144 (a day) to {MAX_TO_SELF_DELAY} (two weeks)"),
+	)?;
+	demand(own.min_payment_sat >= Sat(1), "lsps2.min_payment_sat", || "must be 1 or more".to_string())?;
+	demand(own.min_payment_sat <= own.max_payment_sat, "lsps2.min_payment_sat", || {
+		format!("must not be above lsps2.max_payment_sat ({})", own.max_payment_sat)
+	})?;
+	demand(own.headroom_ppm.0 <= 10_000_000, "lsps2.headroom_ppm", || {
+		"must be at most 10000000 (ten times the payment)".to_string()
+	})
+}
+
+fn check_sizes(policy: &Policy) -> Checked {
+	let (own, risk) = (&policy.lsps2, &policy.risk);
+	demand(risk.max_channel_sat <= ALL_SATS, "risk.max_channel_sat", || at_most(ALL_SATS))?;
+	demand(own.max_payment_sat <= ALL_SATS, "lsps2.max_payment_sat", || at_most(ALL_SATS))?;
+	demand(policy.lsps1.max_channel_sat <= ALL_SATS, "lsps1.max_channel_sat", || at_most(ALL_SATS))?;
+	demand(policy.lsps1.max_lsp_balance_sat <= ALL_SATS, "lsps1.max_lsp_balance_sat", || at_most(ALL_SATS))?;
+	demand(own.min_channel_sat <= risk.max_channel_sat, "lsps2.min_channel_sat", || {
+		format!("must not be above risk.max_channel_sat ({})", risk.max_channel_sat)
+	})
+}
+
+fn check_price(own: &PricePolicy) -> Checked {
+	demand(own.floor_sat <= Sat(100_000_000), "price.floor_sat", || at_most(Sat(100_000_000)))?;
+	for (ppm, key) in [(own.jit_ppm, "price.jit_ppm"), (own.order_ppm, "price.order_ppm")] {
+		demand(ppm.0 < 1_000_000, key, || "must be below 1000000 (the whole amount)".to_string())?;
+	}
+	demand(own.close_share_ppm.0 <= 10_000_000, "price.close_share_ppm", || {
+		"must be at most 10000000 (ten closes)".to_string()
+	})
+}
+
+fn check_risk(own: &RiskPolicy) -> Checked {
+	demand((1..=100_000).contains(&own.max_feerate_sat_per_vb), "risk.max_feerate_sat_per_vb", || {
+		"must be from 1 to 100000".to_string()
+	})?;
+	demand((1..=100_000).contains(&own.max_open_total), "risk.max_open_total", || {
+		"must be from 1 to 100000".to_string()
+	})?;
+	demand(own.max_open_sales_per_client <= own.max_open_total, "risk.max_open_sales_per_client", || {
+		format!("must not be above risk.max_open_total ({})", own.max_open_total)
+	})?;
+	demand(own.max_open_orders_per_client <= own.max_open_total, "risk.max_open_orders_per_client", || {
+		format!("must not be above risk.max_open_total ({})", own.max_open_total)
+	})?;
+	demand((1..=200).contains(&own.max_parts), "risk.max_parts", || "must be from 1 to 200".to_string())
+}
+
+fn at_most(limit: Sat) -> String {
+	format!("must be at most {}", limit.0)
+}

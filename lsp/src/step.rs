@@ -1,0 +1,221 @@
+//! The one way in: [`Lsp::step`].
+
+use crate::book::{Book, MAX_CLIENTS, NodeId};
+use crate::input::{Input, Step, World};
+use crate::policy::{Policy, PolicyError};
+use crate::protocol::lsps0::{self, Incoming, RpcError};
+use crate::protocol::{Call, Offered, lsps1};
+use crate::time::Timestamp;
+use crate::turn::Turn;
+use crate::{jit, ledger, order};
+use serde_json::Value;
+use std::fmt;
+
+/// The LSP: its policy, and the key that its promises are made with.
+#[derive(Clone)]
+pub struct Lsp {
+	/// What the operator decided.
+	pub policy: Policy,
+	pub(crate) promise_key: [u8; 32],
+}
+
+/// Without the key.
+impl fmt::Debug for Lsp {
+	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+		f.debug_struct("Lsp").field("policy", &self.policy).finish_non_exhaustive()
+	}
+}
+
+impl Lsp {
+	/// An LSP with this policy. `promise_key` is secret and stays the same over restarts, or promises made before are
+	/// not honoured.
+	///
+	/// # Errors
+	/// The key of the policy that is wrong, see [`Policy::check`].
+	pub fn new(policy: Policy, promise_key: [u8; 32]) -> Result<Lsp, PolicyError> {
+		policy.check()?;
+		Ok(Lsp { policy, promise_key })
+	}
+
+	/// What follows from `input`. Commit the writes, apply them to the book, then do the actions. The same input given
+	/// again changes nothing more.
+	pub fn step(&self, book: &Book, world: &World, now: Timestamp, input: Input) -> Step {
+		let mut turn = Turn::new(self, book, world, now);
+		match &input {
+			Input::Message { peer, bytes } => message(&mut turn, *peer, bytes),
+			Input::Connected { peer } => {
+				jit::connected(&mut turn, *peer);
+				order::connected(&mut turn, *peer);
+			}
+			Input::Tick => {
+				jit::tick(&mut turn);
+				order::tick(&mut turn);
+			}
+			Input::Started => {
+				jit::started(&mut turn);
+				order::started(&mut turn);
+			}
+			Input::HtlcIntercepted { .. } => jit::htlc_intercepted(&mut turn, &input),
+			Input::HtlcGone { intercept_id } => jit::htlc_gone(&mut turn, intercept_id),
+			Input::ForwardFailed { peer, channel_id } => jit::forward_failed(&mut turn, *peer, channel_id),
+			Input::Forwarded { .. } => {
+				jit::forwarded(&mut turn, &input);
+				ledger::forwarded(&mut turn, &input);
+			}
+			Input::Funded { .. }
+			| Input::ChannelReady { .. }
+			| Input::OpenFailed { .. }
+			| Input::ChannelClosed { .. } => channel(&mut turn, &input),
+			Input::PaymentPrepared { .. }
+			| Input::PrepareFailed { .. }
+			| Input::AddressActivity { .. }
+			| Input::RefundSent { .. } => of_order(&mut turn, &input),
+			Input::PaymentHeld { payment_hash, amount, claim_deadline } => {
+				order::payment_held(&mut turn, *payment_hash, *amount, *claim_deadline);
+			}
+			Input::PaymentClaimed { payment_hash, amount } => order::claimed(&mut turn, payment_hash, *amount),
+		}
+		turn.finish()
+	}
+
+	/// Which protocols are offered.
+	pub fn offered(&self) -> Offered {
+		Offered { lsps1: self.policy.lsps1.enabled, lsps2: self.policy.lsps2.enabled }
+	}
+}
+
+impl Input {
+	/// The client that this input is about: whose [`PeerView`](crate::input::PeerView) the [`World`] must carry.
+	pub fn client(&self, book: &Book) -> Option<NodeId> {
+		match self {
+			Input::Message { peer, .. } | Input::Connected { peer } | Input::ForwardFailed { peer, .. } => Some(*peer),
+			Input::Tick | Input::Started => None,
+			Input::HtlcIntercepted { scid, .. } => book.sale_by_scid(*scid).map(|sale| sale.client),
+			Input::HtlcGone { intercept_id } => book.sale_by_intercept(intercept_id).map(|sale| sale.client),
+			Input::Forwarded { next_peer, next_channel, .. } => {
+				let by_channel = || book.sale_by_channel(next_channel.as_ref()?).map(|sale| sale.client);
+				next_peer.or_else(by_channel)
+			}
+			Input::Funded { user_channel_id, .. }
+			| Input::ChannelReady { user_channel_id, .. }
+			| Input::OpenFailed { user_channel_id, .. }
+			| Input::ChannelClosed { user_channel_id, .. } => {
+				let by_order = || book.order_by_user_channel_id(*user_channel_id).map(|order| order.client);
+				book.sale_by_user_channel_id(*user_channel_id).map(|sale| sale.client).or_else(by_order)
+			}
+			Input::PaymentPrepared { order, .. }
+			| Input::PrepareFailed { order, .. }
+			| Input::RefundSent { order, .. } => book.order(order).map(|order| order.client),
+			Input::PaymentHeld { payment_hash, .. } | Input::PaymentClaimed { payment_hash, .. } => {
+				book.order_by_payment_hash(payment_hash).map(|order| order.client)
+			}
+			Input::AddressActivity { address, .. } => book.order_by_address(address).map(|order| order.client),
+		}
+	}
+}
+
+/// What LDK says of a channel, for the sale or order that it was opened for.
+fn channel(turn: &mut Turn<'_>, input: &Input) {
+	let (Input::Funded { user_channel_id, .. }
+	| Input::ChannelReady { user_channel_id, .. }
+	| Input::OpenFailed { user_channel_id, .. }
+	| Input::ChannelClosed { user_channel_id, .. }) = input
+	else {
+		return;
+	};
+	let id = *user_channel_id;
+	if let Some(sale) = turn.book.sale_by_user_channel_id(id).cloned() {
+		match input {
+			Input::Funded { .. } => jit::funded(turn, sale, input),
+			Input::ChannelReady { channel_id, .. } => jit::channel_ready(turn, sale, id, *channel_id),
+			Input::OpenFailed { reason, .. } => jit::open_failed(turn, sale, id, reason),
+			Input::ChannelClosed { reason, .. } => jit::channel_closed(turn, sale, id, reason),
+			_ => {}
+		}
+	} else if let Some(row) = turn.book.order_by_user_channel_id(id).cloned() {
+		match input {
+			Input::Funded { .. } => order::funded(turn, row, input),
+			Input::ChannelReady { channel_id, .. } => order::channel_ready(turn, row, id, *channel_id),
+			Input::OpenFailed { reason, .. } => order::open_failed(turn, row, id, reason),
+			Input::ChannelClosed { reason, .. } => order::channel_closed(turn, row, id, reason),
+			_ => {}
+		}
+	}
+}
+
+fn of_order(turn: &mut Turn<'_>, input: &Input) {
+	let by_id = |id: &String| turn.book.order(id).cloned();
+	match input {
+		Input::PaymentPrepared { order: id, invoice, address } => {
+			if let Some(row) = by_id(id) {
+				order::payment_prepared(turn, row, invoice.clone(), address.clone());
+			}
+		}
+		Input::PrepareFailed { order: id, reason } => {
+			if let Some(row) = by_id(id) {
+				order::prepare_failed(turn, row, reason);
+			}
+		}
+		Input::RefundSent { order: id, txid, fee } => {
+			if let Some(row) = by_id(id) {
+				order::refund_sent(turn, row, *txid, *fee);
+			}
+		}
+		Input::AddressActivity { address, received } => {
+			if let Some(row) = turn.book.order_by_address(address).cloned() {
+				order::address_activity(turn, row, received);
+			}
+		}
+		_ => {}
+	}
+}
+
+/// A message of type 37913: one answer to a request, none to a response.
+fn message(turn: &mut Turn<'_>, peer: NodeId, bytes: &[u8]) {
+	let request = match lsps0::read(bytes) {
+		Incoming::Request(request) => request,
+		Incoming::Bad => {
+			let answer = lsps0::refuse(None, &RpcError::parse_error(), false);
+			return turn.send(peer, answer);
+		}
+		Incoming::PeerCannotParse => return remember_strings(turn, peer),
+		Incoming::Drop => return,
+	};
+	if Call::speaks_like_ldk(&request) {
+		remember_strings(turn, peer);
+	}
+	let answer = match Call::read(&request, turn.lsp.offered()) {
+		Ok(call) => answer(turn, peer, &request.id, call),
+		Err(error) => Err(error),
+	};
+	match answer {
+		Ok(Some(result)) => turn.send(peer, lsps0::reply(&request.id, result)),
+		Ok(None) => {}
+		Err(error) => {
+			let bytes = lsps0::refuse(Some(&request.id), &error, turn.string_error_data(&peer));
+			turn.send(peer, bytes);
+		}
+	}
+}
+
+/// The result, or `None` if it comes later.
+fn answer(turn: &mut Turn<'_>, peer: NodeId, id: &str, call: Call) -> Result<Option<Value>, RpcError> {
+	match call {
+		Call::ListProtocols => Ok(Some(lsps0::list_protocols(turn.lsp.offered()))),
+		Call::Lsps1GetInfo => Ok(Some(lsps1::get_info(turn.policy()))),
+		Call::CreateOrder(call) => order::create_order(turn, peer, id, &call).map(|()| None),
+		Call::GetOrder(order_id) => order::get_order(turn, peer, &order_id).map(Some),
+		Call::Lsps2GetInfo(call) => jit::get_info(turn, peer, &call).map(Some),
+		Call::Buy(call) => jit::buy(turn, peer, &call).map(Some),
+	}
+}
+
+/// The peer cannot parse an object in `error.data`: it gets strings from now on.
+fn remember_strings(turn: &mut Turn<'_>, peer: NodeId) {
+	if turn.book.client(&peer).is_none() && turn.book.clients.len() >= MAX_CLIENTS {
+		return;
+	}
+	let mut client = turn.client(&peer);
+	client.string_error_data = true;
+	turn.put_client(client);
+}

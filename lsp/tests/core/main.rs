@@ -1,0 +1,17 @@
+//! The core in simulated time: one file per behaviour. Every write goes through JSON and every restart through
+//! `Book::restore`, as in the node.
+
+#![allow(clippy::arithmetic_side_effects, missing_docs)]
+
+mod harness;
+mod interop;
+mod jit_restart;
+mod jit_sale;
+mod jit_trouble;
+mod money;
+mod order_lightning;
+mod order_onchain;
+mod policy;
+mod random_jit;
+mod random_orders;
+mod wire;

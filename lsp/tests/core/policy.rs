@@ -1,0 +1,51 @@
+//! A policy that cannot be is refused with its key and what would be right.
+
+use inlet_lsp::money::{Ppm, Sat};
+use inlet_lsp::policy::Policy;
+use inlet_lsp::step::Lsp;
+
+#[test]
+fn the_default_is_right() {
+	Policy::default().check().unwrap();
+}
+
+#[test]
+fn every_wrong_key_is_named() {
+	let cases: [(&str, fn(&mut Policy)); 22] = [
+		("lsps1.min_lsp_balance_sat", |policy| policy.lsps1.min_lsp_balance_sat = Sat(0)),
+		("lsps1.min_lsp_balance_sat", |policy| policy.lsps1.min_lsp_balance_sat = Sat(5_000_001)),
+		("lsps1.min_channel_sat", |policy| policy.lsps1.min_channel_sat = Sat(5_000_001)),
+		("lsps1.max_channel_expiry_blocks", |policy| policy.lsps1.max_channel_expiry_blocks = 0),
+		("lsps1.min_funding_confirms_within_blocks", |policy| policy.lsps1.min_funding_confirms_within_blocks = 0),
+		("lsps1.payment_window_secs", |policy| policy.lsps1.payment_window_secs = 59),
+		("lsps1.onchain_confirmations", |policy| policy.lsps1.onchain_confirmations = 0),
+		("lsps1.onchain_confirmations", |policy| policy.lsps1.onchain_confirmations = 7),
+		("lsps1.open_window_secs", |policy| policy.lsps1.open_window_secs = 0),
+		("lsps2.promise_secs", |policy| policy.lsps2.promise_secs = 599),
+		("lsps2.gather_secs", |policy| policy.lsps2.gather_secs = 89),
+		("lsps2.open_secs", |policy| policy.lsps2.open_secs = 0),
+		("lsps2.cltv_expiry_delta", |policy| policy.lsps2.cltv_expiry_delta = 47),
+		("lsps2.max_client_to_self_delay", |policy| policy.lsps2.max_client_to_self_delay = 2017),
+		("lsps2.min_payment_sat", |policy| policy.lsps2.min_payment_sat = Sat(2_000_001)),
+		("lsps2.min_channel_sat", |policy| policy.lsps2.min_channel_sat = Sat(10_000_001)),
+		("lsps2.headroom_ppm", |policy| policy.lsps2.headroom_ppm = Ppm(10_000_001)),
+		("price.jit_ppm", |policy| policy.price.jit_ppm = Ppm(1_000_000)),
+		("risk.max_feerate_sat_per_vb", |policy| policy.risk.max_feerate_sat_per_vb = 0),
+		("risk.max_open_sales_per_client", |policy| policy.risk.max_open_sales_per_client = 1_001),
+		("risk.max_open_orders_per_client", |policy| policy.risk.max_open_orders_per_client = 1_001),
+		("risk.max_parts", |policy| policy.risk.max_parts = 0),
+	];
+	for (key, change) in cases {
+		let mut policy = Policy::default();
+		change(&mut policy);
+		let error = Lsp::new(policy, [0; 32]).expect_err(key);
+		assert_eq!(error.key, key);
+		assert!(error.problem.contains("must"), "{error}");
+	}
+}
+
+#[test]
+fn the_promise_key_is_not_shown() {
+	let lsp = Lsp::new(Policy::default(), [0xab; 32]).unwrap();
+	assert!(!format!("{lsp:?}").contains("171"));
+}

@@ -1,0 +1,278 @@
+//! Orders in whatever order things come: the money is taken for a channel or goes back, once.
+
+use crate::harness::*;
+use inlet_lsp::book::{EntryKind, Order, OrderState, PaymentState};
+use inlet_lsp::input::{Action, Input};
+use inlet_lsp::money::{FeePerKw, Sat};
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+
+#[derive(Clone, Debug)]
+enum Event {
+	Order { refund: bool },
+	Hold { order: u8, enough: bool },
+	Receive { order: u8, amount: u32 },
+	Mine,
+	Reorganise { order: u8 },
+	Funded { channel: u8 },
+	OpenFailed { channel: u8 },
+	Closed { channel: u8 },
+	Claimed { order: u8 },
+	Refunded { order: u8 },
+	Connect,
+	Disconnect,
+	Pass { secs: u16 },
+	Fees { feerate: u16 },
+	Crash,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+	let order = || 0..3_u8;
+	prop_oneof![
+		3 => any::<bool>().prop_map(|refund| Event::Order { refund }),
+		4 => (order(), proptest::bool::weighted(0.8)).prop_map(|(order, enough)| Event::Hold { order, enough }),
+		4 => (order(), prop_oneof![300..40_000_u32, Just(600_000)]).prop_map(|(order, amount)| Event::Receive { order, amount }),
+		4 => Just(Event::Mine),
+		1 => order().prop_map(|order| Event::Reorganise { order }),
+		4 => any::<u8>().prop_map(|channel| Event::Funded { channel }),
+		1 => any::<u8>().prop_map(|channel| Event::OpenFailed { channel }),
+		1 => any::<u8>().prop_map(|channel| Event::Closed { channel }),
+		4 => order().prop_map(|order| Event::Claimed { order }),
+		3 => order().prop_map(|order| Event::Refunded { order }),
+		3 => Just(Event::Connect),
+		1 => Just(Event::Disconnect),
+		2 => (0..2_000_u16).prop_map(|secs| Event::Pass { secs }),
+		1 => (253..40_000_u16).prop_map(|feerate| Event::Fees { feerate }),
+		2 => Just(Event::Crash),
+	]
+}
+
+#[derive(Default)]
+struct Node {
+	sim: Option<Sim>,
+	orders: Vec<Order>,
+	/// Payments that LDK holds.
+	held: BTreeMap<[u8; 32], Sat>,
+	claimable: BTreeSet<[u8; 32]>,
+	channels: BTreeMap<u128, bool>,
+	onchain: BTreeMap<String, Vec<inlet_lsp::book::Received>>,
+	refunds: BTreeMap<String, Sat>,
+	sent: BTreeSet<String>,
+	claimed: u64,
+	outputs: u64,
+}
+
+impl Node {
+	fn sim(&mut self) -> &mut Sim {
+		self.sim.get_or_insert_with(Sim::new)
+	}
+
+	fn give(&mut self, input: Input) {
+		let actions = self.sim().give(input);
+		self.perform(actions);
+	}
+
+	fn perform(&mut self, actions: Vec<Action>) {
+		for action in actions {
+			match action {
+				Action::OpenChannel(open) => {
+					self.channels.entry(open.user_channel_id).or_insert(false);
+				}
+				Action::AbandonChannel { user_channel_id, .. } => {
+					self.channels.retain(|id, funded| *funded || *id != user_channel_id);
+				}
+				Action::ClaimPayment { payment_hash, .. } => {
+					let order = self.sim().book.order_by_payment_hash(&payment_hash).unwrap().clone();
+					assert!(order.channel.unwrap().funding.is_some(), "never claimed before the funding is out");
+					self.claimable.insert(payment_hash);
+				}
+				Action::FailPayment { payment_hash } => {
+					assert!(!self.claimable.contains(&payment_hash), "not failed after it was claimed");
+					self.held.remove(&payment_hash);
+				}
+				Action::Refund { order, amount, address } => {
+					assert_eq!(address, REFUND_ADDRESS);
+					let decided = self.refunds.entry(order).or_insert(amount);
+					assert_eq!(*decided, amount, "one refund per order");
+				}
+				Action::Send { .. } | Action::PreparePayment { .. } => {}
+				other => panic!("{other:?}"),
+			}
+		}
+	}
+
+	fn event(&mut self, event: Event) {
+		let pick = |node: &Node, number: u8| node.orders.get(usize::from(number)).cloned();
+		match event {
+			Event::Order { refund } => {
+				let usable = self.sim().feerate.is_some_and(|feerate| feerate.0 <= 25_000);
+				if self.orders.len() >= 3 || !usable {
+					return;
+				}
+				let mut params = self.sim().order_params();
+				if !refund {
+					params.as_object_mut().unwrap().remove("refund_onchain_address");
+				}
+				let order = self.sim().order(node(1), params).0;
+				self.orders.push(order);
+			}
+			Event::Hold { order, enough } => {
+				let Some(order) = pick(self, order) else { return };
+				let payment_hash = order.lightning.unwrap().payment_hash;
+				if self.claimable.contains(&payment_hash) {
+					return;
+				}
+				let amount = if enough { order.order_total } else { Sat(1) };
+				let amount = *self.held.entry(payment_hash).or_insert(amount);
+				self.show(payment_hash, amount);
+			}
+			Event::Receive { order, amount } => {
+				let Some(address) = pick(self, order).and_then(|order| order.onchain).map(|option| option.address)
+				else {
+					return;
+				};
+				self.outputs += 1;
+				let new = output(self.outputs, amount.into(), 0, 500);
+				self.onchain.entry(address).or_default().push(new);
+				self.look();
+			}
+			Event::Mine => {
+				self.sim().height += 1;
+				self.onchain.values_mut().flatten().for_each(|output| output.confirmations += 1);
+				self.look();
+				self.give(Input::Tick);
+			}
+			Event::Reorganise { order } => {
+				let Some(address) = pick(self, order).and_then(|order| order.onchain).map(|option| option.address)
+				else {
+					return;
+				};
+				// Only what was not acted upon: a refund needs confirmed money.
+				let outputs = self.onchain.entry(address).or_default();
+				outputs.iter_mut().for_each(|output| output.confirmations = 0);
+				self.look();
+			}
+			Event::Funded { channel } => {
+				let Some(id) = self.channel(channel) else { return };
+				self.channels.insert(id, true);
+				let input = self.sim().funded_input(id);
+				self.give(input.clone());
+				self.give(input);
+			}
+			Event::OpenFailed { channel } => {
+				let Some(id) = self.channel(channel).filter(|id| !self.channels[id]) else { return };
+				self.channels.remove(&id);
+				self.give(Input::OpenFailed { user_channel_id: id, reason: "no".into() });
+			}
+			Event::Closed { channel } => {
+				let Some(id) = self.channel(channel) else { return };
+				self.channels.remove(&id);
+				self.give(Input::ChannelClosed { user_channel_id: id, reason: "closed".into() });
+			}
+			Event::Claimed { order } => {
+				let Some(order) = pick(self, order) else { return };
+				let payment_hash = order.lightning.unwrap().payment_hash;
+				if self.claimable.contains(&payment_hash)
+					&& let Some(amount) = self.held.remove(&payment_hash)
+				{
+					self.claimed += amount.0;
+					let input = Input::PaymentClaimed { payment_hash, amount: amount.to_msat().unwrap() };
+					self.give(input.clone());
+					self.give(input);
+				}
+			}
+			Event::Refunded { order } => {
+				let Some(order) = pick(self, order).filter(|order| self.refunds.contains_key(&order.id)) else {
+					return;
+				};
+				self.sent.insert(order.id.clone());
+				self.give(Input::RefundSent { order: order.id, txid: txid(3), fee: Sat(200) });
+			}
+			Event::Connect => {
+				self.sim().peers.entry(node(1)).or_default().connected = true;
+				self.give(Input::Connected { peer: node(1) });
+			}
+			Event::Disconnect => self.sim().disconnect(node(1)),
+			Event::Pass { secs } => {
+				self.sim().pass(secs.into());
+				self.give(Input::Tick);
+			}
+			Event::Fees { feerate } => self.sim().feerate = Some(FeePerKw(feerate.into())),
+			Event::Crash => self.crash(),
+		}
+	}
+
+	fn channel(&self, number: u8) -> Option<u128> {
+		self.channels.keys().nth(usize::from(number) % self.channels.len().max(1)).copied()
+	}
+
+	fn show(&mut self, payment_hash: [u8; 32], amount: Sat) {
+		let claim_deadline = Some(self.sim().height + 50);
+		self.give(Input::PaymentHeld { payment_hash, amount: amount.to_msat().unwrap(), claim_deadline });
+	}
+
+	fn look(&mut self) {
+		for (address, received) in self.onchain.clone() {
+			self.give(Input::AddressActivity { address, received });
+		}
+	}
+
+	fn crash(&mut self) {
+		self.sim().restart();
+		self.channels.retain(|_, funded| *funded);
+		self.give(Input::Started);
+		for (payment_hash, amount) in self.held.clone() {
+			self.show(payment_hash, amount);
+		}
+		self.look();
+	}
+
+	fn come_to_rest(&mut self) {
+		for _ in 0..8 {
+			self.event(Event::Mine);
+			for order in 0..3 {
+				self.event(Event::Claimed { order });
+				self.event(Event::Refunded { order });
+			}
+			self.event(Event::Pass { secs: 2_000 });
+		}
+	}
+}
+
+proptest! {
+	#![proptest_config(ProptestConfig::with_cases(600))]
+
+	#[test]
+	fn r6_the_money_is_taken_for_a_channel_or_goes_back(events in proptest::collection::vec(event(), 1..80)) {
+		let mut world = Node::default();
+		for event in events {
+			world.event(event);
+		}
+		world.come_to_rest();
+		prop_assert!(world.held.is_empty(), "held for ever");
+		let sim = world.sim.as_ref().unwrap();
+		prop_assert_eq!((sim.book.reserved(), sim.book.next_deadline()), (Sat(0), None));
+		let mut taken = 0;
+		for order in sim.book.orders() {
+			prop_assert!(order.state.is_finished(), "{:#?}", order);
+			let received: u64 = order.onchain.iter().flat_map(|option| &option.received).map(|output| output.value.0).sum();
+			let refunded = world.refunds.get(&order.id).map_or(0, |amount| amount.0);
+			match order.state {
+				OrderState::Completed => {
+					prop_assert!(order.channel.as_ref().unwrap().funding.is_some());
+					let by_lightning = order.lightning.as_ref().unwrap().state == PaymentState::Paid;
+					if !by_lightning {
+						prop_assert!(received - refunded >= order.order_total.0);
+					}
+					taken += order.order_total.0 * 1000;
+				},
+				_ => prop_assert!(order.lightning.as_ref().unwrap().state == PaymentState::Refunded),
+			}
+			prop_assert!(refunded <= received);
+		}
+		let earned = sim.earned(EntryKind::OrderFee);
+		let pushed: u64 = sim.book.orders().filter(|order| order.state == OrderState::Completed).map(|order| order.client_balance.0 * 1000).sum();
+		prop_assert_eq!(earned + i64::try_from(pushed).unwrap(), i64::try_from(taken).unwrap());
+		prop_assert_eq!(sim.earned(EntryKind::ClientBalance), 0);
+	}
+}

@@ -1,0 +1,48 @@
+//! What is sold: orders, sales, clients, prices and the ledger.
+
+use super::context::{Context, Reply};
+use super::extract::{Args, Id, List};
+use super::routes::{Endpoint, on};
+use crate::control::{Client, Ledger, Order, OrderDetail, Page, Quote, QuoteRequest, Sale, SaleDetail};
+use axum::extract::State;
+use axum::http::Method;
+
+pub(super) fn endpoints() -> Vec<Endpoint> {
+	vec![
+		on(Method::GET, "/v1/orders", orders),
+		on(Method::GET, "/v1/orders/{id}", order),
+		on(Method::GET, "/v1/sales", sales),
+		on(Method::GET, "/v1/sales/{id}", sale),
+		on(Method::GET, "/v1/clients", clients),
+		on(Method::GET, "/v1/quote", quote),
+		on(Method::GET, "/v1/ledger", ledger),
+	]
+}
+
+async fn orders(State(context): State<Context>, List(list): List) -> Reply<Page<Order>> {
+	context.ask(|node| async move { node.orders(list).await }).await
+}
+
+async fn order(State(context): State<Context>, Id(id): Id) -> Reply<OrderDetail> {
+	context.ask(|node| async move { node.order(id).await }).await
+}
+
+async fn sales(State(context): State<Context>, List(list): List) -> Reply<Page<Sale>> {
+	context.ask(|node| async move { node.sales(list).await }).await
+}
+
+async fn sale(State(context): State<Context>, Id(id): Id) -> Reply<SaleDetail> {
+	context.ask(|node| async move { node.sale(id).await }).await
+}
+
+async fn clients(State(context): State<Context>, List(list): List) -> Reply<Page<Client>> {
+	context.ask(|node| async move { node.clients(list).await }).await
+}
+
+async fn quote(State(context): State<Context>, Args(request): Args<QuoteRequest>) -> Reply<Quote> {
+	context.ask(|node| async move { node.quote(request).await }).await
+}
+
+async fn ledger(State(context): State<Context>, List(list): List) -> Reply<Ledger> {
+	context.ask(|node| async move { node.ledger(list).await }).await
+}

@@ -1,0 +1,66 @@
+//! The table of routes: what is not in it is not served.
+
+use super::context::Context;
+use super::problem::Problem;
+use super::{channels, events, lsp, node, payments, peers, wallet};
+use crate::control::Refusal;
+use axum::Router;
+use axum::handler::Handler;
+use axum::http::{Method, Uri};
+use axum::routing::{self, MethodFilter, MethodRouter};
+
+/// One method on one path.
+pub(super) struct Endpoint {
+	/// Which method.
+	#[cfg_attr(
+		not(test),
+		expect(dead_code, reason = "the handler has it; this is for the tests to hold against openapi.json")
+	)]
+	pub method: Method,
+	/// With `{id}` where an id goes.
+	pub path: &'static str,
+	/// What answers.
+	pub handler: MethodRouter<Context>,
+}
+
+/// One line of the table.
+pub(super) fn on<H: Handler<T, Context>, T: 'static>(method: Method, path: &'static str, handler: H) -> Endpoint {
+	let filter = MethodFilter::try_from(method.clone()).expect("one of HTTP's own methods");
+	Endpoint { method, path, handler: routing::on(filter, handler) }
+}
+
+/// All of them.
+pub(super) fn endpoints() -> Vec<Endpoint> {
+	[
+		node::endpoints(),
+		wallet::endpoints(),
+		peers::endpoints(),
+		channels::endpoints(),
+		payments::endpoints(),
+		lsp::endpoints(),
+		events::endpoints(),
+	]
+	.into_iter()
+	.flatten()
+	.collect()
+}
+
+/// The service made of them.
+pub(super) fn router(context: Context) -> Router {
+	endpoints()
+		.into_iter()
+		.fold(Router::new(), |router, endpoint| router.route(endpoint.path, endpoint.handler))
+		.fallback(no_such_path)
+		.method_not_allowed_fallback(no_such_method)
+		.with_state(context)
+}
+
+async fn no_such_path(uri: Uri) -> Problem {
+	let detail = format!("there is nothing at {}", uri.path());
+	Refusal::new(404, "no_such_path", detail, "GET /v1/openapi.json lists what there is").into()
+}
+
+async fn no_such_method(method: Method, uri: Uri) -> Problem {
+	let detail = format!("{} does not take {method}", uri.path());
+	Refusal::new(405, "no_such_method", detail, "GET /v1/openapi.json lists what there is").into()
+}

@@ -1,0 +1,438 @@
+//! The commands and their arguments.
+
+use super::units::{Amount, AmountOrAll, AmountOrAny, Feerate, PeerAddress, Seconds};
+use crate::control::{DEFAULT_LIMIT, MAX_LIMIT};
+use clap::{Args, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// What to do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+	/// Run the node
+	Run(RunArgs),
+	/// Is it up, is it safe, is it earning, what should I do?
+	Status {
+		/// Redraw it every few seconds
+		#[arg(long)]
+		watch: bool,
+	},
+	/// What this node is: its key, addresses, version
+	Info,
+	/// All money, on-chain and in channels
+	Balance,
+	/// A fresh address to send coins to
+	Address,
+	/// Send coins on-chain
+	Send(SendArgs),
+	/// The coins of the wallet
+	Utxos(Listing),
+	/// Peers: list, connect, disconnect
+	Peers {
+		/// What to do; `list` if left out.
+		#[command(subcommand)]
+		verb: Option<PeersCommand>,
+	},
+	/// Channels: list, show, open, close, force-close, policy
+	Channels {
+		/// What to do; `list` if left out.
+		#[command(subcommand)]
+		verb: Option<ChannelsCommand>,
+	},
+	/// Make a BOLT 11 invoice
+	Invoice(InvoiceArgs),
+	/// Pay a BOLT 11 invoice, a BOLT 12 offer, or a node (keysend)
+	Pay(PayArgs),
+	/// Make a BOLT 12 offer
+	Offer(OfferArgs),
+	/// Payments in and out: list, show
+	Payments(Records),
+	/// Channels ordered by clients (LSPS1): list, show
+	Orders(Records),
+	/// Channels sold just in time (LSPS2): list, show
+	Sales(Records),
+	/// Clients
+	Clients(Listing),
+	/// What a channel would cost a client now
+	Quote(QuoteArgs),
+	/// What was earned and spent
+	Ledger(Listing),
+	/// The feerates in use and how old they are
+	Fees,
+	/// Where the node stands with the chain
+	Sync,
+	/// What happened, or happens
+	Events(EventsArgs),
+	/// The seed
+	Seed {
+		/// What to do.
+		#[command(subcommand)]
+		verb: SeedCommand,
+	},
+	/// The configuration
+	Config {
+		/// What to do.
+		#[command(subcommand)]
+		verb: ConfigCommand,
+	},
+	/// Stop the node gracefully
+	Stop,
+	/// Print a script that completes commands in a shell
+	Completions {
+		/// Which shell
+		shell: Shell,
+	},
+}
+
+/// `run`. What is left out comes from `INLET_*` variables, then the config file, then the defaults.
+#[derive(Clone, Debug, Default, PartialEq, Args)]
+pub struct RunArgs {
+	/// The config file [default: inlet.toml in the data directory]
+	#[arg(long, value_name = "FILE")]
+	pub config: Option<PathBuf>,
+	/// Listen for peers here; may be repeated
+	#[arg(long, value_name = "HOST:PORT")]
+	pub listen: Vec<String>,
+	/// Tell the network that the node is here; may be repeated
+	#[arg(long, value_name = "HOST:PORT")]
+	pub announce_addr: Vec<String>,
+	/// esplora:URL[,URL...] or bitcoind:http://USER:PASS@HOST:PORT
+	#[arg(long, value_name = "BACKEND")]
+	pub chain: Option<String>,
+	/// Name in the node announcement
+	#[arg(long)]
+	pub alias: Option<String>,
+	/// Where the graph comes from: p2p, rgs:URL or none
+	#[arg(long, value_name = "SOURCE")]
+	pub gossip: Option<String>,
+	/// error, warn, info, debug, trace, or levels by target
+	#[arg(long, value_name = "LEVEL")]
+	pub log_level: Option<String>,
+	/// How log lines are written
+	#[arg(long, value_name = "FORMAT")]
+	pub log_format: Option<LogFormat>,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+	/// For people.
+	Text,
+	/// For programs.
+	Json,
+}
+
+impl LogFormat {
+	/// Its name, as in the config.
+	pub fn as_str(self) -> &'static str {
+		match self {
+			LogFormat::Text => "text",
+			LogFormat::Json => "json",
+		}
+	}
+}
+
+/// Which page of a list.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct PageArgs {
+	/// How many
+	#[arg(long, value_name = "N", default_value_t = DEFAULT_LIMIT as u64,
+		value_parser = clap::value_parser!(u64).range(1..=MAX_LIMIT as u64))]
+	pub limit: u64,
+	/// Go on where the page before ended
+	#[arg(long, value_name = "CURSOR")]
+	pub cursor: Option<String>,
+}
+
+impl Default for PageArgs {
+	fn default() -> Self {
+		PageArgs { limit: DEFAULT_LIMIT as u64, cursor: None }
+	}
+}
+
+/// A noun that can only be listed.
+#[derive(Clone, Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Listing {
+	/// What to do; `list` if left out.
+	#[command(subcommand)]
+	pub verb: Option<ListCommand>,
+	/// Without a verb.
+	#[command(flatten)]
+	pub page: PageArgs,
+}
+
+/// The one verb of a noun that can only be listed.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ListCommand {
+	/// List them (also without this word)
+	List(PageArgs),
+}
+
+impl Listing {
+	/// Which page.
+	pub fn page(&self) -> &PageArgs {
+		match &self.verb {
+			Some(ListCommand::List(page)) => page,
+			None => &self.page,
+		}
+	}
+}
+
+/// A noun that can be listed and shown.
+#[derive(Clone, Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Records {
+	/// What to do; `list` if left out.
+	#[command(subcommand)]
+	pub verb: Option<RecordsCommand>,
+	/// Without a verb.
+	#[command(flatten)]
+	pub page: PageArgs,
+}
+
+/// The verbs of a noun that can be listed and shown.
+#[derive(Clone, Debug, Subcommand)]
+pub enum RecordsCommand {
+	/// List them, newest first (also without this word)
+	List(PageArgs),
+	/// Show one in full
+	Show {
+		/// Its id, or the beginning of it
+		id: String,
+	},
+}
+
+/// `send`.
+#[derive(Clone, Debug, Args)]
+pub struct SendArgs {
+	/// Where to
+	pub address: String,
+	/// How much (250000sat, 0.01btc), or `all` that is free
+	pub amount: AmountOrAll,
+	/// Feerate, in sat/vB [default: for about six blocks]
+	#[arg(long, value_name = "SAT/VB")]
+	pub feerate: Option<Feerate>,
+	/// Only say what it would cost
+	#[arg(long)]
+	pub dry_run: bool,
+	/// Do not ask
+	#[arg(long, short)]
+	pub yes: bool,
+}
+
+/// `peers`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum PeersCommand {
+	/// List them (also without this word)
+	List(PageArgs),
+	/// Connect to one, now and after a restart
+	Connect {
+		/// PUBKEY@HOST:PORT
+		peer: PeerAddress,
+	},
+	/// Disconnect one and do not connect to it again
+	Disconnect {
+		/// Its public key, or the beginning of it
+		id: String,
+	},
+}
+
+/// `channels`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ChannelsCommand {
+	/// List them (also without this word)
+	List(PageArgs),
+	/// Show one in full
+	Show {
+		/// Its id, or the beginning of it
+		id: String,
+	},
+	/// Open one
+	Open(OpenArgs),
+	/// Close one together with its peer
+	Close(CloseArgs),
+	/// Close one without its peer: the money comes back after a delay
+	ForceClose(CloseArgs),
+	/// Set what forwarding over one costs
+	Policy(PolicyArgs),
+}
+
+/// `channels open`.
+#[derive(Clone, Debug, Args)]
+pub struct OpenArgs {
+	/// PUBKEY@HOST:PORT, or PUBKEY of a peer that is connected
+	pub peer: PeerAddress,
+	/// Its capacity
+	pub capacity: Amount,
+	/// Give this much of it to the peer, for nothing
+	#[arg(long, value_name = "AMOUNT")]
+	pub push: Option<Amount>,
+	/// Tell the network of it, so that others route over it
+	#[arg(long)]
+	pub announce: bool,
+	/// Feerate, in sat/vB [default: for about six blocks]
+	#[arg(long, value_name = "SAT/VB")]
+	pub feerate: Option<Feerate>,
+	/// Do not ask
+	#[arg(long, short)]
+	pub yes: bool,
+}
+
+/// `channels close` and `force-close`.
+#[derive(Clone, Debug, Args)]
+pub struct CloseArgs {
+	/// Its id, or the beginning of it
+	pub id: String,
+	/// Even though a client has paid for it to stay open
+	#[arg(long)]
+	pub break_lease: bool,
+	/// Feerate, in sat/vB [default: the node's own]
+	#[arg(long, value_name = "SAT/VB")]
+	pub feerate: Option<Feerate>,
+	/// Do not ask
+	#[arg(long, short)]
+	pub yes: bool,
+}
+
+/// `channels policy`.
+#[derive(Clone, Debug, Args)]
+pub struct PolicyArgs {
+	/// Its id, or the beginning of it
+	pub id: String,
+	/// Fixed part of the fee (1000msat)
+	#[arg(long, value_name = "AMOUNT", required_unless_present_any = ["ppm", "cltv_delta"])]
+	pub base: Option<Amount>,
+	/// Share of the payment, in parts per million
+	#[arg(long, value_name = "PPM")]
+	pub ppm: Option<u32>,
+	/// Blocks that a forward may take
+	#[arg(long, value_name = "BLOCKS")]
+	pub cltv_delta: Option<u16>,
+}
+
+/// `invoice`.
+#[derive(Clone, Debug, Args)]
+pub struct InvoiceArgs {
+	/// How much, or `any` for what the payer likes
+	pub amount: AmountOrAny,
+	/// What for
+	#[arg(long, short, default_value = "")]
+	pub description: String,
+	/// For how long it can be paid: 3600s, 60m, 1h, 7d [default: 1h]
+	#[arg(long, value_name = "DURATION")]
+	pub expiry: Option<Seconds>,
+}
+
+/// `offer`.
+#[derive(Clone, Debug, Args)]
+pub struct OfferArgs {
+	/// How much, or `any` for what the payer likes
+	#[arg(default_value = "any")]
+	pub amount: AmountOrAny,
+	/// What for
+	#[arg(long, short, default_value = "")]
+	pub description: String,
+	/// For how long it can be paid: 60m, 24h, 7d [default: for ever]
+	#[arg(long, value_name = "DURATION")]
+	pub expiry: Option<Seconds>,
+}
+
+/// `pay`.
+#[derive(Clone, Debug, Args)]
+pub struct PayArgs {
+	/// A BOLT 11 invoice, a BOLT 12 offer, or a node's public key
+	pub to: String,
+	/// How much, where `TO` leaves it open
+	pub amount: Option<Amount>,
+	/// The most that routing may cost
+	#[arg(long, value_name = "AMOUNT")]
+	pub max_fee: Option<Amount>,
+	/// How long to wait for the outcome [default: 60s]
+	#[arg(long, value_name = "DURATION")]
+	pub wait: Option<Seconds>,
+	/// Do not ask
+	#[arg(long, short)]
+	pub yes: bool,
+}
+
+/// `quote`.
+#[derive(Clone, Debug, Args)]
+pub struct QuoteArgs {
+	/// The payment that opens it (jit), or our side of it (order)
+	pub size: Amount,
+	/// Just in time (LSPS2) or on order (LSPS1)
+	#[arg(value_enum, default_value = "jit")]
+	pub kind: QuoteKindArg,
+	/// The client's side (order only)
+	#[arg(long, value_name = "AMOUNT")]
+	pub client_balance: Option<Amount>,
+	/// The lease, in blocks (order only) [default: the longest on offer]
+	#[arg(long, value_name = "BLOCKS")]
+	pub expiry_blocks: Option<u32>,
+	/// How soon the funding should be mined, in blocks (order only)
+	#[arg(long, value_name = "BLOCKS")]
+	pub confirms_within: Option<u16>,
+	/// Show what the price is made of
+	#[arg(long)]
+	pub explain: bool,
+}
+
+/// What kind of channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum QuoteKindArg {
+	/// Just in time (LSPS2).
+	Jit,
+	/// On order (LSPS1).
+	Order,
+}
+
+/// `events`.
+#[derive(Clone, Debug, Args)]
+pub struct EventsArgs {
+	/// Go on as they happen, until interrupted
+	#[arg(long, short)]
+	pub follow: bool,
+	/// With --follow: begin after the event with this number
+	#[arg(long, value_name = "ID", requires = "follow")]
+	pub since: Option<u64>,
+	/// How many
+	#[arg(long, value_name = "N", default_value_t = DEFAULT_LIMIT as u64, conflicts_with = "follow",
+		value_parser = clap::value_parser!(u64).range(1..=MAX_LIMIT as u64))]
+	pub limit: u64,
+	/// Go on where the page before ended
+	#[arg(long, value_name = "CURSOR", conflicts_with = "follow")]
+	pub cursor: Option<String>,
+}
+
+/// `seed`.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum SeedCommand {
+	/// Show the words, after a confirmation: who knows them has the money
+	Show {
+		/// Do not ask first
+		#[arg(long)]
+		yes: bool,
+	},
+}
+
+/// `config`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ConfigCommand {
+	/// Is it right? Says which line is not
+	Check {
+		/// The config file [default: inlet.toml in the data directory]
+		#[arg(long, value_name = "FILE")]
+		config: Option<PathBuf>,
+	},
+}
+
+/// A shell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Shell {
+	/// GNU Bash.
+	Bash,
+	/// Z shell.
+	Zsh,
+	/// The friendly one.
+	Fish,
+}

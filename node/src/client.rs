@@ -1,0 +1,46 @@
+//! The client half of the binary: asks a running node over its admin socket, and shows the answer.
+//!
+//! Exit codes: 0 done, 1 refused or failed, 2 usage, 3 node not reachable.
+
+mod commands;
+mod failure;
+mod http;
+mod render;
+mod terminal;
+
+#[cfg(test)]
+mod tests;
+
+pub use terminal::confirm_by_typing;
+
+use crate::cli::Cli;
+use failure::Failure;
+use std::process::ExitCode;
+use terminal::Ui;
+
+/// Carries out one client command, from the question to the exit code. `run`, `seed show` and `config check` are not among
+/// them: they need no running node.
+pub fn run(cli: Cli) -> ExitCode {
+	let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+		Ok(runtime) => runtime,
+		Err(error) => {
+			eprintln!("inlet: cannot start: {error}\n  → free some memory or file descriptors");
+			return ExitCode::FAILURE;
+		}
+	};
+	ExitCode::from(terminal::with_terminal(|ui| runtime.block_on(run_with(cli, ui))))
+}
+
+/// The same on any terminal.
+async fn run_with(cli: Cli, ui: &mut Ui<'_>) -> u8 {
+	let json = cli.json;
+	match commands::perform(cli, ui).await {
+		Ok(()) => 0,
+		// Whoever read our output has seen enough (`inlet ... | head`).
+		Err(Failure::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => 0,
+		Err(failure) => {
+			ui.complain(&failure, json);
+			failure.exit_code()
+		}
+	}
+}

@@ -1,0 +1,325 @@
+//! What each command asks of the node.
+
+use super::failure::Failure;
+use super::http::{Node, Request, escape};
+use super::render::{self, Style};
+use super::terminal::Ui;
+use crate::cli::{
+	AmountOrAll, ChannelsCommand, Cli, CloseArgs, Command, EventsArgs, InvoiceArgs, OfferArgs, OpenArgs, PageArgs,
+	PayArgs, PeersCommand, PolicyArgs, QuoteArgs, QuoteKindArg, Records, RecordsCommand, SendArgs, completions,
+};
+use crate::control::*;
+use http_body_util::BodyExt;
+use hyper::Method;
+use serde::de::DeserializeOwned;
+use std::time::Duration;
+
+/// How often `status --watch` looks.
+const WATCH_INTERVAL: Duration = Duration::from_secs(2);
+
+struct Session<'a, 'b> {
+	node: Node,
+	json: bool,
+	ui: &'a mut Ui<'b>,
+}
+
+/// Carries out one client command.
+pub(super) async fn perform(cli: Cli, ui: &mut Ui<'_>) -> Result<(), Failure> {
+	if let Command::Completions { shell } = cli.command {
+		return ui.say(&completions(shell));
+	}
+	let Some(dir) = cli.data_dir() else {
+		let hint = "give --data-dir DIR or set INLET_DATA_DIR".to_owned();
+		return Err(Failure::Usage { detail: "there is no home directory to look into".to_owned(), hint });
+	};
+	let mut session = Session { node: Node::new(&dir), json: cli.json, ui };
+	let s = &mut session;
+	match cli.command {
+		Command::Status { watch: false } => s.show(Request::get("/v1/status"), render::status).await,
+		Command::Status { watch: true } => s.watch().await,
+		Command::Info => s.show(Request::get("/v1/info"), render::info).await,
+		Command::Balance => s.show(Request::get("/v1/balance"), render::balance).await,
+		Command::Address => s.show(Request::post("/v1/addresses"), render::address).await,
+		Command::Send(args) => s.send(args).await,
+		Command::Utxos(list) => s.show(page("/v1/utxos", list.page()), render::utxos).await,
+		Command::Peers { verb } => s.peers(verb.unwrap_or_else(|| PeersCommand::List(PageArgs::default()))).await,
+		Command::Channels { verb } => {
+			s.channels(verb.unwrap_or_else(|| ChannelsCommand::List(PageArgs::default()))).await
+		}
+		Command::Invoice(args) => s.invoice(args).await,
+		Command::Offer(args) => s.offer(args).await,
+		Command::Pay(args) => s.pay(args).await,
+		Command::Payments(records) => s.records("/v1/payments", records, render::payments, render::payment).await,
+		Command::Orders(records) => s.records("/v1/orders", records, render::orders, render::order).await,
+		Command::Sales(records) => s.records("/v1/sales", records, render::sales, render::sale).await,
+		Command::Clients(list) => s.show(page("/v1/clients", list.page()), render::clients).await,
+		Command::Quote(args) => s.quote(args).await,
+		Command::Ledger(list) => s.show(page("/v1/ledger", list.page()), render::ledger).await,
+		Command::Fees => s.show(Request::get("/v1/fees"), render::fees).await,
+		Command::Sync => s.show(Request::get("/v1/sync"), render::sync).await,
+		Command::Events(args) if args.follow => s.follow(args.since).await,
+		Command::Events(args) => s.events(args).await,
+		Command::Stop => s.show(Request::post("/v1/stop"), render::stopping).await,
+		Command::Run(_) | Command::Seed { .. } | Command::Config { .. } | Command::Completions { .. } => {
+			let detail = "this command is not for a running node".to_owned();
+			Err(Failure::Usage { detail, hint: "run it as: inlet COMMAND".to_owned() })
+		}
+	}
+}
+
+fn page(path: &str, page: &PageArgs) -> Request {
+	Request::get(path).query("limit", Some(page.limit)).query("cursor", page.cursor.as_ref())
+}
+
+/// An id as typed, in a path. Tables end a shortened id in `…`, which may have been copied along.
+fn at(path: &str, id: &str) -> String {
+	format!("{path}/{}", escape(id.trim_end_matches('…')))
+}
+
+impl Session<'_, '_> {
+	/// Asks and shows the answer.
+	async fn show<T: DeserializeOwned>(
+		&mut self,
+		request: Request,
+		view: fn(&T, &Style) -> String,
+	) -> Result<(), Failure> {
+		self.ask(request, view).await.map(|_: T| ())
+	}
+
+	/// Asks, shows the answer, and returns it.
+	async fn ask<T: DeserializeOwned>(
+		&mut self,
+		request: Request,
+		view: fn(&T, &Style) -> String,
+	) -> Result<T, Failure> {
+		let body = self.node.ask(request).await?;
+		let answer: T = understand(&body)?;
+		match self.json {
+			true => self.ui.say(&String::from_utf8_lossy(&body))?,
+			false => self.ui.say(&view(&answer, &self.ui.style))?,
+		}
+		Ok(answer)
+	}
+
+	async fn records<T: DeserializeOwned + Listed, D: DeserializeOwned>(
+		&mut self,
+		path: &str,
+		records: Records,
+		list: fn(&Page<T>, &Style) -> String,
+		one: fn(&D, &Style) -> String,
+	) -> Result<(), Failure> {
+		match records.verb {
+			Some(RecordsCommand::Show { id }) => self.show(Request::get(at(path, &id)), one).await,
+			Some(RecordsCommand::List(args)) => self.show(page(path, &args), list).await,
+			None => self.show(page(path, &records.page), list).await,
+		}
+	}
+
+	async fn watch(&mut self) -> Result<(), Failure> {
+		let mut ticks = tokio::time::interval(WATCH_INTERVAL);
+		loop {
+			ticks.tick().await;
+			self.ui.style.now = Time::from(std::time::SystemTime::now());
+			if self.ui.style.color && !self.json {
+				self.ui.out.write_all(b"\x1b[H\x1b[2J")?;
+			}
+			self.show(Request::get("/v1/status"), render::status).await?;
+		}
+	}
+
+	async fn send(&mut self, args: SendArgs) -> Result<(), Failure> {
+		let (amount_sat, all) = match args.amount {
+			AmountOrAll::Amount(amount) => (Some(amount.sat()?), false),
+			AmountOrAll::All => (None, true),
+		};
+		let feerate_sat_per_kw = args.feerate.map(|feerate| feerate.sat_per_kw);
+		let dry = SendRequest { address: args.address, amount_sat, all, feerate_sat_per_kw, dry_run: true };
+		let request = |body: &SendRequest| Request::post("/v1/send").body(body);
+		if args.dry_run {
+			return self.show(request(&dry), render::sent).await;
+		}
+		let mut real = SendRequest { dry_run: false, ..dry.clone() };
+		if !args.yes && self.ui.ask.is_some() {
+			let cost: Sent = understand(&self.node.ask(request(&dry)).await?)?;
+			// What was agreed to is what is done.
+			real.feerate_sat_per_kw = Some(cost.feerate_sat_per_kw);
+			self.ui.confirm(false, &render::send_question(&cost))?;
+		} else {
+			self.ui.confirm(args.yes, "")?;
+		}
+		self.show(request(&real), render::sent).await
+	}
+
+	async fn peers(&mut self, verb: PeersCommand) -> Result<(), Failure> {
+		match verb {
+			PeersCommand::List(args) => self.show(page("/v1/peers", &args), render::peers).await,
+			PeersCommand::Connect { peer } => {
+				let Some(address) = peer.address else {
+					let detail = "where the peer is has to be known".to_owned();
+					return Err(Failure::Usage { detail, hint: "write PUBKEY@HOST:PORT".to_owned() });
+				};
+				let body = ConnectRequest { node_id: peer.node_id, address };
+				self.show(Request::post("/v1/peers").body(&body), render::connected).await
+			}
+			PeersCommand::Disconnect { id } => {
+				self.show(Request::new(Method::DELETE, at("/v1/peers", &id)), render::disconnected).await
+			}
+		}
+	}
+
+	async fn channels(&mut self, verb: ChannelsCommand) -> Result<(), Failure> {
+		match verb {
+			ChannelsCommand::List(args) => self.show(page("/v1/channels", &args), render::channels).await,
+			ChannelsCommand::Show { id } => self.show(Request::get(at("/v1/channels", &id)), render::channel).await,
+			ChannelsCommand::Open(args) => self.open(args).await,
+			ChannelsCommand::Close(args) => self.close(args, false).await,
+			ChannelsCommand::ForceClose(args) => self.close(args, true).await,
+			ChannelsCommand::Policy(args) => self.policy(args).await,
+		}
+	}
+
+	async fn open(&mut self, args: OpenArgs) -> Result<(), Failure> {
+		let body = OpenChannelRequest {
+			node_id: args.peer.node_id,
+			address: args.peer.address,
+			capacity_sat: args.capacity.sat()?,
+			push_msat: args.push.map_or(0, |push| push.msat()),
+			announce: args.announce,
+			feerate_sat_per_kw: args.feerate.map(|feerate| feerate.sat_per_kw),
+		};
+		self.ui.confirm(args.yes, &render::open_question(&body))?;
+		self.show(Request::post("/v1/channels").body(&body), render::opening).await
+	}
+
+	async fn close(&mut self, args: CloseArgs, force: bool) -> Result<(), Failure> {
+		let path = at("/v1/channels", &args.id);
+		let mut path_to_close = path.clone();
+		if !args.yes && self.ui.ask.is_some() {
+			let channel: Channel = understand(&self.node.ask(Request::get(path)).await?)?;
+			self.ui.confirm(false, &render::close_question(&channel, force))?;
+			path_to_close = at("/v1/channels", &channel.id);
+		} else {
+			self.ui.confirm(args.yes, "")?;
+		}
+		let body = CloseRequest {
+			break_lease: args.break_lease,
+			force,
+			feerate_sat_per_kw: args.feerate.map(|feerate| feerate.sat_per_kw),
+		};
+		let verb = if force { "force-close" } else { "close" };
+		self.show(Request::post(format!("{path_to_close}/{verb}")).body(&body), render::closing).await
+	}
+
+	async fn policy(&mut self, args: PolicyArgs) -> Result<(), Failure> {
+		let base = args.base.map(|base| u32::try_from(base.msat())).transpose();
+		let Ok(fee_base_msat) = base else {
+			let detail = "a fixed fee of more than 4,294,967 sat cannot be announced".to_owned();
+			return Err(Failure::Usage { detail, hint: "choose a smaller --base".to_owned() });
+		};
+		let body = ChannelPolicyRequest { fee_base_msat, fee_ppm: args.ppm, cltv_expiry_delta: args.cltv_delta };
+		let path = format!("{}/policy", at("/v1/channels", &args.id));
+		self.show(Request::new(Method::PATCH, path).body(&body), render::channel).await
+	}
+
+	async fn invoice(&mut self, args: InvoiceArgs) -> Result<(), Failure> {
+		let body = InvoiceRequest {
+			amount_msat: args.amount.msat(),
+			description: args.description,
+			expiry_secs: args.expiry.map(|expiry| expiry.0),
+		};
+		self.show(Request::post("/v1/invoices").body(&body), render::invoice).await
+	}
+
+	async fn offer(&mut self, args: OfferArgs) -> Result<(), Failure> {
+		let body = OfferRequest {
+			amount_msat: args.amount.msat(),
+			description: args.description,
+			expiry_secs: args.expiry.map(|expiry| u64::from(expiry.0)),
+		};
+		self.show(Request::post("/v1/offers").body(&body), render::offer).await
+	}
+
+	async fn pay(&mut self, args: PayArgs) -> Result<(), Failure> {
+		let body = PayRequest {
+			to: args.to,
+			amount_msat: args.amount.map(|amount| amount.msat()),
+			max_fee_msat: args.max_fee.map(|fee| fee.msat()),
+			wait_secs: args.wait.map(|wait| u64::from(wait.0)),
+		};
+		self.ui.confirm(args.yes, &render::pay_question(&body))?;
+		let wait = Duration::from_secs(body.wait_secs.unwrap_or(DEFAULT_PAY_WAIT_SECS));
+		let request = Request::post("/v1/payments").body(&body).wait(wait);
+		let payment: Payment = self.ask(request, render::payment).await?;
+		let see = format!("inlet payments show {} tells more", payment.id);
+		match payment.status {
+			PaymentStatus::Succeeded => Ok(()),
+			PaymentStatus::Failed => {
+				let reason = payment.reason.unwrap_or_else(|| "for a reason that is not known".to_owned());
+				Err(Failure::refused("payment_failed", format!("the payment failed: {reason}"), see))
+			}
+			PaymentStatus::Pending => Err(Failure::refused(
+				"payment_pending",
+				format!("the payment is still on its way after {} s", wait.as_secs()),
+				format!("do not pay again; {see}"),
+			)),
+		}
+	}
+
+	async fn quote(&mut self, args: QuoteArgs) -> Result<(), Failure> {
+		let kind = match args.kind {
+			QuoteKindArg::Jit => "jit",
+			QuoteKindArg::Order => "order",
+		};
+		let client_balance = args.client_balance.map(|amount| amount.sat()).transpose()?;
+		let request = Request::get("/v1/quote")
+			.query("kind", Some(kind))
+			.query("size_sat", Some(args.size.sat()?))
+			.query("client_balance_sat", client_balance)
+			.query("channel_expiry_blocks", args.expiry_blocks)
+			.query("funding_confirms_within_blocks", args.confirms_within);
+		self.show(request, if args.explain { render::quote_explained } else { render::quote }).await
+	}
+
+	async fn events(&mut self, args: EventsArgs) -> Result<(), Failure> {
+		let page_args = PageArgs { limit: args.limit, cursor: args.cursor };
+		self.show(page("/v1/events", &page_args), render::events).await
+	}
+
+	/// Prints events as they come, one a line, until the node stops (which counts as not reachable).
+	async fn follow(&mut self, since: Option<u64>) -> Result<(), Failure> {
+		let request = Request::get("/v1/events").query("follow", Some(true)).query("since", since);
+		let mut body = self.node.stream(request).await?;
+		let mut received = Vec::new();
+		while let Some(frame) = body.frame().await {
+			let frame = frame.map_err(|error| self.node.broke_off(&error))?;
+			received.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+			while let Some(end) = received.iter().position(|byte| *byte == b'\n') {
+				let line: Vec<u8> = received.drain(..=end).collect();
+				self.event_line(&String::from_utf8_lossy(&line))?;
+			}
+		}
+		let hint = "start it again (inlet run), then follow again".to_owned();
+		Err(Failure::NotReachable { detail: "the node has stopped".to_owned(), hint })
+	}
+
+	/// One line of the stream. Each of our events is on one `data:` line; its other lines repeat what is in there.
+	fn event_line(&mut self, line: &str) -> Result<(), Failure> {
+		let Some(data) = line.strip_prefix("data:").map(str::trim) else { return Ok(()) };
+		if self.json {
+			return self.ui.say(data);
+		}
+		match understand::<Event>(data.as_bytes()) {
+			Ok(event) => self.ui.say(&render::event(&event, &self.ui.style)),
+			Err(_) => self.ui.say("(some events came faster than they could be shown, and are left out)"),
+		}
+	}
+}
+
+/// What the node said, with nothing in its strings that could command a terminal: many of them were chosen by strangers.
+fn understand<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
+	let answer = serde_json::from_slice(body).map(render::clean_value).and_then(serde_json::from_value);
+	answer.map_err(|error| {
+		let hint = "is the node of the same version as this command? (inlet --version)";
+		Failure::refused("not_understood", format!("the node's answer is not as expected: {error}"), hint)
+	})
+}

@@ -1,0 +1,261 @@
+//! What is sold.
+
+use super::table::{Column::*, Table, cut, pairs};
+use super::{Style, WIDTH, ends, feerate, msat, number, prefix, signed_msat, word, yes_no};
+use crate::control::{
+	Client, HistoryLine, Ledger, Order, OrderDetail, Page, Quote, QuoteKind, Sale, SaleDetail, SaleStatus, SoldChannel,
+};
+
+pub(in crate::client) fn sales(page: &Page<Sale>, style: &Style) -> String {
+	let mut table = Table::new([
+		("ID", Left),
+		("CLIENT", Left),
+		("STATUS", Left),
+		("PAYMENT", Right),
+		("FEE", Right),
+		("COST", Right),
+		("BOUGHT", Left),
+		("", Left),
+	]);
+	for sale in &page.items {
+		table.row([
+			sale.id.clone(),
+			prefix(&sale.client),
+			word(sale.status),
+			sale.payment_msat.map(msat).unwrap_or_default(),
+			sale.fee_msat.map(msat).unwrap_or_default(),
+			sale.cost_sat.map(number).unwrap_or_default(),
+			style.short(sale.created_at),
+			sale.reason.clone().unwrap_or_default(),
+		]);
+	}
+	table.page(page.next.as_ref(), "nothing sold just in time yet")
+}
+
+pub(in crate::client) fn sale(detail: &SaleDetail, style: &Style) -> String {
+	let sale = &detail.sale;
+	let earned = match (sale.status, sale.fee_msat, sale.cost_sat) {
+		(SaleStatus::Done, Some(fee), cost) => {
+			let cost = cost.and_then(|cost| i64::try_from(cost).ok()).and_then(|cost| cost.checked_mul(1000));
+			let net = i64::try_from(fee).unwrap_or(i64::MAX).saturating_sub(cost.unwrap_or(0));
+			format!(", {} sat", signed_msat(net))
+		}
+		_ => String::new(),
+	};
+	let left = format!("{}  JIT (LSPS2) to {}", sale.id, ends(&sale.client));
+	let mut lines = vec![spread(&left, &format!("{}{earned}", word(sale.status)))];
+	let terms = &detail.terms;
+	let promise = format!(
+		"min {} sat or {} ppm, until {}",
+		msat(terms.min_fee_msat),
+		number(terms.proportional_ppm.into()),
+		style.full(terms.valid_until)
+	);
+	let facts = pairs([
+		("failed", sale.reason.clone()),
+		("promised", Some(promise)),
+		("payment", sale.payment_msat.map(|n| format!("{} sat", msat(n)))),
+		("fee", sale.fee_msat.map(|n| format!("{} sat", msat(n)))),
+		("cost", sale.cost_sat.map(|n| format!("{} sat", number(n)))),
+		("reserved", (sale.reserved_sat > 0).then(|| format!("{} sat", number(sale.reserved_sat)))),
+		("scid", Some(detail.scid.clone())),
+		("channel", sale.channel.as_ref().map(sold)),
+	]);
+	lines.push(facts);
+	for part in &detail.parts {
+		let since = style.clock(part.arrived_at);
+		lines.push(format!(
+			"{:<12}{} sat of {}, since {since}",
+			"held",
+			msat(part.amount_msat),
+			ends(&part.payment_hash)
+		));
+	}
+	lines.extend(history(&detail.history, style));
+	lines.join("\n")
+}
+
+fn sold(channel: &SoldChannel) -> String {
+	let id = channel.id.as_deref().map(|id| format!(" {}", prefix(id))).unwrap_or_default();
+	let state = match (channel.closed_at, channel.ready_at) {
+		(Some(_), _) => "closed",
+		(None, Some(_)) => "ready",
+		(None, None) => "being opened",
+	};
+	let kept = number(channel.keep_until_height.into());
+	format!("{} sat{id}, {state}, to be kept until block {kept}", number(channel.capacity_sat))
+}
+
+/// What happened; a line with the day where a new one begins.
+fn history(lines: &[HistoryLine], style: &Style) -> Vec<String> {
+	let mut day = String::new();
+	let mut shown = Vec::new();
+	for line in lines {
+		if style.day(line.at) != day {
+			day = style.day(line.at);
+			shown.push(day.clone());
+		}
+		shown.push(cut(&format!("{}  {:<8} {}", style.clock(line.at), line.step, line.text)));
+	}
+	shown
+}
+
+/// Two texts at the two ends of a line.
+fn spread(left: &str, right: &str) -> String {
+	let room = WIDTH.saturating_sub(left.chars().count() + right.chars().count());
+	format!("{left}{}{right}", " ".repeat(room.max(2)))
+}
+
+pub(in crate::client) fn orders(page: &Page<Order>, style: &Style) -> String {
+	let mut table = Table::new([
+		("ID", Left),
+		("CLIENT", Left),
+		("STATUS", Left),
+		("OURS", Right),
+		("THEIRS", Right),
+		("FEE", Right),
+		("ORDERED", Left),
+		("", Left),
+	]);
+	for order in &page.items {
+		table.row([
+			prefix(&order.id),
+			prefix(&order.client),
+			word(order.status),
+			number(order.lsp_balance_sat),
+			number(order.client_balance_sat),
+			number(order.fee_sat),
+			style.short(order.created_at),
+			order.reason.clone().unwrap_or_default(),
+		]);
+	}
+	table.page(page.next.as_ref(), "nothing ordered yet")
+}
+
+pub(in crate::client) fn order(detail: &OrderDetail, style: &Style) -> String {
+	let o = &detail.order;
+	let paid_by = o.paid_by.as_deref().map(|by| format!(", paid by {by}")).unwrap_or_default();
+	let left = format!("{}  LSPS1 from {}", o.id, ends(&o.client));
+	let mut lines = vec![spread(&left, &format!("{}{paid_by}", word(o.status)))];
+	let state = |what: &Option<String>, state: &Option<String>| {
+		what.as_ref()
+			.map(|what| format!("{what} ({})", state.as_deref().unwrap_or("?").to_lowercase().replace('_', " ")))
+	};
+	let refund = detail.refund_sat.map(|sat| {
+		let to = detail.refund_address.as_deref().unwrap_or("?");
+		format!("{} sat, less the miner's fee, to {to}", number(sat))
+	});
+	let kind = if detail.announce_channel { "public" } else { "private" };
+	lines.push(pairs([
+		("because", o.reason.clone()),
+		(
+			"channel",
+			Some(format!(
+				"{} sat ours + {} theirs · {kind} · {} blocks",
+				number(o.lsp_balance_sat),
+				number(o.client_balance_sat),
+				number(detail.channel_expiry_blocks.into())
+			)),
+		),
+		("to pay", Some(format!("{} sat, {} of it our fee", number(o.total_sat), number(o.fee_sat)))),
+		("until", Some(style.full(o.expires_at))),
+		("token", detail.token.clone()),
+		("reserved", (o.reserved_sat > 0).then(|| format!("{} sat", number(o.reserved_sat)))),
+		("invoice", state(&detail.invoice, &detail.invoice_state)),
+		("address", state(&detail.address, &detail.address_state)),
+		("refund", refund),
+		("refunded in", detail.refund_txid.clone()),
+		("opened", o.channel.as_ref().map(sold)),
+	]));
+	for received in &detail.received {
+		let (sat, conf) = (number(received.amount_sat), number(received.confirmations.into()));
+		lines.push(format!("{:<12}{sat} sat in {} ({conf} conf)", "received", received.outpoint));
+	}
+	lines.extend(history(&detail.history, style));
+	lines.join("\n")
+}
+
+pub(in crate::client) fn clients(page: &Page<Client>, style: &Style) -> String {
+	let mut table = Table::new([
+		("NODE ID", Left),
+		("HERE", Left),
+		("CHAN", Right),
+		("CAPACITY", Right),
+		("JIT", Right),
+		("ORDERS", Right),
+		("OPEN", Right),
+		("OFFENCES", Right),
+		("FIRST SEEN", Left),
+	]);
+	for client in &page.items {
+		table.row([
+			prefix(&client.node_id),
+			yes_no(client.connected).to_owned(),
+			client.channels.to_string(),
+			number(client.capacity_sat),
+			client.sales_done.to_string(),
+			client.orders_done.to_string(),
+			client.unfinished.to_string(),
+			client.offences.to_string(),
+			style.full(client.first_seen),
+		]);
+	}
+	table.page(page.next.as_ref(), "no clients yet")
+}
+
+fn quote_lines(q: &Quote, style: &Style) -> Vec<String> {
+	let kind = match q.kind {
+		QuoteKind::Jit => "just in time, for a payment of",
+		QuoteKind::Order => "on order, with our side at",
+	};
+	let (fee, size, capacity) = (msat(q.fee_msat), number(q.size_sat), number(q.capacity_sat));
+	let (rate, until) = (feerate(q.feerate_sat_per_kw), style.full(q.valid_until));
+	let mut lines = vec![
+		format!("{fee} sat for a channel {kind} {size} sat"),
+		format!("capacity {capacity} sat, priced at {rate} sat/vB, holds until {until}"),
+	];
+	if let Some(because) = &q.not_sold_because {
+		lines.push(style.warn(&format!("not sold now: {because}")));
+	}
+	lines
+}
+
+pub(in crate::client) fn quote(q: &Quote, style: &Style) -> String {
+	quote_lines(q, style).join("\n")
+}
+
+pub(in crate::client) fn quote_explained(q: &Quote, style: &Style) -> String {
+	let mut table = Table::new([("TERM", Left), ("SAT", Right), ("HOW", Left)]);
+	for term in &q.terms {
+		table.row([term.name.clone(), msat(term.amount_msat), term.how.clone()]);
+	}
+	table.row(["fee".to_owned(), msat(q.fee_msat), String::new()]);
+	format!("{}\n{}", quote_lines(q, style).join("\n"), table.text())
+}
+
+pub(in crate::client) fn ledger(l: &Ledger, style: &Style) -> String {
+	let mut table = Table::new([
+		("NO", Right),
+		("WHEN", Left),
+		("FOR", Left),
+		("SAT", Right),
+		("CLIENT", Left),
+		("REFERENCE", Left),
+	]);
+	for entry in &l.entries {
+		table.row([
+			entry.seq.to_string(),
+			style.short(entry.at),
+			word(entry.kind),
+			signed_msat(entry.amount_msat),
+			entry.client.as_deref().map(prefix).unwrap_or_default(),
+			entry.reference.clone(),
+		]);
+	}
+	let mut totals = Table::new([("TOTAL", Left), ("ENTRIES", Right), ("SAT", Right)]);
+	for total in &l.totals {
+		totals.row([word(total.kind), number(total.entries), signed_msat(total.amount_msat)]);
+	}
+	totals.row(["net".to_owned(), String::new(), signed_msat(l.net_msat)]);
+	format!("{}\n\n{}", table.page(l.next.as_ref(), "nothing earned or spent yet"), totals.text())
+}

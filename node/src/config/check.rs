@@ -1,0 +1,177 @@
+//! From laid-out settings to a validated [`Config`]: each value parsed, then what must fit together.
+
+use super::error::ConfigError;
+use super::keys::{RawConfig, RawNode, RawRouting};
+use super::layers::Layers;
+use super::value::{self, Wrong};
+use super::{ChainBackend, Config, InboundFrom, LogConfig, NodeConfig, Place, RoutingConfig};
+use bitcoin::Network;
+use inlet_lsp::money::Sat;
+use inlet_lsp::policy::Policy;
+
+/// LDK's `MIN_CLTV_EXPIRY_DELTA`: less leaves no time to claim on-chain.
+const MIN_CLTV_EXPIRY_DELTA: u32 = 48;
+
+/// The longest path that a Unix socket can have (`sun_path` less its final zero).
+const MAX_SOCKET_PATH: usize = 107;
+
+pub(super) fn network(layers: &Layers) -> Result<Network, ConfigError> {
+	blame(layers, "node", "network", value::network(&layers.merged().node.network))
+}
+
+pub(super) fn config(layers: &Layers, place: Place) -> Result<Config, ConfigError> {
+	let raw = layers.merged();
+	let node = node(layers, &raw.node, place.network)?;
+	let chain = chain(layers, &raw.chain.backend, place.network)?;
+	let routing = routing(layers, &raw.routing)?;
+	let log = LogConfig {
+		targets: blame(layers, "log", "level", value::log_level(&raw.log.level))?,
+		format: blame(layers, "log", "format", value::log_format(&raw.log.format))?,
+	};
+	if raw.api.socket.is_empty() || place.socket.as_os_str().len() > MAX_SOCKET_PATH {
+		let problem = format!("makes a path of {} bytes", place.socket.as_os_str().len());
+		let right =
+			format!("write a file name, or a path of at most {MAX_SOCKET_PATH} bytes such as /run/inlet/admin.sock");
+		return Err(refusal(layers, "api", "socket", value::wrong(problem, right)));
+	}
+	let policy = policy(layers, raw)?;
+	Ok(Config { place, node, chain, policy, routing, log })
+}
+
+fn node(layers: &Layers, raw: &RawNode, network: Network) -> Result<NodeConfig, ConfigError> {
+	let each = |key, wrong| refusal(layers, "node", key, wrong);
+	let listen = raw.listen.iter().map(|t| value::listen(t)).collect::<Result<Vec<_>, _>>();
+	let announced = raw.announce_addresses.iter().map(|t| value::announced(t)).collect::<Result<Vec<_>, _>>();
+	let peers = raw.peers.iter().map(|t| value::peer(t)).collect::<Result<Vec<_>, _>>();
+	let node = NodeConfig {
+		network,
+		alias: value::alias(&raw.alias).map_err(|w| each("alias", w))?,
+		color: value::color(&raw.color).map_err(|w| each("color", w))?,
+		listen: listen.map_err(|w| each("listen", w))?,
+		announce_addresses: announced.map_err(|w| each("announce_addresses", w))?,
+		gossip: value::gossip(&raw.gossip).map_err(|w| each("gossip", w))?,
+		peers: peers.map_err(|w| each("peers", w))?,
+	};
+	if node.listen.is_empty() && !node.announce_addresses.is_empty() {
+		let wrong = value::wrong(
+			"announces an address, but node.listen is empty",
+			"listen on 0.0.0.0:9735, or announce nothing",
+		);
+		return Err(each("announce_addresses", wrong));
+	}
+	Ok(node)
+}
+
+fn chain(layers: &Layers, backend: &str, network: Network) -> Result<ChainBackend, ConfigError> {
+	if !backend.is_empty() {
+		return blame(layers, "chain", "backend", value::chain_backend(backend));
+	}
+	value::default_backend(network).ok_or_else(|| ConfigError {
+		origin: layers.origin("node", "network"),
+		key: Some("chain.backend".into()),
+		problem: format!("is not set, and {} has no public server", value::network_name(network)),
+		right: "give --chain bitcoind:http://USER:PASSWORD@127.0.0.1:18443 or --chain esplora:http://127.0.0.1:3000"
+			.into(),
+	})
+}
+
+fn routing(layers: &Layers, raw: &RawRouting) -> Result<RoutingConfig, ConfigError> {
+	let refuse = |key, problem: String, right: &str| Err(refusal(layers, "routing", key, value::wrong(problem, right)));
+	if raw.fee_ppm > 1_000_000 {
+		return refuse("fee_ppm", format!("is {}, more than the whole payment", raw.fee_ppm), "write 1000000 or less");
+	}
+	at_least(layers, "routing", "cltv_expiry_delta", raw.cltv_expiry_delta.into(), MIN_CLTV_EXPIRY_DELTA.into())?;
+	in_order(layers, "routing", ("inbound_min_sat", raw.inbound_min_sat), ("inbound_max_sat", raw.inbound_max_sat))?;
+	let nodes = raw.inbound_nodes.iter().map(|t| value::node_id(t)).collect::<Result<Vec<_>, _>>();
+	let nodes = blame(layers, "routing", "inbound_nodes", nodes)?;
+	let inbound_from = match (raw.inbound_from.as_str(), nodes.is_empty()) {
+		("anyone", true) => InboundFrom::Anyone,
+		("nobody", true) => InboundFrom::Nobody,
+		("listed", false) => InboundFrom::Listed(nodes),
+		("listed", true) => {
+			let problem = "is listed, but routing.inbound_nodes is empty";
+			return refuse("inbound_from", problem.into(), "list node ids there, or write nobody");
+		}
+		("anyone" | "nobody", false) => {
+			let problem = format!("has entries, but routing.inbound_from is {}", raw.inbound_from);
+			return refuse("inbound_nodes", problem, "set inbound_from = \"listed\", or empty the list");
+		}
+		_ => return refuse("inbound_from", format!("is {:?}", raw.inbound_from), "write anyone, listed or nobody"),
+	};
+	Ok(RoutingConfig {
+		base_fee_msat: raw.base_fee_msat,
+		fee_ppm: raw.fee_ppm,
+		cltv_expiry_delta: raw.cltv_expiry_delta,
+		inbound_from,
+		inbound_min_sat: raw.inbound_min_sat,
+		inbound_max_sat: raw.inbound_max_sat,
+		inbound_max_channels: raw.inbound_max_channels,
+		inbound_max_per_peer: raw.inbound_max_per_peer,
+	})
+}
+
+/// What can be said about the policy line by line. The core checks it as a whole when it is built.
+fn policy(layers: &Layers, raw: RawConfig) -> Result<Policy, ConfigError> {
+	let RawConfig { lsps1, lsps2, price, risk, .. } = raw;
+	let sat = |key, Sat(amount): Sat| (key, amount);
+	in_order(
+		layers,
+		"lsps1",
+		sat("min_lsp_balance_sat", lsps1.min_lsp_balance_sat),
+		sat("max_lsp_balance_sat", lsps1.max_lsp_balance_sat),
+	)?;
+	in_order(
+		layers,
+		"lsps1",
+		sat("min_channel_sat", lsps1.min_channel_sat),
+		sat("max_channel_sat", lsps1.max_channel_sat),
+	)?;
+	in_order(
+		layers,
+		"lsps2",
+		sat("min_payment_sat", lsps2.min_payment_sat),
+		sat("max_payment_sat", lsps2.max_payment_sat),
+	)?;
+	at_least(layers, "lsps2", "promise_secs", lsps2.promise_secs, 600)?;
+	at_least(layers, "lsps2", "gather_secs", lsps2.gather_secs, 90)?;
+	at_least(layers, "lsps2", "cltv_expiry_delta", lsps2.cltv_expiry_delta.into(), MIN_CLTV_EXPIRY_DELTA.into())?;
+	for (section, smallest) in [("lsps1", lsps1.min_channel_sat), ("lsps2", lsps2.min_channel_sat)] {
+		if risk.max_channel_sat < smallest {
+			let problem = format!("is {}, below {section}.min_channel_sat ({smallest})", risk.max_channel_sat);
+			let wrong = value::wrong(problem, format!("raise it, or lower {section}.min_channel_sat"));
+			return Err(refusal(layers, "risk", "max_channel_sat", wrong));
+		}
+	}
+	Ok(Policy { lsps1, lsps2, price, risk })
+}
+
+fn at_least(layers: &Layers, section: &str, key: &str, found: u64, least: u64) -> Result<(), ConfigError> {
+	if found >= least {
+		return Ok(());
+	}
+	let wrong = value::wrong(format!("is {found}, which is too little"), format!("write {least} or more"));
+	Err(refusal(layers, section, key, wrong))
+}
+
+/// Refuses a smallest value above its largest; the blame falls on the one that was set.
+fn in_order(layers: &Layers, section: &str, low: (&str, u64), high: (&str, u64)) -> Result<(), ConfigError> {
+	if low.1 <= high.1 {
+		return Ok(());
+	}
+	let set = layers.origin(section, low.0) != super::Origin::Default;
+	let (key, problem) = if set {
+		(low.0, format!("is {}, more than {section}.{} ({})", low.1, high.0, high.1))
+	} else {
+		(high.0, format!("is {}, less than {section}.{} ({})", high.1, low.0, low.1))
+	};
+	let right = format!("make {} at most {}", low.0, high.0);
+	Err(refusal(layers, section, key, value::wrong(problem, right)))
+}
+
+fn blame<T>(layers: &Layers, section: &str, key: &str, result: Result<T, Wrong>) -> Result<T, ConfigError> {
+	result.map_err(|wrong| refusal(layers, section, key, wrong))
+}
+
+fn refusal(layers: &Layers, section: &str, key: &str, Wrong { problem, right }: Wrong) -> ConfigError {
+	ConfigError { origin: layers.origin(section, key), key: Some(format!("{section}.{key}")), problem, right }
+}

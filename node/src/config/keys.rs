@@ -1,0 +1,329 @@
+//! Every setting: its section, its name, its default and what it means in a sentence. The commented file and the
+//! table in `node/docs/config.md` are written from here.
+
+use super::value::network_name;
+use bitcoin::Network;
+use inlet_lsp::policy::{Lsps1Policy, Lsps2Policy, PricePolicy, RiskPolicy};
+use serde::{Deserialize, Serialize};
+use std::fmt::Write;
+
+/// The config file as it is written, before any value is understood. No `Debug`: `chain.backend` may hold a password.
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawConfig {
+	pub node: RawNode,
+	pub chain: RawChain,
+	pub lsps1: Lsps1Policy,
+	pub lsps2: Lsps2Policy,
+	pub price: PricePolicy,
+	pub risk: RiskPolicy,
+	pub routing: RawRouting,
+	pub log: RawLog,
+	pub api: RawApi,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawNode {
+	pub network: String,
+	pub alias: String,
+	pub color: String,
+	pub listen: Vec<String>,
+	pub announce_addresses: Vec<String>,
+	pub gossip: String,
+	pub peers: Vec<String>,
+}
+
+impl Default for RawNode {
+	fn default() -> Self {
+		RawNode {
+			network: "signet".into(),
+			alias: "inlet".into(),
+			color: "#3399ff".into(),
+			listen: vec!["0.0.0.0:9735".into()],
+			announce_addresses: Vec::new(),
+			gossip: "p2p".into(),
+			peers: Vec::new(),
+		}
+	}
+}
+
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawChain {
+	pub backend: String,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawRouting {
+	pub base_fee_msat: u32,
+	pub fee_ppm: u32,
+	pub cltv_expiry_delta: u16,
+	pub inbound_from: String,
+	pub inbound_nodes: Vec<String>,
+	pub inbound_min_sat: u64,
+	pub inbound_max_sat: u64,
+	pub inbound_max_channels: u32,
+	pub inbound_max_per_peer: u32,
+}
+
+impl Default for RawRouting {
+	fn default() -> Self {
+		RawRouting {
+			base_fee_msat: 1_000,
+			fee_ppm: 500,
+			cltv_expiry_delta: 72,
+			inbound_from: "anyone".into(),
+			inbound_nodes: Vec::new(),
+			inbound_min_sat: 100_000,
+			inbound_max_sat: 10_000_000,
+			inbound_max_channels: 50,
+			inbound_max_per_peer: 2,
+		}
+	}
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawLog {
+	pub level: String,
+	pub format: String,
+}
+
+impl Default for RawLog {
+	fn default() -> Self {
+		RawLog { level: "info,lightning=warn".into(), format: "text".into() }
+	}
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawApi {
+	pub socket: String,
+}
+
+impl Default for RawApi {
+	fn default() -> Self {
+		RawApi { socket: "admin.sock".into() }
+	}
+}
+
+/// A section of the file: name, what it is about, and its settings with a sentence each.
+pub(super) struct Section {
+	pub name: &'static str,
+	pub about: &'static str,
+	pub keys: &'static [(&'static str, &'static str)],
+}
+
+/// All sections, in the order of the file. A test holds this against the types above and `inlet_lsp`'s policy.
+pub(super) const SECTIONS: &[Section] = &[
+	Section {
+		name: "node",
+		about: "Who this node is and how others reach it.",
+		keys: &[
+			("network", "mainnet, signet, testnet4 or regtest. A data directory belongs to one network for ever."),
+			("alias", "The name that the public network shows, at most 32 bytes."),
+			("color", "The colour that the public network shows, as #rrggbb."),
+			("listen", "IP:PORT to listen on for Lightning peers; none: only outgoing connections."),
+			(
+				"announce_addresses",
+				"HOST:PORT at which others reach you (public IP, name or onion). Clients and routing need one.",
+			),
+			(
+				"gossip",
+				"How to learn the public network: p2p (from peers), rgs:URL (snapshots; light), none (forward and sell only).",
+			),
+			("peers", "Nodes to stay connected to, as PUBKEY@HOST:PORT."),
+		],
+	},
+	Section {
+		name: "chain",
+		about: "Where blocks and fee estimates come from.",
+		keys: &[(
+			"backend",
+			"esplora:URL[,URL...], bitcoind:http://USER:PASSWORD@HOST:PORT or bitcoind:cookie=/path/.cookie@http://HOST:PORT. \
+			 Empty: the network's public Esplora servers (regtest has none). A bitcoind of your own tells nobody what is yours.",
+		)],
+	},
+	Section {
+		name: "lsps1",
+		about: "Channels on order (bLIP-51).",
+		keys: &[
+			("enabled", "Sell channels on order?"),
+			("min_lsp_balance_sat", "Smallest balance on our side that can be ordered."),
+			("max_lsp_balance_sat", "Largest balance on our side that can be ordered."),
+			("max_client_balance_sat", "Largest balance on the client's side that can be ordered."),
+			("min_channel_sat", "Smallest capacity of an ordered channel."),
+			("max_channel_sat", "Largest capacity of an ordered channel."),
+			("max_channel_expiry_blocks", "Longest lease, in blocks (144 a day)."),
+			("min_required_channel_confirmations", "Confirmations before an ordered channel is usable; 0: at once."),
+			(
+				"min_funding_confirms_within_blocks",
+				"Fastest confirmation of the funding that can be ordered, in blocks.",
+			),
+			("payment_window_secs", "How long an order waits for its payment, in seconds."),
+			("onchain_confirmations", "Confirmations that an on-chain payment needs."),
+			(
+				"max_unconfirmed_order_sat",
+				"Largest order served on an unconfirmed on-chain payment; 0: none (a payment can be taken back).",
+			),
+			("onchain", "Offer payment on-chain besides Lightning?"),
+			("open_window_secs", "How long to try to open a paid channel before the money goes back, in seconds."),
+			("tokens", "Coupon codes that clients must show; none: orders need no code."),
+		],
+	},
+	Section {
+		name: "lsps2",
+		about: "Channels just in time, paid out of the payment that they bring (bLIP-52).",
+		keys: &[
+			("enabled", "Sell channels just in time?"),
+			("promise_secs", "How long a quoted price holds, in seconds; 600 or more."),
+			("min_lifetime_blocks", "Blocks for which such a channel is kept open at least."),
+			(
+				"max_client_to_self_delay",
+				"Longest delay that a client can be asked to accept on its own force-close, in blocks.",
+			),
+			("min_payment_sat", "Smallest payment that opens a channel."),
+			("max_payment_sat", "Largest payment that opens a channel."),
+			("headroom_ppm", "Room to receive beyond the payment, in millionths of the payment."),
+			("min_channel_sat", "Smallest capacity of such a channel."),
+			("cltv_expiry_delta", "Blocks between a payment's expiry on our incoming and on our outgoing side."),
+			("gather_secs", "How long the parts of a payment are gathered, in seconds; 90 or more."),
+			("open_secs", "How long an opening may take until the channel is usable, in seconds."),
+			("tokens", "Coupon codes that clients must show; none: no code is needed."),
+		],
+	},
+	Section {
+		name: "price",
+		about: "What channels cost: opening at the live feerate, plus these.",
+		keys: &[
+			("floor_sat", "Never less than this for a channel."),
+			("jit_ppm", "Share of a just-in-time payment, in millionths."),
+			(
+				"order_ppm",
+				"Share of an ordered channel's capacity for a lease of 4320 blocks (30 days), in millionths; longer in proportion.",
+			),
+			("close_share_ppm", "Share of the expected cost of closing that the client pays, in millionths."),
+		],
+	},
+	Section {
+		name: "risk",
+		about: "What may be at stake.",
+		keys: &[
+			("max_feerate_sat_per_vb", "Nothing is sold while the feerate is above this, in sat/vB."),
+			("max_open_sales_per_client", "Unpaid just-in-time sales of one client."),
+			("max_open_orders_per_client", "Unpaid orders of one client."),
+			("max_open_total", "Unpaid sales and orders in all."),
+			("max_parts", "Parts that one payment may come in."),
+			("max_channel_sat", "Largest channel of either kind."),
+		],
+	},
+	Section {
+		name: "routing",
+		about: "Forwarding for the public network, and channels that others open to you.",
+		keys: &[
+			("base_fee_msat", "Fixed fee for a forward, in thousandths of a satoshi."),
+			("fee_ppm", "Proportional fee for a forward, in millionths."),
+			(
+				"cltv_expiry_delta",
+				"Blocks between a forward's expiry on the incoming and the outgoing side; 48 or more.",
+			),
+			("inbound_from", "Who may open channels to you: anyone, listed (see inbound_nodes) or nobody."),
+			("inbound_nodes", "Node ids that may open channels to you when inbound_from is listed."),
+			("inbound_min_sat", "Smallest channel that others may open to you."),
+			("inbound_max_sat", "Largest channel that others may open to you."),
+			("inbound_max_channels", "Channels opened by others, in all; each needs some on-chain reserve of yours."),
+			("inbound_max_per_peer", "Channels opened by one peer."),
+		],
+	},
+	Section {
+		name: "log",
+		about: "What the node says, on standard error.",
+		keys: &[
+			("level", "error, warn, info, debug, trace or off; other levels for single targets after a comma."),
+			("format", "text (for people) or json (one object a line)."),
+		],
+	},
+	Section {
+		name: "api",
+		about: "How you speak to the node.",
+		keys: &[("socket", "The admin socket; a relative path starts in the data directory.")],
+	},
+];
+
+/// The defaults as TOML.
+pub(super) fn defaults() -> toml::Table {
+	toml::Table::try_from(RawConfig::default()).expect("the defaults are plain TOML values")
+}
+
+/// The config file that a first run writes: every setting with its default, commented out.
+///
+/// The line `network` is in force (not commented out) when it is not the default, so that later commands on the same
+/// data directory need no flag to agree with it.
+pub fn default_file(network: Network) -> String {
+	let defaults = defaults();
+	let mut out = String::from(
+		"# Inlet's configuration. Every setting is here with its default, commented out: take the # off to change one.\n\
+		 # Environment variables INLET_SECTION_KEY (INLET_NODE_ALIAS) win over this file, command line flags over both.\n\
+		 # Amounts are whole numbers in the unit that their name ends in. Check your changes with: inlet config check\n",
+	);
+	for section in SECTIONS {
+		let _ = write!(out, "\n# {}\n[{}]\n", section.about, section.name);
+		for (key, sentence) in section.keys {
+			let default = render(&defaults[section.name][*key]);
+			for line in wrap(sentence, 110) {
+				let _ = writeln!(out, "# {line}");
+			}
+			let _ = match (section.name, *key) {
+				("node", "network") if network != Network::Signet => {
+					writeln!(out, "network = \"{}\"", network_name(network))
+				}
+				_ => writeln!(out, "#{key} = {default}"),
+			};
+		}
+	}
+	out
+}
+
+/// The settings as Markdown tables, one for each section: `node/docs/config.md` must contain each line.
+pub fn markdown() -> String {
+	let defaults = defaults();
+	let mut out = String::new();
+	for section in SECTIONS {
+		let _ =
+			write!(out, "### [{}]\n\n{}\n\n| key | default | meaning |\n|---|---|---|\n", section.name, section.about);
+		for (key, sentence) in section.keys {
+			let _ = writeln!(out, "| `{key}` | `{}` | {sentence} |", render(&defaults[section.name][*key]));
+		}
+		out.push('\n');
+	}
+	out
+}
+
+/// A value as a person writes it in TOML: long numbers in groups of three digits.
+fn render(value: &toml::Value) -> String {
+	let toml::Value::Integer(number) = value else { return value.to_string() };
+	let digits = number.to_string();
+	if *number < 10_000 {
+		return digits;
+	}
+	let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().filter_map(|c| std::str::from_utf8(c).ok()).collect();
+	groups.join("_")
+}
+
+fn wrap(text: &str, width: usize) -> Vec<String> {
+	let mut lines = vec![String::new()];
+	for word in text.split_whitespace() {
+		let last = lines.last_mut().expect("starts with one line");
+		if !last.is_empty() && last.len() + 1 + word.len() > width {
+			lines.push(word.to_string());
+		} else {
+			if !last.is_empty() {
+				last.push(' ');
+			}
+			last.push_str(word);
+		}
+	}
+	lines
+}

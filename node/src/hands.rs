@@ -1,0 +1,246 @@
+//! What the core's actions do to the node, and what the core is told of it.
+
+use crate::control::Events;
+use crate::driver::{Driver, Surroundings};
+use crate::lightning::channels::Channels;
+use crate::lightning::{Lightning, payments};
+use crate::onchain::{Fees, Tip, Wallet};
+use bitcoin::{Address, Amount, Network};
+use inlet_lsp::book::{Book, NodeId, OrderId, Write};
+use inlet_lsp::input::{Action, ChannelView, Input, PeerView, World};
+use inlet_lsp::money::{Msat, Sat};
+use lightning::ln::channelmanager::InterceptId;
+use lightning::ln::types::ChannelId;
+use lightning::sign::EntropySource;
+use lightning::types::payment::PaymentHash;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// How long a refund that could not be made waits for its next attempt.
+const REFUND_RETRY: Duration = Duration::from_secs(60);
+
+/// The node, as the driver sees it.
+pub struct Hands {
+	/// Which network.
+	pub network: Network,
+	/// LDK's parts.
+	pub lightning: Arc<Lightning>,
+	/// Channels being opened.
+	pub channels: Arc<Channels>,
+	/// The on-chain wallet.
+	pub wallet: Arc<Wallet>,
+	/// Fee estimates.
+	pub fees: Arc<Fees>,
+	/// The chain's tip as last seen.
+	pub tip: watch::Receiver<Tip>,
+	/// Where events for the operator go.
+	pub events: Arc<Events>,
+	/// The driver itself, for what comes back later. Set once, before the engine runs.
+	pub driver: OnceLock<Driver>,
+	/// Orders whose refund is being made.
+	pub refunding: Arc<Mutex<HashSet<OrderId>>>,
+}
+
+impl Hands {
+	fn driver(&self) -> Driver {
+		self.driver.get().expect("set before the engine runs").clone()
+	}
+
+	fn peer(&self, client: NodeId) -> PeerView {
+		let channels = self.lightning.manager.list_channels_with_counterparty(&client);
+		PeerView {
+			connected: self.lightning.wire.is_connected(&client),
+			channels: channels
+				.into_iter()
+				.map(|channel| ChannelView {
+					channel_id: channel.channel_id.0,
+					user_channel_id: channel.user_channel_id,
+					usable: channel.is_usable,
+					next_outbound_htlc_limit: Msat(channel.next_outbound_htlc_limit_msat),
+					next_outbound_htlc_minimum: Msat(channel.next_outbound_htlc_minimum_msat),
+				})
+				.collect(),
+		}
+	}
+
+	/// What can fund a channel now: confirmed coins less what anchors need.
+	pub fn spendable(&self) -> Amount {
+		let reserve = self.lightning.anchor_reserve(&self.wallet);
+		self.wallet.balance().confirmed.checked_sub(reserve).unwrap_or(Amount::ZERO)
+	}
+
+	fn forward(&self, id: [u8; 32], peer: NodeId, channel: [u8; 32], amount: Msat) -> Vec<Input> {
+		let manager = &self.lightning.manager;
+		match manager.forward_intercepted_htlc(InterceptId(id), &ChannelId(channel), peer, amount.0) {
+			Ok(()) => {
+				self.lightning.hurry();
+				Vec::new()
+			}
+			Err(e) => {
+				tracing::warn!(target: "inlet::jit", %peer, "LDK did not forward a held HTLC: {e:?}");
+				self.fail(id, "it could not be forwarded");
+				vec![Input::HtlcGone { intercept_id: id }]
+			}
+		}
+	}
+
+	fn fail(&self, id: [u8; 32], reason: &str) -> Vec<Input> {
+		tracing::info!(target: "inlet::jit", "HTLC failed back: {reason}");
+		match self.lightning.manager.fail_intercepted_htlc(InterceptId(id)) {
+			Ok(()) => {
+				self.lightning.hurry();
+				Vec::new()
+			}
+			Err(_) => vec![Input::HtlcGone { intercept_id: id }],
+		}
+	}
+
+	fn prepare(&self, order: OrderId, amount: Sat, expiry_secs: u32, invoice: bool, address: bool) {
+		let (driver, wallet, lightning) = (self.driver(), self.wallet.clone(), self.lightning.clone());
+		tokio::spawn(async move {
+			let made = async {
+				let invoice = match invoice {
+					true => Some(payments::hold_invoice(&lightning, &order, amount, expiry_secs)?),
+					false => None,
+				};
+				let address = match address {
+					true => Some(wallet.new_address().await?.to_string()),
+					false => None,
+				};
+				anyhow::Ok((invoice, address))
+			};
+			let input = match made.await {
+				Ok((invoice, address)) => Input::PaymentPrepared { order, invoice, address },
+				Err(e) => Input::PrepareFailed { order, reason: format!("{e:#}") },
+			};
+			// When we are stopping, the order was not answered and is dropped at the next start.
+			let _ = driver.submit(input).await;
+		});
+	}
+
+	fn claim(&self, payment_hash: [u8; 32], book: &Book) {
+		let invoice = book
+			.order_by_payment_hash(&payment_hash)
+			.and_then(|order| order.lightning.as_ref())
+			.map(|option| option.invoice.clone());
+		let preimage = invoice.and_then(|invoice| payments::preimage(&self.lightning, payment_hash, &invoice));
+		match preimage {
+			Some(preimage) => {
+				self.lightning.manager.claim_funds(preimage);
+				self.lightning.hurry();
+			}
+			None => tracing::error!(target: "inlet::orders", "no preimage for a held payment; it is not claimed"),
+		}
+	}
+
+	fn refund(&self, order: OrderId, address: String, amount: Sat) {
+		if !self.refunding.lock().expect("not poisoned").insert(order.clone()) {
+			return;
+		}
+		let (driver, wallet, fees) = (self.driver(), self.wallet.clone(), self.fees.clone());
+		let (network, refunding) = (self.network, self.refunding.clone());
+		tokio::spawn(async move {
+			loop {
+				match send_refund(&wallet, &fees, network, &order, &address, amount).await {
+					Ok(input) => {
+						let _ = driver.submit(input).await;
+						break;
+					}
+					Err(e) => {
+						tracing::warn!(target: "inlet::orders", order, "refund not sent yet: {e:#}");
+						tokio::time::sleep(REFUND_RETRY).await;
+					}
+				}
+			}
+			refunding.lock().expect("not poisoned").remove(&order);
+		});
+	}
+}
+
+async fn send_refund(
+	wallet: &Wallet,
+	fees: &Fees,
+	network: Network,
+	order: &str,
+	address: &str,
+	amount: Sat,
+) -> anyhow::Result<Input> {
+	let to: Address = address.parse::<Address<_>>()?.require_network(network)?;
+	let feerate = fees.fresh().ok_or_else(|| anyhow::anyhow!("no fresh fee estimate"))?;
+	let rate = bitcoin::FeeRate::from_sat_per_kwu(u64::from(feerate.0));
+	let sent = wallet.pay_refund(order, to, Amount::from_sat(amount.0), rate).await?;
+	let txid = sent.tx.compute_txid();
+	Ok(Input::RefundSent { order: order.to_owned(), txid, fee: Sat(sent.fee.to_sat()) })
+}
+
+impl Surroundings for Hands {
+	fn world(&self, client: Option<NodeId>) -> World {
+		let tip = self.tip.borrow();
+		World {
+			network: self.network,
+			height: tip.height,
+			synced: tip.synced,
+			feerate: self.fees.fresh(),
+			spendable: Sat(self.spendable().to_sat()),
+			peer: client.map(|client| self.peer(client)).unwrap_or_default(),
+			entropy: self.lightning.keys.get_secure_random_bytes(),
+			fresh_scid: self.lightning.manager.get_intercept_scid(),
+		}
+	}
+
+	fn perform(&self, action: Action, book: &Book) -> Vec<Input> {
+		match action {
+			Action::Send { peer, bytes } => {
+				self.lightning.wire.send(peer, bytes);
+				self.lightning.hurry();
+				Vec::new()
+			}
+			Action::ForwardHtlc { intercept_id, peer, channel_id, amount } => {
+				self.forward(intercept_id, peer, channel_id, amount)
+			}
+			Action::FailHtlc { intercept_id, reason } => self.fail(intercept_id, &reason),
+			Action::OpenChannel(open) => self.channels.open(&self.lightning, open),
+			Action::AbandonChannel { user_channel_id, peer } => {
+				self.channels.abandon(&self.lightning, user_channel_id, peer);
+				Vec::new()
+			}
+			Action::PreparePayment { order, amount, expiry_secs, invoice, address } => {
+				self.prepare(order, amount, expiry_secs, invoice, address);
+				Vec::new()
+			}
+			Action::ClaimPayment { payment_hash, .. } => {
+				self.claim(payment_hash, book);
+				Vec::new()
+			}
+			Action::FailPayment { payment_hash } => {
+				self.lightning.manager.fail_htlc_backwards(&PaymentHash(payment_hash));
+				self.lightning.hurry();
+				Vec::new()
+			}
+			Action::Refund { order, address, amount } => {
+				self.refund(order, address, amount);
+				Vec::new()
+			}
+		}
+	}
+
+	fn activity(&self, book: &Book) -> Vec<Input> {
+		let mut inputs = Vec::new();
+		for address in book.watched_addresses() {
+			let received = self.wallet.activity(&address);
+			let known = book.orders().filter_map(|order| order.onchain.as_ref()).find(|o| o.address == address);
+			if known.is_none_or(|known| known.received != received) {
+				inputs.push(Input::AddressActivity { address, received });
+			}
+		}
+		inputs
+	}
+
+	fn written(&self, writes: &[Write]) {
+		for write in writes {
+			crate::operator::publish(&self.events, write);
+		}
+	}
+}

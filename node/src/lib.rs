@@ -1,0 +1,18 @@
+//! Inlet's node: everything that touches the world.
+
+pub mod api;
+pub mod cli;
+pub mod client;
+pub mod config;
+pub mod control;
+pub mod driver;
+pub mod hands;
+pub mod lightning;
+pub mod lock;
+pub mod logging;
+pub mod onchain;
+pub mod operator;
+pub mod run;
+pub mod seed;
+pub mod stop;
+pub mod systemd;

@@ -1,0 +1,315 @@
+//! From the store to a node that can run: LDK's start-up order (see the design's map of LDK).
+//!
+//! "Not found" makes a new node; "cannot read" never does.
+
+use super::gossip::Gossip;
+use super::wire::Wire;
+use super::*;
+use crate::config::RoutingConfig;
+use anyhow::{Context, bail};
+use bitcoin::Network;
+use lightning::chain::{BlockLocator, ChannelMonitorUpdateStatus};
+use lightning::io;
+use lightning::ln::channelmanager::{ChainParameters, ChannelManagerReadArgs};
+use lightning::ln::peer_handler::MessageHandler;
+use lightning::routing::scoring::{ProbabilisticScorer, ProbabilisticScoringDecayParameters};
+use lightning::sign::EntropySource;
+use lightning::util::config::{HTLCInterceptionFlags, UserConfig};
+use lightning::util::persist::{self, KVStore, MonitorUpdatingPersisterAsync};
+use lightning::util::ser::ReadableArgs;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// How many updates of a channel are stored before it is stored whole again.
+const MAX_PENDING_UPDATES: u64 = 100;
+/// LDK's default lets a closing peer make us overpay by 1,000 sat to avoid a forced close; this is what Inlet accepts (R9).
+const FORCE_CLOSE_AVOIDANCE_MAX_FEE_SAT: u64 = 50;
+
+/// What the node is made of.
+pub struct Parts {
+	/// Which network.
+	pub network: Network,
+	/// The 32 bytes that the seed gives for LDK.
+	pub seed: [u8; 32],
+	/// The store.
+	pub store: Store,
+	/// The on-chain wallet.
+	pub wallet: Arc<Wallet>,
+	/// Fee estimates.
+	pub fees: Arc<Fees>,
+	/// The broadcaster.
+	pub broadcaster: Arc<Broadcaster>,
+	/// The chain backend's filter, if it wants one.
+	pub filter: Option<DynFilter>,
+	/// The chain's tip, for a node that has no state yet.
+	pub tip: BlockLocator,
+	/// Forwarding fees.
+	pub routing: RoutingConfig,
+	/// Gossip source.
+	pub gossip: crate::config::Gossip,
+	/// LSPS messages.
+	pub wire: Arc<Wire>,
+}
+
+/// LDK's parts, and from which block each of them has to be brought up to the tip.
+pub struct Built {
+	/// The parts.
+	pub lightning: Lightning,
+	/// The best blocks of the manager, the sweeper and each monitor, in this order.
+	pub from: Vec<BlockLocator>,
+}
+
+/// LDK's config: anchors, private channels by default, interception of our own SCIDs.
+pub fn user_config(routing: &RoutingConfig) -> UserConfig {
+	let mut config = UserConfig::default();
+	config.channel_handshake_config.negotiate_anchors_zero_fee_htlc_tx = true;
+	config.channel_handshake_config.negotiate_scid_privacy = true;
+	config.channel_handshake_config.minimum_depth = 3;
+	config.channel_handshake_limits.force_announced_channel_preference = false;
+	config.channel_config.forwarding_fee_base_msat = routing.base_fee_msat;
+	config.channel_config.forwarding_fee_proportional_millionths = routing.fee_ppm;
+	config.channel_config.cltv_expiry_delta = routing.cltv_expiry_delta;
+	config.channel_config.force_close_avoidance_max_fee_satoshis = FORCE_CLOSE_AVOIDANCE_MAX_FEE_SAT;
+	config.accept_forwards_to_priv_channels = true;
+	config.htlc_interception_flags = HTLCInterceptionFlags::ToInterceptSCIDs as u8;
+	config.reject_inbound_splices = false;
+	config
+}
+
+/// Reads one of LDK's values; `None` only if it was never written.
+async fn read(store: &Store, primary: &str, secondary: &str, key: &str) -> anyhow::Result<Option<Vec<u8>>> {
+	match KVStore::read(store, primary, secondary, key).await {
+		Ok(bytes) => Ok(Some(bytes)),
+		Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+		Err(e) => Err(anyhow::anyhow!("the store cannot read {key:?}: {e}")),
+	}
+}
+
+impl Lightning {
+	/// Reads the node's state, or makes a new node; nothing is connected or synchronised yet.
+	///
+	/// # Errors
+	/// The state cannot be read or does not fit together: the node must not start then.
+	pub async fn build(parts: Parts) -> anyhow::Result<Built> {
+		let logger = Arc::new(LdkLogger);
+		let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+		let store = parts.store.clone();
+		let keys = Arc::new(Keys::new(&parts.seed, parts.wallet.clone()));
+
+		let persister = MonitorUpdatingPersisterAsync::new(
+			store.clone(),
+			CallOrder(tokio::runtime::Handle::current()),
+			logger.clone(),
+			MAX_PENDING_UPDATES,
+			keys.clone(),
+			keys.clone(),
+			parts.broadcaster.clone(),
+			parts.fees.clone(),
+		);
+		let monitors = persister
+			.read_all_channel_monitors_with_updates()
+			.await
+			.map_err(|e| anyhow::anyhow!("the channel monitors cannot be read: {e}"))?;
+		let monitor: Arc<ChainMonitor> = Arc::new(chainmonitor::ChainMonitor::new_async_beta(
+			parts.filter.clone(),
+			parts.broadcaster.clone(),
+			logger.clone(),
+			parts.fees.clone(),
+			persister,
+			keys.clone(),
+			keys.peer_storage_key(),
+			// Monitor writes wait for the manager's: a power cut never leaves the manager behind its monitors (R13).
+			true,
+		));
+
+		let (graph, scorer) = graph_and_scorer(&store, parts.network, &logger).await?;
+		let router = Arc::new(DefaultRouter::new(
+			graph.clone(),
+			logger.clone(),
+			keys.clone(),
+			scorer.clone(),
+			ProbabilisticScoringFeeParameters::default(),
+		));
+		let message_router = Arc::new(MessageRouter::new(graph.clone(), keys.clone()));
+
+		let config = user_config(&parts.routing);
+		let of_monitors: Vec<BlockLocator> = monitors.iter().map(|(block, _)| *block).collect();
+		let stored = read(
+			&store,
+			persist::CHANNEL_MANAGER_PERSISTENCE_PRIMARY_NAMESPACE,
+			persist::CHANNEL_MANAGER_PERSISTENCE_SECONDARY_NAMESPACE,
+			persist::CHANNEL_MANAGER_PERSISTENCE_KEY,
+		)
+		.await?;
+		let manager: Arc<ChannelManager> = match stored {
+			Some(bytes) => {
+				let args = ChannelManagerReadArgs::new(
+					keys.clone(),
+					keys.clone(),
+					keys.clone(),
+					parts.fees.clone(),
+					monitor.clone(),
+					parts.broadcaster.clone(),
+					router,
+					message_router.clone(),
+					logger.clone(),
+					config,
+					monitors.iter().map(|(_, monitor)| monitor).collect(),
+				);
+				let (_, manager) = <(BlockLocator, ChannelManager)>::read(&mut &bytes[..], args).map_err(|e| {
+					anyhow::anyhow!(
+						"the channel manager's state does not fit the channels' ({e:?}); was a backup restored? \
+						Do not start this node with old state: it would lose money"
+					)
+				})?;
+				Arc::new(manager)
+			}
+			None if !monitors.is_empty() => {
+				bail!(
+					"the store has channels but no channel manager; restore the whole data directory, not a part of it"
+				)
+			}
+			None => {
+				let chain = ChainParameters { network: parts.network, best_block: parts.tip };
+				Arc::new(ChannelManager::new(
+					parts.fees.clone(),
+					monitor.clone(),
+					parts.broadcaster.clone(),
+					router,
+					message_router.clone(),
+					logger.clone(),
+					keys.clone(),
+					keys.clone(),
+					keys.clone(),
+					config,
+					chain,
+					now.as_secs() as u32,
+				))
+			}
+		};
+		for (_, one) in monitors {
+			let id = one.channel_id();
+			if monitor.load_existing_monitor(id, one) != Ok(ChannelMonitorUpdateStatus::Completed) {
+				bail!("channel {id} is in the store twice");
+			}
+		}
+
+		let messenger: Arc<OnionMessenger> = Arc::new(OnionMessenger::new(
+			keys.clone(),
+			keys.clone(),
+			logger.clone(),
+			manager.clone(),
+			message_router,
+			manager.clone(),
+			manager.clone(),
+			IgnoringMessageHandler {},
+			IgnoringMessageHandler {},
+		));
+		let gossip = Gossip::new(&parts.gossip, graph.clone(), logger.clone());
+		let peers: Arc<PeerManager> = Arc::new(PeerManager::new(
+			MessageHandler {
+				chan_handler: manager.clone(),
+				route_handler: gossip.handler(),
+				onion_message_handler: messenger.clone(),
+				custom_message_handler: parts.wire.clone(),
+				send_only_message_handler: monitor.clone(),
+			},
+			now.as_secs() as u32,
+			&keys.get_secure_random_bytes(),
+			logger.clone(),
+			keys.clone(),
+		));
+		let (block, sweeper) = sweeper(&parts, &keys, &manager, &logger).await?;
+		let from = [manager.current_best_block(), block].into_iter().chain(of_monitors).collect();
+		let bumper = Arc::new(BumpTransactionEventHandler::new(
+			parts.broadcaster.clone(),
+			Arc::new(wallet_utils::Wallet::new(parts.wallet.clone(), logger.clone())),
+			keys.clone(),
+			logger.clone(),
+		));
+		let lightning = Lightning {
+			keys,
+			manager,
+			monitor,
+			peers,
+			messenger,
+			sweeper,
+			graph,
+			wire: parts.wire,
+			bumper,
+			scorer,
+			gossip,
+			logger,
+		};
+		Ok(Built { lightning, from })
+	}
+}
+
+/// The graph and what was learnt about it. Both are caches: what cannot be decoded is begun anew, and that is said.
+async fn graph_and_scorer(
+	store: &Store,
+	network: Network,
+	logger: &Log,
+) -> anyhow::Result<(Arc<Graph>, Arc<RwLock<Scorer>>)> {
+	let stored = read(
+		store,
+		persist::NETWORK_GRAPH_PERSISTENCE_PRIMARY_NAMESPACE,
+		persist::NETWORK_GRAPH_PERSISTENCE_SECONDARY_NAMESPACE,
+		persist::NETWORK_GRAPH_PERSISTENCE_KEY,
+	)
+	.await?;
+	let graph = stored.and_then(|bytes| match Graph::read(&mut &bytes[..], logger.clone()) {
+		Ok(graph) => Some(graph),
+		Err(e) => {
+			tracing::warn!(target: "inlet", "the stored network graph is unreadable ({e:?}) and is fetched anew");
+			None
+		}
+	});
+	let graph = Arc::new(graph.unwrap_or_else(|| Graph::new(network, logger.clone())));
+	let stored = read(
+		store,
+		persist::SCORER_PERSISTENCE_PRIMARY_NAMESPACE,
+		persist::SCORER_PERSISTENCE_SECONDARY_NAMESPACE,
+		persist::SCORER_PERSISTENCE_KEY,
+	)
+	.await?;
+	let decay = ProbabilisticScoringDecayParameters::default();
+	let scorer = stored.and_then(|bytes| {
+		ProbabilisticScorer::read(&mut &bytes[..], (decay, graph.clone(), logger.clone()))
+			.inspect_err(|e| tracing::warn!(target: "inlet", "the stored scores are unreadable ({e:?}) and begun anew"))
+			.ok()
+	});
+	let scorer = scorer.unwrap_or_else(|| ProbabilisticScorer::new(decay, graph.clone(), logger.clone()));
+	Ok((graph, Arc::new(RwLock::new(CombinedScorer::new(scorer)))))
+}
+
+/// The sweeper as stored, or a new one from the manager's best block.
+async fn sweeper(
+	parts: &Parts,
+	keys: &Arc<Keys>,
+	manager: &Arc<ChannelManager>,
+	logger: &Log,
+) -> anyhow::Result<(BlockLocator, Arc<Sweeper>)> {
+	let stored = read(
+		&parts.store,
+		persist::OUTPUT_SWEEPER_PERSISTENCE_PRIMARY_NAMESPACE,
+		persist::OUTPUT_SWEEPER_PERSISTENCE_SECONDARY_NAMESPACE,
+		persist::OUTPUT_SWEEPER_PERSISTENCE_KEY,
+	)
+	.await?;
+	let (broadcaster, fees, filter) = (parts.broadcaster.clone(), parts.fees.clone(), parts.filter.clone());
+	let (wallet, store) = (parts.wallet.clone(), parts.store.clone());
+	match stored {
+		Some(bytes) => {
+			let args = (broadcaster, fees, filter, keys.clone(), wallet, store, logger.clone());
+			let (block, sweeper) = <(BlockLocator, Sweeper)>::read(&mut &bytes[..], args)
+				.map_err(|e| anyhow::anyhow!("{e:?}"))
+				.context("the list of outputs to be swept is unreadable; restore the data directory from a backup")?;
+			Ok((block, Arc::new(sweeper)))
+		}
+		None => {
+			let block = manager.current_best_block();
+			let sweeper = Sweeper::new(block, broadcaster, fees, filter, keys.clone(), wallet, store, logger.clone());
+			Ok((block, Arc::new(sweeper)))
+		}
+	}
+}

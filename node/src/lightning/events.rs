@@ -1,0 +1,246 @@
+//! LDK's events: each is acknowledged once what follows from it is durable, and handled again if it is raised again.
+//!
+//! LDK awaits the handler inside the loop that also persists its state: nothing here waits for the network.
+
+use super::channels::Channels;
+use super::payments::{Payments, id_of};
+use super::{Lightning, peers};
+use crate::control::{EventKind, Events, PaymentKind};
+use crate::driver::{Driver, Stopped};
+use bitcoin::hex::DisplayHex;
+use inlet_lsp::input::Input;
+use inlet_lsp::money::Msat;
+use lightning::events::{Event, FundingInfo, HTLCHandlingFailureType, PaymentPurpose, ReplayEvent};
+use lightning::ln::msgs::SocketAddress;
+use lightning::types::payment::PaymentHash;
+use serde_json::json;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// Handles LDK's events.
+pub struct Handler {
+	/// LDK's parts.
+	pub lightning: Arc<Lightning>,
+	/// Channels being opened.
+	pub channels: Arc<Channels>,
+	/// Payments of our own.
+	pub payments: Arc<Payments>,
+	/// The driver.
+	pub driver: Driver,
+	/// Events for the operator.
+	pub events: Arc<Events>,
+}
+
+/// Not durable: LDK is to raise the event again.
+struct Replay;
+
+impl From<Stopped> for Replay {
+	fn from(_: Stopped) -> Self {
+		Replay
+	}
+}
+
+impl From<anyhow::Error> for Replay {
+	fn from(e: anyhow::Error) -> Self {
+		tracing::error!(target: "inlet", "an event could not be recorded and will be taken up again: {e:#}");
+		Replay
+	}
+}
+
+impl Handler {
+	/// Takes one event.
+	pub async fn handle(&self, event: Event) -> Result<(), ReplayEvent> {
+		self.take(event).await.map_err(|Replay| ReplayEvent())
+	}
+
+	async fn take(&self, event: Event) -> Result<(), Replay> {
+		let lightning = &self.lightning;
+		match event {
+			Event::FundingGenerationReady {
+				temporary_channel_id,
+				counterparty_node_id,
+				channel_value_satoshis,
+				output_script,
+				user_channel_id,
+			} => {
+				let (id, peer) = (temporary_channel_id, counterparty_node_id);
+				let (script, value) = (output_script, channel_value_satoshis);
+				self.channels.fund(lightning, id, peer, user_channel_id, script, value).await;
+			}
+			Event::HTLCIntercepted {
+				intercept_id,
+				requested_next_hop_scid,
+				payment_hash,
+				inbound_amount_msat,
+				expected_outbound_amount_msat,
+				outgoing_htlc_expiry_block_height,
+			} => {
+				let input = Input::HtlcIntercepted {
+					intercept_id: intercept_id.0,
+					scid: requested_next_hop_scid,
+					payment_hash: payment_hash.0,
+					inbound: Msat(inbound_amount_msat),
+					expected_outbound: Msat(expected_outbound_amount_msat),
+					expiry_height: outgoing_htlc_expiry_block_height,
+				};
+				self.driver.submit(input).await?;
+			}
+			Event::PaymentClaimable { payment_hash, amount_msat, purpose, claim_deadline, .. } => {
+				self.claimable(payment_hash, amount_msat, &purpose, claim_deadline).await?;
+			}
+			Event::PaymentClaimed { payment_hash, amount_msat, purpose, .. } => {
+				self.claimed(payment_hash, amount_msat, &purpose).await?;
+			}
+			Event::PaymentSent { payment_id, payment_preimage, payment_hash, fee_paid_msat, amount_msat, .. } => {
+				let id = payment_id.map_or_else(|| payment_hash.0.to_lower_hex_string(), id_of);
+				self.payments.sent(&id, payment_preimage, fee_paid_msat, amount_msat).await?;
+				self.tell(EventKind::PaymentSent, id, format!("{} msat sent", amount_msat.unwrap_or_default()));
+			}
+			Event::PaymentFailed { payment_id, reason, .. } => {
+				let id = id_of(payment_id);
+				let reason = reason.map_or_else(|| "unknown reason".to_owned(), |reason| format!("{reason:?}"));
+				self.payments.failed(&id, reason.clone()).await?;
+				self.tell(EventKind::PaymentFailed, id, reason);
+			}
+			Event::PaymentForwarded {
+				next_htlcs,
+				prev_htlcs,
+				total_fee_earned_msat,
+				skimmed_fee_msat,
+				outbound_amount_forwarded_msat,
+				..
+			} => {
+				let next = next_htlcs.first();
+				let reference = prev_htlcs
+					.iter()
+					.map(|htlc| format!("{}:{}", htlc.channel_id, htlc.htlc_id.map_or(-1, |id| id as i128)))
+					.collect::<Vec<_>>()
+					.join(",");
+				let input = Input::Forwarded {
+					next_peer: next.and_then(|htlc| htlc.node_id),
+					next_channel: next.map(|htlc| htlc.channel_id.0),
+					total_fee: Msat(total_fee_earned_msat.unwrap_or_default()),
+					skimmed: Msat(skimmed_fee_msat.unwrap_or_default()),
+					reference: reference.clone(),
+				};
+				self.driver.submit(input).await?;
+				self.tell(EventKind::Forward, reference, format!("{outbound_amount_forwarded_msat} msat forwarded"));
+			}
+			Event::HTLCHandlingFailed {
+				failure_type: HTLCHandlingFailureType::Forward { node_id: Some(peer), channel_id },
+				..
+			} => {
+				self.driver.submit(Input::ForwardFailed { peer, channel_id: channel_id.0 }).await?;
+			}
+			Event::SpendableOutputs { outputs, channel_id, counterparty_node_id } => {
+				// Static outputs pay to the wallet's own addresses already.
+				let tracked = lightning
+					.sweeper
+					.track_spendable_outputs(outputs, channel_id, counterparty_node_id, true, None)
+					.await;
+				tracked.map_err(|()| Replay)?;
+			}
+			Event::BumpTransaction(bump) => lightning.bumper.handle_event(&bump).await,
+			Event::ConnectionNeeded { node_id, addresses } => self.connect(node_id, addresses),
+			other => return self.channel(other).await,
+		}
+		Ok(())
+	}
+
+	/// Events in the life of a channel.
+	async fn channel(&self, event: Event) -> Result<(), Replay> {
+		match event {
+			Event::OpenChannelRequest {
+				temporary_channel_id,
+				counterparty_node_id,
+				funding_satoshis,
+				is_announced,
+				..
+			} => {
+				let (id, peer) = (temporary_channel_id, counterparty_node_id);
+				self.channels.answer(&self.lightning, id, peer, funding_satoshis, is_announced);
+			}
+			Event::ChannelPending { channel_id, user_channel_id, counterparty_node_id, funding_txo, .. } => {
+				let input = Input::Funded {
+					user_channel_id,
+					channel_id: channel_id.0,
+					funding: funding_txo,
+					fee: self.channels.fee(user_channel_id),
+				};
+				self.driver.submit(input).await?;
+				self.channels.funded(user_channel_id);
+				let text = format!("funding {funding_txo} with {counterparty_node_id}");
+				self.tell(EventKind::ChannelPending, channel_id.to_string(), text);
+			}
+			Event::ChannelReady { channel_id, user_channel_id, counterparty_node_id, .. } => {
+				self.driver.submit(Input::ChannelReady { user_channel_id, channel_id: channel_id.0 }).await?;
+				let text = format!("with {counterparty_node_id}");
+				self.tell(EventKind::ChannelReady, channel_id.to_string(), text);
+			}
+			Event::ChannelClosed { channel_id, user_channel_id, reason, .. } => {
+				let reason = reason.to_string();
+				self.driver.submit(Input::ChannelClosed { user_channel_id, reason: reason.clone() }).await?;
+				self.channels.closed(user_channel_id).await;
+				tracing::info!(target: "inlet::channels", channel = %channel_id, "channel closed: {reason}");
+				self.tell(EventKind::ChannelClosed, channel_id.to_string(), reason);
+			}
+			Event::DiscardFunding { funding_info: FundingInfo::Tx { transaction }, .. } => {
+				self.channels.discard(transaction.compute_txid()).await;
+			}
+			other => tracing::trace!(target: "inlet", "event without consequence: {other:?}"),
+		}
+		Ok(())
+	}
+
+	/// A payment to us: an order's is held until the core decides, all others are ours at once.
+	async fn claimable(
+		&self,
+		hash: PaymentHash,
+		amount_msat: u64,
+		purpose: &PaymentPurpose,
+		claim_deadline: Option<u32>,
+	) -> Result<(), Replay> {
+		if self.driver.read(|book| book.order_by_payment_hash(&hash.0).is_some()) {
+			let input = Input::PaymentHeld { payment_hash: hash.0, amount: Msat(amount_msat), claim_deadline };
+			return Ok(self.driver.submit(input).await?);
+		}
+		match purpose.preimage() {
+			Some(preimage) => self.lightning.manager.claim_funds(preimage),
+			None => self.lightning.manager.fail_htlc_backwards(&hash),
+		}
+		Ok(())
+	}
+
+	async fn claimed(&self, hash: PaymentHash, amount_msat: u64, purpose: &PaymentPurpose) -> Result<(), Replay> {
+		if self.driver.read(|book| book.order_by_payment_hash(&hash.0).is_some()) {
+			let input = Input::PaymentClaimed { payment_hash: hash.0, amount: Msat(amount_msat) };
+			return Ok(self.driver.submit(input).await?);
+		}
+		let kind = match purpose {
+			PaymentPurpose::Bolt11InvoicePayment { .. } => PaymentKind::Bolt11,
+			PaymentPurpose::SpontaneousPayment(_) => PaymentKind::Keysend,
+			_ => PaymentKind::Bolt12,
+		};
+		self.payments.received(hash, kind, amount_msat).await?;
+		let text = format!("{amount_msat} msat received");
+		self.tell(EventKind::PaymentReceived, hash.0.to_lower_hex_string(), text);
+		Ok(())
+	}
+
+	/// LDK needs a direct connection to answer an onion message.
+	fn connect(&self, node: bitcoin::secp256k1::PublicKey, addresses: Vec<SocketAddress>) {
+		let lightning = self.lightning.clone();
+		tokio::spawn(async move {
+			for address in addresses.iter().take(3) {
+				if peers::dial(&lightning, node, &address.to_string()).await.is_ok() {
+					return;
+				}
+			}
+			tracing::debug!(target: "inlet::peers", %node, "no connection for an onion message");
+		});
+	}
+
+	fn tell(&self, kind: EventKind, subject: String, text: String) {
+		self.events.publish(SystemTime::now().into(), kind, Some(subject), text, json!({}));
+	}
+}

@@ -1,0 +1,200 @@
+//! The Lightning node: LDK's parts, wired together. LDK's types stay in this room (and in the store's key-value door).
+
+pub mod announce;
+pub mod build;
+pub mod channels;
+pub mod events;
+pub mod gossip;
+pub mod keys;
+pub mod logger;
+pub mod payments;
+pub mod peers;
+pub mod wire;
+
+use crate::onchain::{Broadcaster, Fees, ReservePolicy, Wallet, anchor_reserve};
+use crate::stop::stopped;
+use bitcoin::Amount;
+use inlet_storage::{CallOrder, Store};
+use keys::Keys;
+use lightning::chain::{Filter, chainmonitor};
+use lightning::events::bump_transaction::BumpTransactionEventHandler;
+use lightning::ln::channelmanager;
+use lightning::ln::msgs::RoutingMessageHandler;
+use lightning::ln::peer_handler::{self, IgnoringMessageHandler};
+use lightning::onion_message::messenger::{self, DefaultMessageRouter};
+use lightning::routing::gossip::{NetworkGraph, P2PGossipSync};
+use lightning::routing::router::DefaultRouter;
+use lightning::routing::scoring::{CombinedScorer, ProbabilisticScoringFeeParameters};
+use lightning::routing::utxo::UtxoLookup;
+use lightning::sign::InMemorySigner;
+use lightning::util::sweep;
+use lightning::util::wallet_utils;
+use lightning_background_processor::{NO_LIQUIDITY_MANAGER, process_events_async};
+use lightning_net_tokio::SocketDescriptor;
+use logger::LdkLogger;
+use std::sync::{Arc, RwLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::watch;
+use wire::Wire;
+
+type Log = Arc<LdkLogger>;
+type DynFilter = Arc<dyn Filter + Send + Sync>;
+/// The graph of public channels.
+pub type Graph = NetworkGraph<Log>;
+type Scorer = CombinedScorer<Arc<Graph>, Log>;
+type Router = DefaultRouter<Arc<Graph>, Log, Arc<Keys>, Arc<RwLock<Scorer>>, ProbabilisticScoringFeeParameters, Scorer>;
+type MessageRouter = DefaultMessageRouter<Arc<Graph>, Log, Arc<Keys>>;
+/// Watches the chain for what concerns our channels.
+pub type ChainMonitor = chainmonitor::ChainMonitor<
+	InMemorySigner,
+	DynFilter,
+	Arc<Broadcaster>,
+	Arc<Fees>,
+	Log,
+	chainmonitor::AsyncPersister<Store, CallOrder, Log, Arc<Keys>, Arc<Keys>, Arc<Broadcaster>, Arc<Fees>>,
+	Arc<Keys>,
+>;
+/// The state of all channels and payments.
+pub type ChannelManager = channelmanager::ChannelManager<
+	Arc<ChainMonitor>,
+	Arc<Broadcaster>,
+	Arc<Keys>,
+	Arc<Keys>,
+	Arc<Keys>,
+	Arc<Fees>,
+	Arc<Router>,
+	Arc<MessageRouter>,
+	Log,
+>;
+type OnionMessenger = messenger::OnionMessenger<
+	Arc<Keys>,
+	Arc<Keys>,
+	Log,
+	Arc<ChannelManager>,
+	Arc<MessageRouter>,
+	Arc<ChannelManager>,
+	Arc<ChannelManager>,
+	IgnoringMessageHandler,
+	IgnoringMessageHandler,
+>;
+type GossipHandler = Arc<dyn RoutingMessageHandler + Send + Sync>;
+/// Speaks to peers.
+pub type PeerManager = peer_handler::PeerManager<
+	SocketDescriptor,
+	Arc<ChannelManager>,
+	GossipHandler,
+	Arc<OnionMessenger>,
+	Log,
+	Arc<Wire>,
+	Arc<Keys>,
+	Arc<ChainMonitor>,
+>;
+/// Brings what closed channels left on the chain home.
+pub type Sweeper = sweep::OutputSweeper<Arc<Broadcaster>, Arc<Wallet>, Arc<Fees>, DynFilter, Store, Log, Arc<Keys>>;
+type DynUtxoLookup = Arc<dyn UtxoLookup + Send + Sync>;
+/// Gossip from peers.
+pub type PeerGossip = P2PGossipSync<Arc<Graph>, DynUtxoLookup, Log>;
+/// Gossip from a server.
+pub type RapidGossip = lightning_rapid_gossip_sync::RapidGossipSync<Arc<Graph>, Log>;
+type Bumper =
+	BumpTransactionEventHandler<Arc<Broadcaster>, Arc<wallet_utils::Wallet<Arc<Wallet>, Log>>, Arc<Keys>, Log>;
+
+/// LDK's parts, ready to be used.
+pub struct Lightning {
+	/// Keys.
+	pub keys: Arc<Keys>,
+	/// Channels and payments.
+	pub manager: Arc<ChannelManager>,
+	/// Chain watching.
+	pub monitor: Arc<ChainMonitor>,
+	/// Peers.
+	pub peers: Arc<PeerManager>,
+	/// Onion messages.
+	pub messenger: Arc<OnionMessenger>,
+	/// Sweeping.
+	pub sweeper: Arc<Sweeper>,
+	/// The public graph.
+	pub graph: Arc<Graph>,
+	/// LSPS messages.
+	pub wire: Arc<Wire>,
+	/// Fee bumping of closes.
+	pub bumper: Arc<Bumper>,
+	scorer: Arc<RwLock<Scorer>>,
+	gossip: gossip::Gossip,
+	logger: Log,
+}
+
+impl Lightning {
+	/// What must stay in the wallet so that every channel can be closed at a high feerate.
+	pub fn anchor_reserve(&self, wallet: &Wallet) -> Amount {
+		let channels = u64::try_from(self.manager.list_channels().len()).unwrap_or(u64::MAX);
+		anchor_reserve(ReservePolicy::default(), channels, &wallet.utxos()).required
+	}
+
+	/// LDK forgets a channel that was not funded when the node stopped; the coins kept for it are free again.
+	pub async fn release_unused(&self, wallet: &Wallet) {
+		let channels = self.manager.list_channels();
+		for txid in wallet.funded() {
+			if !channels.iter().any(|channel| channel.funding_txo.is_some_and(|funding| funding.txid == txid)) {
+				wallet.release(txid).await;
+			}
+		}
+	}
+
+	/// After something was done from outside LDK's loop: its consequences go out now, not at the loop's next turn.
+	pub fn hurry(&self) {
+		self.manager.process_pending_htlc_forwards();
+		self.peers.process_events();
+	}
+
+	/// Runs LDK's loop until `stop`, then persists what is left.
+	///
+	/// # Errors
+	/// LDK could not persist its state.
+	pub async fn run(
+		self: Arc<Self>,
+		store: Store,
+		handler: Arc<events::Handler>,
+		stop: watch::Receiver<bool>,
+	) -> Result<(), lightning::io::Error> {
+		let handle = move |event| {
+			let handler = handler.clone();
+			async move { handler.handle(event).await }
+		};
+		let sleeper = move |duration: Duration| {
+			let mut stop = stop.clone();
+			Box::pin(async move {
+				tokio::select! {
+					() = stopped(&mut stop) => true,
+					() = tokio::time::sleep(duration) => false,
+				}
+			})
+		};
+		process_events_async(
+			store,
+			handle,
+			self.monitor.clone(),
+			self.manager.clone(),
+			Some(self.messenger.clone()),
+			self.gossip.for_ldk(),
+			self.peers.clone(),
+			NO_LIQUIDITY_MANAGER,
+			Some(self.sweeper.clone()),
+			self.logger.clone(),
+			Some(self.scorer.clone()),
+			sleeper,
+			// `true` is for phones: it wakes ten times a second and drops all peers after a slow second.
+			false,
+			|| SystemTime::now().duration_since(UNIX_EPOCH).ok(),
+		)
+		.await
+	}
+
+	/// Asks a rapid gossip sync server for news, for ever; returns at once without one.
+	pub async fn refresh_gossip(self: Arc<Self>) {
+		if let gossip::Gossip::Rapid { sync, url } = &self.gossip {
+			let stamp = self.graph.get_last_rapid_gossip_sync_timestamp().unwrap_or(0);
+			gossip::Gossip::refresh(sync.clone(), url.clone(), stamp).await;
+		}
+	}
+}

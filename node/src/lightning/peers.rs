@@ -1,0 +1,284 @@
+//! Connections: those that come in, and those that we keep.
+
+use super::Lightning;
+use crate::stop::stopped;
+use anyhow::{Context, bail};
+use bitcoin::secp256k1::PublicKey;
+use inlet_storage::Store;
+use lightning::util::persist::KVStore;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream, lookup_host};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+
+/// Namespace of the peers in the store.
+const PRIMARY: &str = "inlet";
+const SECONDARY: &str = "peers";
+/// Peers that we reconnect to.
+const MAX_PERSISTENT: usize = 1_000;
+/// Connections that came in, LDK's own limit for peers without a channel not counted.
+const MAX_INBOUND: usize = 5_000;
+/// How long a connection attempt may take, the handshake included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+/// First and longest wait before another attempt.
+const BACKOFF: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(300));
+/// How often the kept peers are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Where a peer is: `host:port`, the host a name, an IPv4 or a bracketed IPv6 address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerAddress {
+	/// Its node id.
+	pub node_id: PublicKey,
+	/// `host:port`.
+	pub address: String,
+}
+
+impl FromStr for PeerAddress {
+	type Err = anyhow::Error;
+
+	fn from_str(text: &str) -> anyhow::Result<Self> {
+		let (key, address) = text.split_once('@').context("a peer is PUBKEY@HOST:PORT")?;
+		let node_id = key.parse().with_context(|| format!("{key} is not a public key"))?;
+		let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+		if port.is_none_or(|port| port == 0) {
+			bail!("{address} has no port: a peer is PUBKEY@HOST:PORT");
+		}
+		Ok(PeerAddress { node_id, address: address.to_owned() })
+	}
+}
+
+struct Kept {
+	address: String,
+	next: Instant,
+	wait: Duration,
+	trying: bool,
+}
+
+/// The peers that we keep a connection to.
+pub struct Peers {
+	store: Store,
+	kept: Mutex<BTreeMap<PublicKey, Kept>>,
+}
+
+impl Peers {
+	/// Those in the store and those in the config.
+	///
+	/// # Errors
+	/// The store cannot be read.
+	pub async fn load(store: Store, configured: Vec<PeerAddress>) -> anyhow::Result<Peers> {
+		let mut kept = BTreeMap::new();
+		for key in KVStore::list(&store, PRIMARY, SECONDARY).await.context("the peers cannot be listed")? {
+			let bytes = KVStore::read(&store, PRIMARY, SECONDARY, &key).await.context("a peer cannot be read")?;
+			let node_id: PublicKey = key.parse().context("a stored peer is unreadable")?;
+			let address = String::from_utf8(bytes).context("a stored peer is unreadable")?;
+			kept.insert(node_id, Kept::new(address));
+		}
+		for peer in configured {
+			kept.insert(peer.node_id, Kept::new(peer.address));
+		}
+		Ok(Peers { store, kept: Mutex::new(kept) })
+	}
+
+	/// Where a kept peer is.
+	pub fn address(&self, peer: &PublicKey) -> Option<String> {
+		self.kept.lock().expect("not poisoned").get(peer).map(|kept| kept.address.clone())
+	}
+
+	/// All kept peers and where they are.
+	pub fn all(&self) -> Vec<(PublicKey, String)> {
+		self.kept.lock().expect("not poisoned").iter().map(|(id, kept)| (*id, kept.address.clone())).collect()
+	}
+
+	/// Connects and keeps the connection from now on.
+	///
+	/// # Errors
+	/// Why there is no connection, for people; nothing is kept then.
+	pub async fn connect(&self, lightning: &Arc<Lightning>, peer: PeerAddress) -> anyhow::Result<()> {
+		if peer.node_id == lightning.keys.node_id() {
+			bail!("that is this node itself");
+		}
+		let full = {
+			let kept = self.kept.lock().expect("not poisoned");
+			kept.len() >= MAX_PERSISTENT && !kept.contains_key(&peer.node_id)
+		};
+		if full {
+			bail!("{MAX_PERSISTENT} peers are kept already; disconnect one first");
+		}
+		if !lightning.wire.is_connected(&peer.node_id) {
+			dial(lightning, peer.node_id, &peer.address).await?;
+		}
+		let bytes = peer.address.clone().into_bytes();
+		KVStore::write(&self.store, PRIMARY, SECONDARY, &peer.node_id.to_string(), bytes).await?;
+		self.kept.lock().expect("not poisoned").insert(peer.node_id, Kept::new(peer.address));
+		Ok(())
+	}
+
+	/// Disconnects and no longer reconnects. Says whether the peer was known.
+	///
+	/// # Errors
+	/// The store cannot be written.
+	pub async fn forget(&self, lightning: &Lightning, peer: PublicKey) -> anyhow::Result<bool> {
+		let kept = self.kept.lock().expect("not poisoned").remove(&peer).is_some();
+		if kept {
+			KVStore::remove(&self.store, PRIMARY, SECONDARY, &peer.to_string(), false).await?;
+		}
+		let connected = lightning.wire.is_connected(&peer);
+		lightning.peers.disconnect_by_node_id(peer);
+		Ok(kept || connected)
+	}
+
+	/// Reconnects kept peers until `stop`.
+	pub async fn keep(self: Arc<Self>, lightning: Arc<Lightning>, mut stop: watch::Receiver<bool>) {
+		loop {
+			for (node_id, address) in self.due(&lightning) {
+				let (peers, lightning) = (self.clone(), lightning.clone());
+				tokio::spawn(async move {
+					let result = dial(&lightning, node_id, &address).await;
+					if let Err(e) = &result {
+						tracing::debug!(target: "inlet::peers", %node_id, "no connection to {address}: {e:#}");
+					}
+					peers.tried(&node_id, result.is_ok());
+				});
+			}
+			tokio::select! {
+				() = stopped(&mut stop) => return,
+				() = sleep(LOOK) => {},
+			}
+		}
+	}
+
+	fn due(&self, lightning: &Lightning) -> Vec<(PublicKey, String)> {
+		let now = Instant::now();
+		let mut due = Vec::new();
+		for (id, kept) in self.kept.lock().expect("not poisoned").iter_mut() {
+			if !kept.trying && kept.next <= now && !lightning.wire.is_connected(id) {
+				kept.trying = true;
+				due.push((*id, kept.address.clone()));
+			}
+		}
+		due
+	}
+
+	fn tried(&self, peer: &PublicKey, ok: bool) {
+		if let Some(kept) = self.kept.lock().expect("not poisoned").get_mut(peer) {
+			kept.trying = false;
+			kept.wait = if ok { BACKOFF.0 } else { (kept.wait * 2).min(BACKOFF.1) };
+			kept.next = Instant::now() + kept.wait;
+		}
+	}
+}
+
+impl Kept {
+	fn new(address: String) -> Kept {
+		Kept { address, next: Instant::now(), wait: BACKOFF.0, trying: false }
+	}
+}
+
+/// Connects and waits for the peer's `init`. The connection lives on by itself.
+///
+/// # Errors
+/// Why there is no connection, for people.
+pub async fn dial(lightning: &Arc<Lightning>, peer: PublicKey, address: &str) -> anyhow::Result<()> {
+	let attempt = async {
+		let stream = connect_tcp(address).await?;
+		let mut connected = lightning.wire.connections();
+		let connection = lightning_net_tokio::setup_outbound(lightning.peers.clone(), peer, stream);
+		let mut connection = tokio::spawn(connection);
+		loop {
+			if lightning.wire.is_connected(&peer) {
+				return anyhow::Ok(());
+			}
+			tokio::select! {
+				_ = &mut connection => bail!("{address} closed the connection: is {peer} the key of the node there?"),
+				_ = connected.changed() => {},
+			}
+		}
+	};
+	timeout(CONNECT_TIMEOUT, attempt).await.with_context(|| format!("{address} does not answer"))?
+}
+
+async fn connect_tcp(address: &str) -> anyhow::Result<std::net::TcpStream> {
+	let mut last = None;
+	for candidate in lookup_host(address).await.with_context(|| format!("{address} cannot be resolved"))? {
+		match TcpStream::connect(candidate).await {
+			Ok(stream) => return prepare(stream),
+			Err(e) => last = Some(e),
+		}
+	}
+	match last {
+		Some(e) => Err(e).with_context(|| format!("{address} does not take connections")),
+		None => bail!("{address} has no address"),
+	}
+}
+
+/// Small messages go out at once: Nagle's algorithm costs a round of every payment up to 40 ms.
+fn prepare(stream: TcpStream) -> anyhow::Result<std::net::TcpStream> {
+	stream.set_nodelay(true)?;
+	Ok(stream.into_std()?)
+}
+
+/// Binds what the config says to listen on.
+///
+/// # Errors
+/// Which address cannot be bound, and why.
+pub async fn bind(addresses: &[SocketAddr]) -> anyhow::Result<Vec<TcpListener>> {
+	let mut listeners = Vec::new();
+	for address in addresses {
+		let listener = TcpListener::bind(address).await.with_context(|| {
+			format!("cannot listen on {address}: choose another with --listen, or stop what uses it")
+		})?;
+		listeners.push(listener);
+	}
+	Ok(listeners)
+}
+
+/// Takes connections until `stop`.
+pub async fn accept(listener: TcpListener, lightning: Arc<Lightning>, mut stop: watch::Receiver<bool>) {
+	let room = Arc::new(tokio::sync::Semaphore::new(MAX_INBOUND));
+	loop {
+		let stream = tokio::select! {
+			() = stopped(&mut stop) => return,
+			accepted = listener.accept() => match accepted {
+				Ok((stream, _)) => stream,
+				Err(e) => {
+					// Out of file descriptors, say: others close theirs in the meantime.
+					tracing::warn!(target: "inlet::peers", "a connection could not be accepted: {e}");
+					sleep(Duration::from_secs(1)).await;
+					continue;
+				},
+			},
+		};
+		let Ok(permit) = room.clone().try_acquire_owned() else {
+			tracing::warn!(target: "inlet::peers", "{MAX_INBOUND} connections came in already; one refused");
+			continue;
+		};
+		let Ok(stream) = prepare(stream) else { continue };
+		let connection = lightning_net_tokio::setup_inbound(lightning.peers.clone(), stream);
+		tokio::spawn(async move {
+			connection.await;
+			drop(permit);
+		});
+	}
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	const KEY: &str = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
+
+	#[test]
+	fn a_peer_is_a_key_and_an_address_with_a_port() {
+		let peer: PeerAddress = format!("{KEY}@example.org:9735").parse().unwrap();
+		assert_eq!(peer.address, "example.org:9735");
+		assert_eq!(format!("{KEY}@[::1]:9735").parse::<PeerAddress>().unwrap().address, "[::1]:9735");
+		for bad in [KEY.to_owned(), format!("{KEY}@host"), format!("{KEY}@host:0"), "02ab@host:1".to_owned()] {
+			assert!(bad.parse::<PeerAddress>().is_err(), "{bad}");
+		}
+	}
+}

@@ -1,0 +1,398 @@
+//! Transactions on their way to the miners: kept, persisted and sent again until the chain has them.
+//!
+//! LDK hands over packages synchronously and re-issues claims, but not every funding transaction; so nothing that comes
+//! in is ever dropped for want of a connection. A package leaves when it (or something that spends its inputs) is
+//! [`DEEP`] blocks deep.
+
+use super::keep::{Folder, Keep};
+use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
+use bitcoin::{OutPoint, Transaction, Txid};
+use inlet_storage::Store;
+use lightning::chain::chaininterface::{BroadcasterInterface, TransactionType};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashSet};
+use std::future::Future;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, watch};
+
+/// Most distinct transactions on their way at once. Far above what a node with thousands of channels has in flight.
+pub const MAX_TRANSACTIONS: usize = 10_000;
+/// Confirmations after which a transaction is not looked at again.
+pub(crate) const DEEP: u32 = 6;
+/// What the chain has not taken is sent again after this, or when a block comes.
+pub(crate) const RESEND: Duration = Duration::from_secs(60);
+/// An inclusive limit on the text that a backend gives as its reason.
+const MAX_REASON: usize = 300;
+
+/// Where packages go.
+pub(crate) trait Outlet: Sync {
+	/// Sends one transaction, or a package of parents and one child, parents first.
+	fn submit(&self, package: &[Transaction]) -> impl Future<Output = Result<(), NotSent>> + Send;
+}
+
+/// Why a package did not get into the mempool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NotSent {
+	/// Nobody heard it.
+	Unreachable(String),
+	/// The backend does not want it (now).
+	Refused(String),
+}
+
+/// Queues transactions and sees them through. LDK's [`BroadcasterInterface`].
+pub struct Broadcaster {
+	keep: Keep,
+	state: Mutex<State>,
+	wake: Notify,
+	rounds: watch::Sender<u64>,
+	heard: Mutex<Option<Hearer>>,
+}
+
+/// Told of each package that comes in.
+type Hearer = Box<dyn Fn(&[Transaction]) + Send>;
+
+#[derive(Default)]
+struct State {
+	/// By number, oldest first.
+	packages: BTreeMap<u64, Package>,
+	next: u64,
+}
+
+struct Package {
+	row: Row,
+	txs: Vec<Transaction>,
+	sent: Option<Instant>,
+	outcome: Option<Result<(), String>>,
+	/// At which height it (or what conflicts with it) was mined.
+	mined: Option<u32>,
+}
+
+/// As stored; fields are only ever added.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Row {
+	/// Parents first.
+	txs: Vec<String>,
+	/// A fee bump: its coins may be spent again by the next bump.
+	#[serde(default)]
+	bump: bool,
+}
+
+impl Broadcaster {
+	/// Takes up what the last run left, to be sent again.
+	///
+	/// # Errors
+	/// The store cannot be read, or a row is damaged.
+	pub async fn open(store: Store) -> io::Result<Arc<Broadcaster>> {
+		let keep = Keep(store);
+		let mut state = State::default();
+		for (key, bytes) in keep.all(Folder::Broadcast).await? {
+			let row: Row = serde_json::from_slice(&bytes).map_err(|e| unreadable(&key, e))?;
+			let txs = row.txs.iter().map(|hex| deserialize_hex(hex)).collect::<Result<Vec<Transaction>, _>>();
+			let txs = txs.map_err(|e| unreadable(&key, e))?;
+			state.add(Package { row, txs, sent: None, outcome: None, mined: None });
+		}
+		if !state.packages.is_empty() {
+			tracing::info!(packages = state.packages.len(), "transactions from the last run are sent again");
+		}
+		let (rounds, _) = watch::channel(0);
+		Ok(Arc::new(Broadcaster {
+			keep,
+			state: Mutex::new(state),
+			wake: Notify::new(),
+			rounds,
+			heard: Mutex::default(),
+		}))
+	}
+
+	/// Queues a package: one transaction, or one child with its parents in any order.
+	pub fn send(&self, txs: Vec<Transaction>) {
+		self.enqueue(txs, false);
+	}
+
+	/// Is this transaction still being seen through?
+	pub fn contains(&self, txid: &Txid) -> bool {
+		self.lock().packages.values().any(|package| package.txids().any(|id| id == *txid))
+	}
+
+	/// How many packages are on their way, and how many of them the backend refused at the last try.
+	pub fn waiting(&self) -> (usize, usize) {
+		let state = self.lock();
+		let refused = state.packages.values().filter(|package| matches!(package.outcome, Some(Err(_)))).count();
+		(state.packages.len(), refused)
+	}
+
+	/// Waits until the backend has taken or refused this transaction, at most `limit` long (then `None`: it is tried on).
+	pub async fn outcome(&self, txid: Txid, limit: Duration) -> Option<Result<(), String>> {
+		let mut rounds = self.rounds.subscribe();
+		let answered = async {
+			loop {
+				rounds.borrow_and_update();
+				let outcome = self.lock().find(&txid).map(|package| package.outcome.clone());
+				match outcome {
+					Some(Some(outcome)) => return Some(outcome),
+					Some(None) => {}
+					None => return Some(Ok(())),
+				}
+				rounds.changed().await.ok()?;
+			}
+		};
+		tokio::time::timeout(limit, answered).await.ok().flatten()
+	}
+
+	/// Stops sending a transaction that will never be wanted.
+	pub(crate) fn forget(&self, txid: &Txid) {
+		let mut state = self.lock();
+		let gone = state.numbers(|package| package.txids().any(|id| id == *txid));
+		for number in gone {
+			self.drop_package(&mut state, number);
+		}
+	}
+
+	/// All transactions on their way, with whether they are fee bumps.
+	pub(crate) fn in_flight(&self) -> Vec<(Transaction, bool)> {
+		let state = self.lock();
+		let waiting = state.packages.values().filter(|package| package.mined.is_none());
+		waiting.flat_map(|package| package.txs.iter().map(|tx| (tx.clone(), package.row.bump))).collect()
+	}
+
+	/// Calls `heard` with each package that comes in, so that the wallet knows at once what its coins are used for.
+	pub(crate) fn on_enqueue(&self, heard: impl Fn(&[Transaction]) + Send + 'static) {
+		*self.heard.lock().expect("no code panics while it holds this lock") = Some(Box::new(heard));
+	}
+
+	/// Resolves when there is something new to send.
+	pub(crate) async fn wanted(&self) {
+		self.wake.notified().await;
+	}
+
+	/// Sends what is due at `now`: everything not mined that was never sent, or not since [`RESEND`], or all of it if
+	/// there is a `new_block`. Stops at the first sign that the backend is away.
+	pub(crate) async fn flush(&self, outlet: &impl Outlet, now: Instant, new_block: bool) -> Result<(), NotSent> {
+		let due: Vec<(u64, Vec<Transaction>)> = {
+			let state = self.lock();
+			let due = |package: &Package| package.is_due(now, new_block);
+			state.packages.iter().filter(|(_, p)| due(p)).map(|(&number, p)| (number, p.txs.clone())).collect()
+		};
+		let mut result = Ok(());
+		for (number, txs) in due {
+			match outlet.submit(&txs).await {
+				Ok(()) => self.sent(number, now, Ok(())),
+				Err(NotSent::Refused(reason)) => self.sent(number, now, Err(shorten(reason))),
+				Err(away) => {
+					result = Err(away);
+					break;
+				}
+			}
+		}
+		self.rounds.send_modify(|rounds| *rounds += 1);
+		result
+	}
+
+	/// A block was connected: what it holds, or makes impossible, is done with in [`DEEP`] blocks.
+	pub(crate) fn block_connected(&self, txs: &[Transaction], height: u32) {
+		let mut state = self.lock();
+		if !state.packages.is_empty() {
+			let mined: HashSet<Txid> = txs.iter().map(Transaction::compute_txid).collect();
+			let spent: HashSet<OutPoint> =
+				txs.iter().flat_map(|tx| &tx.input).map(|input| input.previous_output).collect();
+			for package in state.packages.values_mut().filter(|package| package.mined.is_none()) {
+				if package.is_settled(&mined, &spent) {
+					package.mined = Some(height);
+				}
+			}
+		}
+		self.drop_deep(&mut state, height);
+	}
+
+	/// Blocks above `height` are gone.
+	pub(crate) fn blocks_disconnected(&self, height: u32) {
+		for package in self.lock().packages.values_mut() {
+			package.mined = package.mined.filter(|mined| *mined <= height);
+		}
+	}
+
+	/// For backends that are asked transaction by transaction: those to ask about, the child of each package.
+	pub(crate) fn to_ask(&self) -> Vec<Transaction> {
+		self.lock().packages.values().filter_map(|package| package.txs.last().cloned()).collect()
+	}
+
+	/// The answer to [`Broadcaster::to_ask`]: the height at which it, or a conflict, was mined.
+	pub(crate) fn answered(&self, txid: &Txid, mined: Option<u32>, tip: u32) {
+		let mut state = self.lock();
+		for package in state.packages.values_mut().filter(|package| package.child() == Some(*txid)) {
+			package.mined = mined;
+		}
+		self.drop_deep(&mut state, tip);
+	}
+
+	fn drop_deep(&self, state: &mut State, tip: u32) {
+		let deep = state.numbers(|package| package.mined.is_some_and(|mined| tip.saturating_sub(mined) + 1 >= DEEP));
+		for number in deep {
+			self.drop_package(state, number);
+		}
+	}
+
+	fn drop_package(&self, state: &mut State, number: u64) {
+		if let Some(package) = state.packages.remove(&number) {
+			self.keep.remove(Folder::Broadcast, &package.key());
+		}
+	}
+
+	fn enqueue(&self, txs: Vec<Transaction>, bump: bool) {
+		let txs = parents_first(txs);
+		if txs.is_empty() {
+			return;
+		}
+		{
+			let mut state = self.lock();
+			let row = Row { txs: txs.iter().map(serialize_hex).collect(), bump };
+			let package = Package { row, txs: txs.clone(), sent: None, outcome: None, mined: None };
+			if let Some(known) = state.packages.values_mut().find(|known| known.txids().eq(package.txids())) {
+				if known.mined.is_none() {
+					known.sent = None;
+				}
+			} else if self.make_room(&mut state, txs.len()) {
+				let bytes = serde_json::to_vec(&package.row).expect("strings and a flag are JSON");
+				self.keep.write(Folder::Broadcast, &package.key(), bytes);
+				state.add(package);
+			}
+		}
+		if let Some(heard) = self.heard.lock().expect("no code panics while it holds this lock").as_ref() {
+			heard(&txs);
+		}
+		self.wake.notify_one();
+	}
+
+	/// Packages that the backend refused make room, oldest first. If all are good, the new one has to wait for LDK to
+	/// issue it again.
+	fn make_room(&self, state: &mut State, wanted: usize) -> bool {
+		while state.transactions() + wanted > MAX_TRANSACTIONS {
+			let refused = state.numbers(|package| matches!(package.outcome, Some(Err(_))) || package.mined.is_some());
+			let Some(&oldest) = refused.first() else {
+				tracing::error!(
+					limit = MAX_TRANSACTIONS,
+					"too many transactions wait for the chain backend: one was not queued"
+				);
+				return false;
+			};
+			tracing::warn!(limit = MAX_TRANSACTIONS, "the oldest refused transaction makes room for a new one");
+			self.drop_package(state, oldest);
+		}
+		true
+	}
+
+	fn sent(&self, number: u64, now: Instant, outcome: Result<(), String>) {
+		let mut state = self.lock();
+		let Some(package) = state.packages.get_mut(&number) else { return };
+		let txid = package.child();
+		if package.outcome.as_ref() != Some(&outcome) {
+			match &outcome {
+				Ok(()) => tracing::info!(?txid, "transaction is in the mempool"),
+				Err(reason) => tracing::warn!(?txid, reason, "the backend refuses a transaction; it is tried again"),
+			}
+		}
+		package.sent = Some(now);
+		package.outcome = Some(outcome);
+	}
+
+	fn lock(&self) -> MutexGuard<'_, State> {
+		self.state.lock().expect("no code panics while it holds this lock")
+	}
+}
+
+impl BroadcasterInterface for Broadcaster {
+	fn broadcast_transactions(&self, txs: &[(&Transaction, TransactionType)]) {
+		let is_bump =
+			|kind: &TransactionType| matches!(kind, TransactionType::AnchorBump { .. } | TransactionType::Claim { .. });
+		let bump = txs.iter().any(|(_, kind)| is_bump(kind));
+		self.enqueue(txs.iter().map(|(tx, _)| (*tx).clone()).collect(), bump);
+	}
+}
+
+impl State {
+	fn add(&mut self, package: Package) {
+		self.packages.insert(self.next, package);
+		self.next += 1;
+	}
+
+	fn find(&self, txid: &Txid) -> Option<&Package> {
+		self.packages.values().find(|package| package.txids().any(|id| id == *txid))
+	}
+
+	fn numbers(&self, which: impl Fn(&Package) -> bool) -> Vec<u64> {
+		self.packages.iter().filter(|(_, package)| which(package)).map(|(&number, _)| number).collect()
+	}
+
+	fn transactions(&self) -> usize {
+		self.packages.values().map(|package| package.txs.len()).sum()
+	}
+}
+
+impl Package {
+	fn txids(&self) -> impl Iterator<Item = Txid> + '_ {
+		self.txs.iter().map(Transaction::compute_txid)
+	}
+
+	fn child(&self) -> Option<Txid> {
+		self.txs.last().map(Transaction::compute_txid)
+	}
+
+	/// A package has a row of its own even if its child was queued alone before.
+	fn key(&self) -> String {
+		let child = self.child().map(|txid| txid.to_string()).unwrap_or_default();
+		format!("{child}_{}", self.txs.len())
+	}
+
+	fn is_due(&self, now: Instant, new_block: bool) -> bool {
+		let old = |sent| now.saturating_duration_since(sent) >= RESEND;
+		self.mined.is_none() && self.sent.is_none_or(|sent| new_block || old(sent))
+	}
+
+	/// Its child is mined, or one of its transactions can never be: what it spends is spent by another.
+	fn is_settled(&self, mined: &HashSet<Txid>, spent: &HashSet<OutPoint>) -> bool {
+		if self.child().is_some_and(|child| mined.contains(&child)) {
+			return true;
+		}
+		let conflicts = |tx: &Transaction| tx.input.iter().any(|input| spent.contains(&input.previous_output));
+		self.txs.iter().any(|tx| !mined.contains(&tx.compute_txid()) && conflicts(tx))
+	}
+}
+
+/// LDK gives no order; a package is one child and its parents.
+fn parents_first(mut txs: Vec<Transaction>) -> Vec<Transaction> {
+	let ids: HashSet<Txid> = txs.iter().map(Transaction::compute_txid).collect();
+	txs.sort_by_key(|tx| tx.input.iter().any(|input| ids.contains(&input.previous_output.txid)));
+	txs
+}
+
+fn shorten(mut reason: String) -> String {
+	if let Some((end, _)) = reason.char_indices().nth(MAX_REASON) {
+		reason.truncate(end);
+	}
+	reason
+}
+
+fn unreadable(key: &str, cause: impl std::fmt::Display) -> io::Error {
+	io::Error::new(io::ErrorKind::InvalidData, format!("stored broadcast {key} is not readable: {cause}"))
+}
+
+/// Answers by which Bitcoin Core and Esplora servers say that there is nothing left to do.
+pub(crate) fn is_known_already(reason: &str) -> bool {
+	let known = [
+		"already in block chain",
+		"already in utxo set",
+		"already in mempool",
+		"already-in-mempool",
+		"already-known",
+		"txn-already-known",
+		"txn-same-nonwitness-data-in-mempool",
+		"Transaction outputs already in utxo set",
+	];
+	known.iter().any(|text| reason.contains(text))
+}
+
+#[cfg(test)]
+#[path = "broadcast_tests.rs"]
+mod tests;

@@ -1,0 +1,117 @@
+//! One block, many listeners; and how monitors survive a reorganisation that they did not all see.
+//!
+//! `ChainMonitor` passes `blocks_disconnected` to every monitor, and a monitor that stands at or below the fork asserts
+//! that this cannot be. It can: monitors are persisted at different heights, and a new one may miss a block. So monitors
+//! are taken back by the rules of `Confirm`, which allow for that; the manager and the sweeper, by those of `Listen`.
+
+use super::super::broadcast::Broadcaster;
+use super::super::wallet::Wallet;
+use super::{Listeners, Node};
+use bitcoin::Block;
+use bitcoin::block::Header;
+use lightning::chain::transaction::TransactionData;
+use lightning::chain::{BlockLocator, Listen};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+/// Headers kept so that monitors can be taken back to one of them.
+pub(super) const MAX_RECENT: usize = 144;
+
+/// All that follows the chain block by block.
+pub(super) struct FanOut {
+	pub(super) listeners: Listeners,
+	pub(super) broadcaster: Arc<Broadcaster>,
+	recent: Mutex<BTreeMap<u32, Header>>,
+}
+
+impl FanOut {
+	pub(super) fn new(listeners: Listeners, broadcaster: Arc<Broadcaster>, recent: BTreeMap<u32, Header>) -> FanOut {
+		FanOut { listeners, broadcaster, recent: Mutex::new(recent) }
+	}
+
+	fn recent(&self) -> std::sync::MutexGuard<'_, BTreeMap<u32, Header>> {
+		self.recent.lock().expect("no code panics while it holds this lock")
+	}
+}
+
+impl Listen for FanOut {
+	/// The manager goes first: a channel that is born in between then has a monitor that sees this block twice, which
+	/// is harmless, instead of never.
+	fn block_connected(&self, block: &Block, height: u32) {
+		self.listeners.manager.block_connected(block, height);
+		self.listeners.monitors.block_connected(block, height);
+		self.listeners.sweeper.block_connected(block, height);
+		self.listeners.wallet.block_connected(block, height);
+		self.broadcaster.block_connected(&block.txdata, height);
+		let mut recent = self.recent();
+		recent.insert(height, block.header);
+		while recent.len() > MAX_RECENT {
+			recent.pop_first();
+		}
+	}
+
+	fn filtered_block_connected(&self, header: &Header, txdata: &TransactionData, height: u32) {
+		let txdata = txdata.iter().map(|(_, tx)| (*tx).clone()).collect();
+		self.block_connected(&Block { header: *header, txdata }, height);
+	}
+
+	fn blocks_disconnected(&self, fork: BlockLocator) {
+		tracing::info!(height = fork.height, hash = %fork.block_hash, "the chain is reorganised: back to this block");
+		let header = {
+			let mut recent = self.recent();
+			recent.split_off(&(fork.height + 1));
+			recent.get(&fork.height).copied().filter(|header| header.block_hash() == fork.block_hash)
+		};
+		self.listeners.manager.blocks_disconnected(fork);
+		match header {
+			Some(header) => take_back(self.listeners.monitors.as_ref(), &header, fork.height),
+			None => self.listeners.monitors.blocks_disconnected(fork),
+		}
+		self.listeners.sweeper.blocks_disconnected(fork);
+		self.listeners.wallet.blocks_disconnected(fork);
+		self.broadcaster.blocks_disconnected(fork.height);
+	}
+}
+
+/// Takes all monitors back to a block, wherever each of them stands.
+pub(super) fn take_back(monitors: &dyn Node, header: &Header, height: u32) {
+	for (txid, confirmed_at, _) in monitors.get_relevant_txids() {
+		if confirmed_at > height {
+			monitors.transaction_unconfirmed(&txid);
+		}
+	}
+	monitors.best_block_updated(header, height);
+}
+
+/// A listener of its own in the first synchronisation.
+pub(super) enum Leg {
+	Node(Arc<dyn Node>),
+	Wallet(Arc<Wallet>, Arc<Broadcaster>),
+}
+
+impl Listen for Leg {
+	fn block_connected(&self, block: &Block, height: u32) {
+		match self {
+			Leg::Node(node) => node.block_connected(block, height),
+			Leg::Wallet(wallet, broadcaster) => {
+				wallet.block_connected(block, height);
+				broadcaster.block_connected(&block.txdata, height);
+			}
+		}
+	}
+
+	fn filtered_block_connected(&self, header: &Header, txdata: &TransactionData, height: u32) {
+		let txdata = txdata.iter().map(|(_, tx)| (*tx).clone()).collect();
+		self.block_connected(&Block { header: *header, txdata }, height);
+	}
+
+	fn blocks_disconnected(&self, fork: BlockLocator) {
+		match self {
+			Leg::Node(node) => node.blocks_disconnected(fork),
+			Leg::Wallet(wallet, broadcaster) => {
+				wallet.blocks_disconnected(fork);
+				broadcaster.blocks_disconnected(fork.height);
+			}
+		}
+	}
+}

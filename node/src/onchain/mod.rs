@@ -1,0 +1,22 @@
+//! The chain and the coins: BDK wallet, chain backends, fee estimates, broadcasting, anchor reserve.
+//!
+//! BDK's types stay in here; what comes out is `bitcoin`, `lightning` and `inlet_lsp`. See `node/docs/onchain.md`.
+
+mod broadcast;
+pub mod chain;
+mod coins;
+mod fees;
+mod follow;
+mod keep;
+mod ldk;
+mod reserve;
+mod wallet;
+
+pub use broadcast::{Broadcaster, MAX_TRANSACTIONS};
+pub use chain::{Chain, ChainConfig, ChainError, Listeners, Node, RpcAuth, Tip};
+pub use fees::{Estimates, Fees, Refused};
+pub use reserve::{Reserve, ReservePolicy, anchor_reserve};
+pub use wallet::{Balance, Funded, Sent, Utxo, Wallet, WalletError};
+
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,620 @@
+//! The on-chain wallet: BDK (BIP86, taproot key spends) behind a mutex that is never held across an await.
+//!
+//! Every change is enqueued in the store before the lock is released, so the order on the disk is that in memory. Where a
+//! caller must not go on without it (an address, a locked coin, a refund), it is waited for.
+
+use super::broadcast::Broadcaster;
+use super::coins::{self, Coin, NoPlan, Plan, Want};
+use super::fees::Fees;
+use super::keep::{Folder, Keep};
+use bdk_wallet::chain::ChainPosition;
+use bdk_wallet::signer::SignersContainer;
+use bdk_wallet::template::{Bip86, DescriptorTemplate};
+use bdk_wallet::{ChangeSet, KeychainKind, LocalOutput, SignOptions};
+use bitcoin::bip32::Xpriv;
+use bitcoin::consensus::encode::{deserialize, serialize};
+use bitcoin::{Address, Amount, FeeRate, Network, OutPoint, Psbt, ScriptBuf, Transaction, Txid};
+use inlet_lsp::book::Received;
+use inlet_lsp::money::{FeePerKw, Sat};
+use inlet_storage::Store;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::watch;
+
+/// Change and destination scripts handed out and not used yet; beyond that they are handed out again.
+pub(crate) const MAX_UNUSED_SCRIPTS: usize = 200;
+/// How long [`Wallet::send`] waits for the backend's verdict. Without one the transaction is sent on and on.
+const VERDICT: Duration = Duration::from_secs(10);
+/// Coinbase outputs are spendable after this many confirmations.
+const MATURITY: u32 = 100;
+
+/// Why the wallet did not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum WalletError {
+	/// Ask for less, or send money here.
+	#[error("not enough confirmed coins: {needed} needed, {available} there, of which {reserved} must stay")]
+	Short {
+		/// Amount and fee.
+		needed: Amount,
+		/// Confirmed coins that nothing else holds.
+		available: Amount,
+		/// What must be left.
+		reserved: Amount,
+	},
+	/// Ask for more: the network does not relay so small an output.
+	#[error("{amount} is below {limit}, the least that the network relays")]
+	Dust {
+		/// What the recipient would get.
+		amount: Amount,
+		/// The least.
+		limit: Amount,
+	},
+	/// Ask for an address of the right network.
+	#[error("{address} is not an address of {network}")]
+	WrongNetwork {
+		/// As given.
+		address: String,
+		/// Ours.
+		network: Network,
+	},
+	/// The chain backend refused the transaction; its coins are free again. A higher feerate may help.
+	#[error("the chain backend refused the transaction: {0}")]
+	Refused(String),
+	/// The store cannot be read.
+	#[error("the wallet could not be read: {0}")]
+	Store(#[from] io::Error),
+	/// What is stored does not belong to this seed or network: check the data directory.
+	#[error("the stored wallet cannot be used: {0}")]
+	Load(String),
+	/// A bug, or a stored row that is damaged.
+	#[error("the transaction could not be made: {0}")]
+	Build(String),
+}
+
+impl From<NoPlan> for WalletError {
+	fn from(no: NoPlan) -> Self {
+		match no {
+			NoPlan::Short { needed, available, reserved } => WalletError::Short { needed, available, reserved },
+			NoPlan::Dust { amount, limit } => WalletError::Dust { amount, limit },
+		}
+	}
+}
+
+/// What the wallet holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Balance {
+	/// Confirmed and spendable.
+	pub confirmed: Amount,
+	/// Unconfirmed change of our own transactions.
+	pub trusted_pending: Amount,
+	/// Unconfirmed payments of others.
+	pub untrusted_pending: Amount,
+	/// Mined coins that are not mature.
+	pub immature: Amount,
+}
+
+/// A coin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Utxo {
+	/// Which output.
+	pub outpoint: OutPoint,
+	/// Its value.
+	pub value: Amount,
+	/// 0 in the mempool.
+	pub confirmations: u32,
+	/// The address that it pays to.
+	pub address: String,
+}
+
+/// A funding transaction whose coins are locked until [`Wallet::release`] or its confirmation.
+#[derive(Clone, Debug)]
+pub struct Funded {
+	/// Signed, not broadcast.
+	pub tx: Transaction,
+	/// What the miner gets.
+	pub fee: Amount,
+}
+
+/// A transaction that is on its way.
+#[derive(Clone, Debug)]
+pub struct Sent {
+	/// Signed and queued for broadcast.
+	pub tx: Transaction,
+	/// What the miner gets.
+	pub fee: Amount,
+}
+
+/// A refund as stored; fields are only ever added.
+#[derive(Serialize, Deserialize)]
+struct RefundRow {
+	tx: String,
+	fee_sat: u64,
+}
+
+/// The wallet. Made by [`Wallet::open`].
+pub struct Wallet {
+	pub(super) network: Network,
+	pub(super) bdk: Mutex<bdk_wallet::Wallet>,
+	signers: Vec<SignersContainer>,
+	pub(super) broadcaster: Arc<Broadcaster>,
+	fees: Arc<Fees>,
+	keep: Keep,
+	/// Funding transactions whose coins are locked: never taken for evicted.
+	locked: Mutex<BTreeMap<Txid, Transaction>>,
+	/// One refund at a time, so that a marker is looked up and written without another in between.
+	refunding: tokio::sync::Mutex<()>,
+	/// BDK orders sightings and evictions by time: strictly rising seconds.
+	clock: AtomicU64,
+	changed: watch::Sender<u64>,
+}
+
+impl Wallet {
+	/// Opens the wallet of this key, or makes it. Its coins that were locked stay locked.
+	///
+	/// # Errors
+	/// [`WalletError::Load`] if the stored wallet is another's, [`WalletError::Store`] if it cannot be read.
+	pub async fn open(
+		store: Store,
+		xprv: Xpriv,
+		network: Network,
+		fees: Arc<Fees>,
+		broadcaster: Arc<Broadcaster>,
+	) -> Result<Arc<Wallet>, WalletError> {
+		let keep = Keep(store);
+		let bdk = load_or_create(keep.load_wallet().await?, xprv, network)?;
+		let signers = [KeychainKind::External, KeychainKind::Internal].map(|keychain| signers(&bdk, xprv, keychain));
+		let signers = signers.into_iter().collect::<Result<Vec<_>, _>>()?;
+		let clock = AtomicU64::new(latest_sighting(&bdk));
+		let mut locked = BTreeMap::new();
+		for (key, bytes) in keep.all(Folder::Funding).await? {
+			let tx: Transaction = deserialize(&bytes).map_err(|e| WalletError::Load(format!("row {key}: {e}")))?;
+			locked.insert(tx.compute_txid(), tx);
+		}
+		let (changed, _) = watch::channel(0);
+		let wallet = Arc::new(Wallet {
+			network,
+			bdk: Mutex::new(bdk),
+			signers,
+			broadcaster,
+			fees,
+			keep,
+			locked: Mutex::new(locked),
+			refunding: tokio::sync::Mutex::default(),
+			clock,
+			changed,
+		});
+		wallet.reapply_own();
+		wallet.save().await;
+		wallet.hear_broadcasts();
+		Ok(wallet)
+	}
+
+	/// A fresh address, never given out before. It is persisted before it is returned.
+	///
+	/// # Errors
+	/// None today.
+	pub async fn new_address(&self) -> Result<Address, WalletError> {
+		let address = self.change(|bdk| bdk.reveal_next_address(KeychainKind::External).address);
+		self.save().await;
+		Ok(address)
+	}
+
+	/// A script of ours for a channel's closing output. Persisting it is enqueued (BDK looks ahead, so a script whose
+	/// revelation was lost is still found).
+	///
+	/// # Errors
+	/// None today.
+	pub fn destination_script(&self) -> Result<ScriptBuf, WalletError> {
+		let turn = self.clock.fetch_add(1, Ordering::Relaxed) as usize;
+		let info = self.change(|bdk| {
+			let unused: Vec<_> = bdk.list_unused_addresses(KeychainKind::Internal).collect();
+			if unused.len() < MAX_UNUSED_SCRIPTS {
+				bdk.reveal_next_address(KeychainKind::Internal)
+			} else {
+				unused[turn % unused.len()].clone()
+			}
+		});
+		Ok(info.address.script_pubkey())
+	}
+
+	/// What there is.
+	pub fn balance(&self) -> Balance {
+		let balance = self.lock().balance();
+		Balance {
+			confirmed: balance.confirmed,
+			trusted_pending: balance.trusted_pending,
+			untrusted_pending: balance.untrusted_pending,
+			immature: balance.immature,
+		}
+	}
+
+	/// Confirmed, mature coins that no transaction of ours uses: what [`Wallet::fund`] can draw on.
+	pub fn spendable(&self) -> Amount {
+		spendable(&self.lock()).iter().map(|coin| coin.value).sum()
+	}
+
+	/// All unspent coins, unconfirmed ones included.
+	pub fn utxos(&self) -> Vec<Utxo> {
+		let bdk = self.lock();
+		let tip = bdk.latest_checkpoint().height();
+		bdk.list_unspent().map(|output| utxo(&output, tip, self.network)).collect()
+	}
+
+	/// Bumped whenever coins or transactions change: a hint to look at [`Wallet::activity`] again.
+	pub fn changed(&self) -> watch::Receiver<u64> {
+		self.changed.subscribe()
+	}
+
+	/// Makes and signs a transaction that pays `amount` to `script`, from confirmed coins only, leaving `keep`. Its
+	/// inputs are locked, durably, until it is confirmed or [released](Wallet::release).
+	///
+	/// # Errors
+	/// [`WalletError::Short`], [`WalletError::Dust`].
+	pub async fn fund(
+		&self,
+		script: ScriptBuf,
+		amount: Amount,
+		feerate: FeeRate,
+		keep: Amount,
+	) -> Result<Funded, WalletError> {
+		let (tx, fee) = self.make(&script, Want::Exactly(amount), feerate, keep, |wallet, tx| {
+			wallet.lock_coins(tx);
+		})?;
+		self.keep.write(Folder::Funding, &tx.compute_txid().to_string(), serialize(&tx));
+		self.save().await;
+		Ok(Funded { tx, fee })
+	}
+
+	/// Funding transactions that hold coins and are neither confirmed nor being broadcast. At start, those that no
+	/// channel knows are to be [released](Wallet::release).
+	pub fn funded(&self) -> Vec<Txid> {
+		let locked: Vec<Txid> = self.locked().keys().copied().collect();
+		let bdk = self.lock();
+		let confirmed = |txid: &Txid| bdk.get_tx(*txid).is_some_and(|tx| tx.chain_position.is_confirmed());
+		locked.into_iter().filter(|txid| !self.broadcaster.contains(txid) && !confirmed(txid)).collect()
+	}
+
+	/// Unlocks the inputs of a funding transaction that will never be broadcast. Does nothing if it is being broadcast.
+	pub async fn release(&self, txid: Txid) {
+		if self.broadcaster.contains(&txid) {
+			tracing::warn!(%txid, "a funding transaction that is being broadcast cannot be released");
+			return;
+		}
+		if self.locked().remove(&txid).is_none() {
+			return;
+		}
+		self.evict(txid);
+		self.keep.remove(Folder::Funding, &txid.to_string());
+		self.save().await;
+	}
+
+	/// Pays `amount` (`None`: all but `keep`) from confirmed coins and broadcasts. Without a feerate, that of six blocks.
+	///
+	/// # Errors
+	/// [`WalletError::WrongNetwork`], [`WalletError::Short`], [`WalletError::Dust`], [`WalletError::Refused`].
+	/// An unreachable backend is none: the transaction is sent when it is back.
+	pub async fn send(
+		&self,
+		to: Address,
+		amount: Option<Amount>,
+		feerate: Option<FeeRate>,
+		keep: Amount,
+	) -> Result<Sent, WalletError> {
+		self.check_network(&to)?;
+		let feerate = feerate.unwrap_or_else(|| FeeRate::from_sat_per_kwu(u64::from(self.fees.normal().0)));
+		let want = amount.map_or(Want::All, Want::Exactly);
+		let (tx, fee) = self.make(&to.script_pubkey(), want, feerate, keep, |_, _| ())?;
+		self.save().await;
+		let txid = tx.compute_txid();
+		self.broadcaster.send(vec![tx.clone()]);
+		if let Some(Err(reason)) = self.broadcaster.outcome(txid, VERDICT).await {
+			self.broadcaster.forget(&txid);
+			self.evict(txid);
+			self.save().await;
+			return Err(WalletError::Refused(reason));
+		}
+		Ok(Sent { tx, fee })
+	}
+
+	/// What [`Wallet::send`] would pay, to whom it is sent and to the miner; nothing is sent.
+	///
+	/// # Errors
+	/// As [`Wallet::send`], the backend's refusal excepted.
+	pub fn plan(
+		&self,
+		to: &Address,
+		amount: Option<Amount>,
+		feerate: FeeRate,
+		keep: Amount,
+	) -> Result<(Amount, Amount), WalletError> {
+		self.check_network(to)?;
+		let want = amount.map_or(Want::All, Want::Exactly);
+		let plan = coins::plan(&spendable(&self.lock()), &to.script_pubkey(), want, feerate, keep)?;
+		Ok((plan.amount, plan.fee))
+	}
+
+	/// Pays `amount`, less the fee, at most once per `marker` for ever: the transaction is persisted before it is
+	/// broadcast, and asking again broadcasts the same one again, whatever the other arguments are.
+	///
+	/// # Errors
+	/// As [`Wallet::send`], but a refusal of the backend is none: the transaction stays queued.
+	pub async fn pay_refund(
+		&self,
+		marker: &str,
+		to: Address,
+		amount: Amount,
+		feerate: FeeRate,
+	) -> Result<Sent, WalletError> {
+		let _turn = self.refunding.lock().await;
+		if let Some(row) = self.keep.read(Folder::Refund, marker).await? {
+			let sent = read_refund(marker, &row)?;
+			if !self.is_confirmed(&sent.tx.compute_txid()) {
+				self.broadcaster.send(vec![sent.tx.clone()]);
+			}
+			return Ok(sent);
+		}
+		self.check_network(&to)?;
+		let (tx, fee) = self.make(&to.script_pubkey(), Want::LessFee(amount), feerate, Amount::ZERO, |_, _| ())?;
+		let row = RefundRow { tx: bitcoin::consensus::encode::serialize_hex(&tx), fee_sat: fee.to_sat() };
+		let bytes = serde_json::to_vec(&row).map_err(|e| WalletError::Build(e.to_string()))?;
+		self.keep.write(Folder::Refund, marker, bytes);
+		self.save().await;
+		self.broadcaster.send(vec![tx.clone()]);
+		Ok(Sent { tx, fee })
+	}
+
+	/// All outputs that ever paid to `address` and are in the chain or the mempool, spent ones included.
+	pub fn activity(&self, address: &str) -> Vec<Received> {
+		self.activities(&[address]).remove(address).unwrap_or_default()
+	}
+
+	/// [`Wallet::activity`] of several addresses, for the price of one look. Addresses that are not ours have none.
+	pub fn activities<'a>(&self, addresses: &[&'a str]) -> HashMap<&'a str, Vec<Received>> {
+		let script = |address: &str| Some(Address::from_str(address).ok()?.assume_checked().script_pubkey());
+		let by_script: HashMap<ScriptBuf, &'a str> =
+			addresses.iter().filter_map(|&address| Some((script(address)?, address))).collect();
+		let bdk = self.lock();
+		let tip = bdk.latest_checkpoint().height();
+		let mut found: HashMap<&'a str, Vec<Received>> = HashMap::new();
+		for output in bdk.list_output() {
+			let Some(&address) = by_script.get(&output.txout.script_pubkey) else { continue };
+			found.entry(address).or_default().push(Received {
+				outpoint: output.outpoint,
+				value: Sat(output.txout.value.to_sat()),
+				confirmations: confirmations(&output.chain_position, tip),
+				feerate: feerate(&bdk, output.outpoint.txid),
+			});
+		}
+		found
+	}
+
+	/// Resolves when every change so far is durable (never, if the store has died: it ends the process).
+	pub async fn save(&self) {
+		self.keep.settled().await;
+	}
+
+	/// Plans, builds, signs, and lets BDK know, all under one lock: no two transactions spend the same coin.
+	fn make(
+		&self,
+		script: &ScriptBuf,
+		want: Want,
+		rate: FeeRate,
+		keep: Amount,
+		locked: impl FnOnce(&Wallet, &Transaction),
+	) -> Result<(Transaction, Amount), WalletError> {
+		let made = self.change(|bdk| {
+			let plan = coins::plan(&spendable(bdk), script, want, rate, keep)?;
+			let tx = self.build(bdk, &plan, script)?;
+			locked(self, &tx);
+			bdk.apply_unconfirmed_txs([(tx.clone(), self.tick())]);
+			Ok((tx, plan.fee))
+		});
+		self.has_news();
+		made
+	}
+
+	fn build(&self, bdk: &mut bdk_wallet::Wallet, plan: &Plan, script: &ScriptBuf) -> Result<Transaction, WalletError> {
+		let failed = |e: &dyn std::fmt::Display| WalletError::Build(e.to_string());
+		let mut builder = bdk.build_tx();
+		builder.add_utxos(&plan.inputs).map_err(|e| failed(&e))?;
+		builder.manually_selected_only().add_recipient(script.clone(), plan.amount).fee_absolute(plan.fee);
+		let mut psbt = builder.finish().map_err(|e| failed(&e))?;
+		if !self.sign(bdk, &mut psbt, SignOptions::default())? {
+			return Err(WalletError::Build("not every input could be signed".into()));
+		}
+		psbt.extract_tx().map_err(|e| failed(&e))
+	}
+
+	/// True if every input is signed.
+	pub(super) fn sign(
+		&self,
+		bdk: &bdk_wallet::Wallet,
+		psbt: &mut Psbt,
+		options: SignOptions,
+	) -> Result<bool, WalletError> {
+		let signers: Vec<&SignersContainer> = self.signers.iter().collect();
+		bdk.sign_with_signers(psbt, &signers, options).map_err(|e| WalletError::Build(e.to_string()))
+	}
+
+	fn lock_coins(&self, tx: &Transaction) {
+		self.locked().insert(tx.compute_txid(), tx.clone());
+	}
+
+	fn check_network(&self, address: &Address) -> Result<(), WalletError> {
+		if address.as_unchecked().is_valid_for_network(self.network) {
+			return Ok(());
+		}
+		Err(WalletError::WrongNetwork { address: address.to_string(), network: self.network })
+	}
+
+	pub(super) fn is_confirmed(&self, txid: &Txid) -> bool {
+		self.lock().get_tx(*txid).is_some_and(|tx| tx.chain_position.is_confirmed())
+	}
+
+	fn evict(&self, txid: Txid) {
+		let at = self.tick();
+		self.change(|bdk| bdk.apply_evicted_txs([(txid, at)]));
+		self.has_news();
+	}
+
+	/// Transactions of our own that are still wanted hold their coins, whatever the last run thought of them.
+	fn reapply_own(&self) {
+		let at = self.tick();
+		let mut own: Vec<Transaction> = self.locked().values().cloned().collect();
+		own.extend(self.broadcaster.in_flight().into_iter().map(|(tx, _)| tx));
+		self.change(|bdk| bdk.apply_unconfirmed_txs(own.into_iter().map(|tx| (tx, at))));
+	}
+
+	fn hear_broadcasts(self: &Arc<Self>) {
+		let wallet = Arc::downgrade(self);
+		self.broadcaster.on_enqueue(move |txs| {
+			if let Some(wallet) = wallet.upgrade() {
+				wallet.saw_unconfirmed(txs.to_vec());
+			}
+		});
+	}
+
+	/// Funding transactions that are settled no longer need their row.
+	pub(super) fn tidy(&self) {
+		let tip = self.lock().latest_checkpoint().height();
+		let settled: Vec<Txid> = {
+			let locked: Vec<Txid> = self.locked().keys().copied().collect();
+			let bdk = self.lock();
+			let is_settled = |txid: &Txid| match bdk.get_tx(*txid) {
+				Some(tx) => confirmations(&tx.chain_position, tip) >= super::broadcast::DEEP,
+				None => true,
+			};
+			locked.into_iter().filter(is_settled).collect()
+		};
+		for txid in settled {
+			self.locked().remove(&txid);
+			self.keep.remove(Folder::Funding, &txid.to_string());
+		}
+	}
+
+	/// Transactions that must not be taken for evicted because the backend does not list them.
+	pub(super) fn is_held(&self, txid: &Txid) -> bool {
+		self.locked().contains_key(txid) || self.broadcaster.contains(txid)
+	}
+
+	pub(super) fn keep(&self) -> &Keep {
+		&self.keep
+	}
+
+	/// Changes BDK's state and enqueues what came of it, under one lock.
+	pub(super) fn change<T>(&self, change: impl FnOnce(&mut bdk_wallet::Wallet) -> T) -> T {
+		let mut bdk = self.lock();
+		let result = change(&mut bdk);
+		if let Some(staged) = bdk.take_staged() {
+			self.keep.save_wallet(&staged);
+		}
+		result
+	}
+
+	/// Tells those who listen to [`Wallet::changed`].
+	pub(super) fn has_news(&self) {
+		self.changed.send_modify(|version| *version += 1);
+	}
+
+	/// Now, in seconds, and later than ever before.
+	pub(super) fn tick(&self) -> u64 {
+		let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+		let next = |last: u64| Some(now.max(last + 1));
+		self.clock.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).map_or(now, |last| now.max(last + 1))
+	}
+
+	pub(super) fn lock(&self) -> MutexGuard<'_, bdk_wallet::Wallet> {
+		self.bdk.lock().expect("no code panics while it holds this lock")
+	}
+
+	fn locked(&self) -> MutexGuard<'_, BTreeMap<Txid, Transaction>> {
+		self.locked.lock().expect("no code panics while it holds this lock")
+	}
+}
+
+fn load_or_create(stored: ChangeSet, xprv: Xpriv, network: Network) -> Result<bdk_wallet::Wallet, WalletError> {
+	let (external, internal) = (Bip86(xprv, KeychainKind::External), Bip86(xprv, KeychainKind::Internal));
+	let loaded = bdk_wallet::Wallet::load()
+		.descriptor(KeychainKind::External, Some(external.clone()))
+		.descriptor(KeychainKind::Internal, Some(internal.clone()))
+		.check_network(network)
+		.load_wallet_no_persist(stored)
+		.map_err(|_| WalletError::Load("it belongs to another seed or another network".into()))?;
+	match loaded {
+		Some(wallet) => Ok(wallet),
+		None => bdk_wallet::Wallet::create(external, internal)
+			.network(network)
+			.create_wallet_no_persist()
+			.map_err(|_| WalletError::Load("the seed's key is for another network".into())),
+	}
+}
+
+fn latest_sighting(bdk: &bdk_wallet::Wallet) -> u64 {
+	let graph = bdk.tx_graph();
+	let times = graph.full_txs().map(|tx| tx.last_seen.max(graph.get_last_evicted(tx.txid)));
+	times.flatten().max().unwrap_or(0)
+}
+
+/// Confirmed, mature coins that nothing spends.
+fn spendable(bdk: &bdk_wallet::Wallet) -> Vec<Coin> {
+	let tip = bdk.latest_checkpoint().height();
+	bdk.list_unspent()
+		.filter(|output| is_mature(bdk, output, tip))
+		.map(|output| Coin { outpoint: output.outpoint, value: output.txout.value })
+		.collect()
+}
+
+/// Confirmed, and if it was mined to us, for long enough.
+pub(super) fn is_mature(bdk: &bdk_wallet::Wallet, output: &LocalOutput, tip: u32) -> bool {
+	let is_coinbase = || bdk.get_tx(output.outpoint.txid).is_some_and(|tx| tx.tx_node.tx.is_coinbase());
+	match confirmations(&output.chain_position, tip) {
+		0 => false,
+		young if young < MATURITY => !is_coinbase(),
+		_ => true,
+	}
+}
+
+fn signers(bdk: &bdk_wallet::Wallet, xprv: Xpriv, keychain: KeychainKind) -> Result<SignersContainer, WalletError> {
+	let built = Bip86(xprv, keychain).build(bdk.network().into());
+	let (descriptor, keys, _) = built.map_err(|_| WalletError::Load("the seed's key is for another network".into()))?;
+	Ok(SignersContainer::build(keys, &descriptor, bdk.secp_ctx()))
+}
+
+fn read_refund(marker: &str, row: &[u8]) -> Result<Sent, WalletError> {
+	let damaged = |e: String| WalletError::Build(format!("stored refund {marker} is not readable: {e}"));
+	let row: RefundRow = serde_json::from_slice(row).map_err(|e| damaged(e.to_string()))?;
+	let tx = bitcoin::consensus::encode::deserialize_hex(&row.tx).map_err(|e| damaged(e.to_string()))?;
+	Ok(Sent { tx, fee: Amount::from_sat(row.fee_sat) })
+}
+
+pub(super) fn confirmations<A: bdk_wallet::chain::Anchor>(position: &ChainPosition<A>, tip: u32) -> u32 {
+	let height = position.confirmation_height_upper_bound();
+	height.map_or(0, |height| tip.saturating_sub(height).saturating_add(1))
+}
+
+fn utxo(output: &LocalOutput, tip: u32, network: Network) -> Utxo {
+	let address = Address::from_script(&output.txout.script_pubkey, network);
+	Utxo {
+		outpoint: output.outpoint,
+		value: output.txout.value,
+		confirmations: confirmations(&output.chain_position, tip),
+		address: address.map(|address| address.to_string()).unwrap_or_default(),
+	}
+}
+
+/// Rounded down: it is compared with a minimum that we ask for.
+fn feerate(bdk: &bdk_wallet::Wallet, txid: Txid) -> Option<FeePerKw> {
+	let tx = bdk.get_tx(txid)?.tx_node.tx;
+	let fee = bdk.calculate_fee(&tx).ok()?;
+	let per_kw = fee.to_sat().checked_mul(1000)? / tx.weight().to_wu().max(1);
+	u32::try_from(per_kw).ok().map(FeePerKw)
+}
+
+#[cfg(test)]
+#[path = "wallet_tests.rs"]
+mod tests;

@@ -1,0 +1,266 @@
+//! Coins are locked, kept and freed; money leaves at most once.
+
+use super::super::broadcast::NotSent;
+use super::super::testing::{Bench, Recorder, payment};
+use super::*;
+use bitcoin::hashes::Hash;
+use bitcoin::{PubkeyHash, WScriptHash};
+use lightning::util::wallet_utils::WalletSource;
+use std::time::Instant;
+
+const RATE: FeeRate = FeeRate::from_sat_per_kwu(500);
+
+fn sats(sats: u64) -> Amount {
+	Amount::from_sat(sats)
+}
+
+fn channel() -> ScriptBuf {
+	ScriptBuf::new_p2wsh(&WScriptHash::all_zeros())
+}
+
+fn elsewhere() -> Address {
+	Address::p2pkh(PubkeyHash::all_zeros(), Network::Regtest)
+}
+
+#[tokio::test]
+async fn funding_locks_its_coins_until_released() {
+	let bench = Bench::new().await;
+	bench.receive(&[100_000]).await;
+	let funded = bench.wallet.fund(channel(), sats(50_000), RATE, Amount::ZERO).await.unwrap();
+	assert_eq!(bench.wallet.spendable(), Amount::ZERO, "change is not confirmed, the coin is locked");
+	let again = bench.wallet.fund(channel(), sats(10_000), RATE, Amount::ZERO).await;
+	assert!(matches!(again, Err(WalletError::Short { available: Amount::ZERO, .. })), "{again:?}");
+	bench.wallet.release(funded.tx.compute_txid()).await;
+	assert_eq!(bench.wallet.spendable(), sats(100_000));
+	let same = bench.wallet.fund(channel(), sats(50_000), RATE, Amount::ZERO).await.unwrap();
+	assert_eq!(same.fee, funded.fee);
+	assert_eq!(bench.wallet.spendable(), Amount::ZERO, "a coin can be locked again in the same second");
+}
+
+#[tokio::test]
+async fn a_funding_transaction_pays_what_was_asked_and_is_signed() {
+	let bench = Bench::new().await;
+	bench.receive(&[70_000, 80_000]).await;
+	let funded = bench.wallet.fund(channel(), sats(120_000), RATE, Amount::ZERO).await.unwrap();
+	let paid = funded.tx.output.iter().find(|output| output.script_pubkey == channel()).unwrap();
+	assert_eq!(paid.value, sats(120_000));
+	let out: Amount = funded.tx.output.iter().map(|output| output.value).sum();
+	assert_eq!(sats(150_000) - out, funded.fee);
+	assert!(funded.tx.input.iter().all(|input| input.witness.len() == 1), "key spends");
+	let needed = RATE.fee_wu(funded.tx.weight()).unwrap();
+	assert!(funded.fee >= needed && funded.fee <= needed + sats(2), "{} for {needed}", funded.fee);
+}
+
+#[tokio::test]
+async fn locks_survive_a_restart_and_the_mempools_ignorance() {
+	let bench = Bench::new().await;
+	bench.receive(&[100_000]).await;
+	let funded = bench.wallet.fund(channel(), sats(50_000), RATE, Amount::ZERO).await.unwrap();
+	let bench = bench.restart().await;
+	bench.wallet.saw_mempool(|_| false);
+	assert_eq!(bench.wallet.spendable(), Amount::ZERO);
+	assert_eq!(bench.wallet.funded(), [funded.tx.compute_txid()]);
+	bench.wallet.release(funded.tx.compute_txid()).await;
+	let bench = bench.restart().await;
+	assert_eq!(bench.wallet.spendable(), sats(100_000));
+	assert!(bench.wallet.funded().is_empty());
+}
+
+#[tokio::test]
+async fn a_funding_transaction_that_is_being_broadcast_is_not_released() {
+	let bench = Bench::new().await;
+	bench.receive(&[100_000]).await;
+	let funded = bench.wallet.fund(channel(), sats(50_000), RATE, Amount::ZERO).await.unwrap();
+	bench.broadcaster.send(vec![funded.tx.clone()]);
+	bench.wallet.release(funded.tx.compute_txid()).await;
+	assert_eq!(bench.wallet.spendable(), Amount::ZERO);
+}
+
+#[tokio::test]
+async fn only_confirmed_coins_fund() {
+	let bench = Bench::new().await;
+	let script = bench.wallet.new_address().await.unwrap().script_pubkey();
+	bench.wallet.saw_unconfirmed(vec![payment(100_000, script)]);
+	assert_eq!(bench.wallet.balance().untrusted_pending, sats(100_000));
+	let refused = bench.wallet.fund(channel(), sats(50_000), RATE, Amount::ZERO).await;
+	assert!(matches!(refused, Err(WalletError::Short { .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn what_must_be_kept_is_kept_and_the_refusal_has_the_numbers() {
+	let bench = Bench::new().await;
+	bench.receive(&[100_000]).await;
+	let Err(WalletError::Short { needed, available, reserved }) =
+		bench.wallet.fund(channel(), sats(80_000), RATE, sats(30_000)).await
+	else {
+		panic!("30,000 of 100,000 sat must be kept")
+	};
+	assert!(needed > sats(80_000) && needed < sats(81_000));
+	assert_eq!((available, reserved), (sats(100_000), sats(30_000)));
+	assert_eq!(bench.wallet.spendable(), sats(100_000), "a refusal locks nothing");
+}
+
+#[tokio::test]
+async fn addresses_of_another_network_are_refused() {
+	let bench = Bench::new().await;
+	bench.receive(&[100_000]).await;
+	let mainnet = Address::p2pkh(PubkeyHash::all_zeros(), Network::Bitcoin);
+	let refused = bench.wallet.send(mainnet, Some(sats(10_000)), None, Amount::ZERO).await;
+	assert!(matches!(refused, Err(WalletError::WrongNetwork { .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn dust_is_refused() {
+	let bench = Bench::new().await;
+	bench.receive(&[100_000]).await;
+	let refused = bench.wallet.send(elsewhere(), Some(sats(300)), None, Amount::ZERO).await;
+	assert!(matches!(refused, Err(WalletError::Dust { .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_refused_payment_frees_its_coins() {
+	let bench = Bench::new().await;
+	bench.receive(&[100_000]).await;
+	let backend = Recorder::answering([Err(NotSent::Refused("min relay fee not met".into()))]);
+	let answer = async {
+		bench.broadcaster.wanted().await;
+		bench.broadcaster.flush(&backend, Instant::now(), false).await
+	};
+	let (sent, _) = tokio::join!(bench.wallet.send(elsewhere(), Some(sats(10_000)), None, Amount::ZERO), answer);
+	assert!(matches!(sent, Err(WalletError::Refused(_))), "{sent:?}");
+	assert_eq!(bench.wallet.spendable(), sats(100_000));
+	assert_eq!(bench.broadcaster.waiting(), (0, 0));
+}
+
+#[tokio::test]
+async fn a_marker_is_refunded_once_also_across_a_restart() {
+	let bench = Bench::new().await;
+	bench.receive(&[100_000, 200_000]).await;
+	let pay = async |bench: &Bench| bench.wallet.pay_refund("order-1", elsewhere(), sats(50_000), RATE).await.unwrap();
+	let first = pay(&bench).await;
+	let (again, other) = tokio::join!(pay(&bench), bench.wallet.pay_refund("order-2", elsewhere(), sats(50_000), RATE));
+	assert_eq!(again.tx, first.tx);
+	assert_ne!(other.unwrap().tx, first.tx);
+	let out = first.tx.output.iter().find(|o| o.script_pubkey == elsewhere().script_pubkey()).unwrap();
+	assert_eq!(out.value + first.fee, sats(50_000), "the fee is taken off");
+	let bench = bench.restart().await;
+	assert_eq!(pay(&bench).await.tx, first.tx);
+	assert!(bench.broadcaster.contains(&first.tx.compute_txid()));
+}
+
+#[tokio::test]
+async fn activity_follows_a_payment_from_the_mempool_into_blocks() {
+	let bench = Bench::new().await;
+	let address = bench.wallet.new_address().await.unwrap();
+	let tx = payment(42_000, address.script_pubkey());
+	bench.wallet.saw_unconfirmed(vec![tx.clone()]);
+	let text = address.to_string();
+	let seen = bench.wallet.activity(&text);
+	assert_eq!((seen.len(), seen[0].value, seen[0].confirmations, seen[0].feerate), (1, Sat(42_000), 0, None));
+	let prevout = bitcoin::TxOut { value: sats(43_000), script_pubkey: ScriptBuf::new() };
+	assert_eq!(bench.wallet.missing_prevouts(), [tx.input[0].previous_output]);
+	bench.wallet.learn_prevout(tx.input[0].previous_output, prevout);
+	assert!(bench.wallet.activity(&text)[0].feerate.is_some_and(|rate| rate.0 > 1_000));
+	bench.mine(vec![tx.clone()]);
+	bench.mine(vec![]);
+	assert_eq!(bench.wallet.activity(&text)[0].confirmations, 2);
+	assert!(bench.wallet.activity("not an address").is_empty());
+	// A coin that was spent since was received all the same.
+	bench.wallet.fund(channel(), sats(30_000), RATE, Amount::ZERO).await.unwrap();
+	assert_eq!(bench.wallet.activity(&text).len(), 1);
+}
+
+#[tokio::test]
+async fn an_evicted_payment_is_gone() {
+	let bench = Bench::new().await;
+	let address = bench.wallet.new_address().await.unwrap();
+	bench.wallet.saw_unconfirmed(vec![payment(42_000, address.script_pubkey())]);
+	bench.wallet.saw_mempool(|_| false);
+	assert!(bench.wallet.activity(&address.to_string()).is_empty());
+}
+
+#[tokio::test]
+async fn a_reorganisation_takes_a_payment_back() {
+	let bench = Bench::new().await;
+	bench.mine(vec![]);
+	let address = bench.wallet.new_address().await.unwrap();
+	let tx = payment(42_000, address.script_pubkey());
+	bench.mine(vec![tx.clone()]);
+	assert_eq!(bench.wallet.spendable(), sats(42_000));
+	bench.undo_block();
+	bench.mine(vec![]);
+	bench.mine(vec![]);
+	assert_eq!(bench.wallet.spendable(), Amount::ZERO);
+	bench.mine(vec![tx]);
+	assert_eq!(bench.wallet.activity(&address.to_string())[0].confirmations, 1);
+}
+
+#[tokio::test]
+async fn addresses_are_never_given_twice_and_scripts_are_bounded() {
+	let bench = Bench::new().await;
+	let first = bench.wallet.new_address().await.unwrap();
+	let bench = bench.restart().await;
+	assert_ne!(bench.wallet.new_address().await.unwrap(), first);
+	let scripts: std::collections::HashSet<ScriptBuf> =
+		(0..MAX_UNUSED_SCRIPTS + 50).map(|_| bench.wallet.destination_script().unwrap()).collect();
+	assert_eq!(scripts.len(), MAX_UNUSED_SCRIPTS);
+}
+
+#[tokio::test]
+async fn another_seed_does_not_open_this_wallet() {
+	let bench = Bench::new().await;
+	let other = Xpriv::new_master(Network::Regtest, &[8; 32]).unwrap();
+	let fees = Arc::new(Fees::new(Network::Regtest));
+	let opened = Wallet::open(bench.store.clone(), other, Network::Regtest, fees, Arc::clone(&bench.broadcaster)).await;
+	assert!(matches!(opened, Err(WalletError::Load(_))));
+}
+
+#[tokio::test]
+async fn ldk_can_sign_our_input_beside_one_of_its_own() {
+	let bench = Bench::new().await;
+	bench.receive(&[100_000]).await;
+	let coin = bench.wallet.list_confirmed_utxos().await.unwrap().remove(0);
+	let anchor = payment(330, channel());
+	let inputs = [OutPoint { txid: anchor.compute_txid(), vout: 0 }, coin.outpoint];
+	let tx = super::super::testing::spend(&inputs, 90_000, bench.wallet.get_change_script().await.unwrap());
+	let mut psbt = Psbt::from_unsigned_tx(tx).unwrap();
+	psbt.inputs[0].witness_utxo = Some(anchor.output[0].clone());
+	psbt.inputs[1].witness_utxo = Some(coin.output.clone());
+	let signed = bench.wallet.sign_psbt(psbt).await.unwrap();
+	assert!(signed.input[0].witness.is_empty(), "the anchor is LDK's to sign");
+	let weight = signed.input[1].witness.size() as u64 + 4;
+	assert_eq!(weight, coin.satisfaction_weight, "LDK reckons with what we sign");
+	let prevtx = bench.wallet.get_prevtx(coin.outpoint).await.unwrap();
+	assert_eq!(prevtx.output[coin.outpoint.vout as usize], coin.output);
+}
+
+#[tokio::test]
+async fn a_fee_bump_can_spend_its_coin_again_and_nothing_else_can() {
+	use lightning::chain::chaininterface::{BroadcasterInterface, TransactionType};
+	use lightning::ln::types::ChannelId;
+	let bench = Bench::new().await;
+	bench.receive(&[100_000]).await;
+	let coin = bench.wallet.list_confirmed_utxos().await.unwrap().remove(0);
+	let bump = super::super::testing::spend(&[coin.outpoint], 90_000, ScriptBuf::new());
+	let peer = bitcoin::secp256k1::PublicKey::from_slice(&[2; 33]).unwrap();
+	let kind = TransactionType::AnchorBump { counterparty_node_id: peer, channel_id: ChannelId([0; 32]) };
+	bench.broadcaster.broadcast_transactions(&[(&bump, kind)]);
+	assert_eq!(bench.wallet.list_confirmed_utxos().await.unwrap(), [coin]);
+	assert_eq!(bench.wallet.spendable(), Amount::ZERO);
+}
+
+#[tokio::test]
+async fn a_new_wallet_starts_at_its_birthday_and_knows_the_blocks_before() {
+	let bench = Bench::new().await;
+	let hash = |n: u8| bitcoin::BlockHash::from_byte_array([n; 32]);
+	let mut birthday = lightning::chain::BlockLocator::new(hash(10), 10);
+	birthday.previous_blocks[0] = Some(hash(9));
+	birthday.previous_blocks[1] = Some(hash(8));
+	bench.wallet.set_birthday(birthday);
+	let best = bench.wallet.best_block();
+	assert_eq!((best.height, best.block_hash), (10, hash(10)));
+	assert_eq!(best.previous_blocks[..2], birthday.previous_blocks[..2]);
+	let bench = bench.restart().await;
+	bench.wallet.set_birthday(lightning::chain::BlockLocator::new(hash(99), 99));
+	assert_eq!(bench.wallet.best_block().height, 10, "an old wallet keeps its place");
+}

@@ -1,0 +1,161 @@
+//! The running node behind the admin API: [`Control`] put together from the driver's book, LDK and the wallet.
+
+mod channels;
+mod money;
+mod node;
+mod payments;
+mod quote;
+mod sales;
+
+use crate::config::Config;
+use crate::control::*;
+use crate::driver::Driver;
+use crate::hands::Hands;
+use crate::lightning::payments::Payments;
+use crate::lightning::peers::Peers;
+use async_trait::async_trait;
+use bitcoin::secp256k1::PublicKey;
+use inlet_lsp::Lsp;
+use inlet_storage::Store;
+use std::sync::Arc;
+use std::time::SystemTime;
+use tokio::sync::{broadcast, watch};
+
+pub use sales::publish;
+
+/// The running node, as its operator sees it.
+pub struct Operator {
+	/// The configuration that it runs with.
+	pub config: Config,
+	/// Addresses that it listens on, as bound.
+	pub listening: Vec<String>,
+	/// Running since.
+	pub started: SystemTime,
+	/// LDK, wallet, fees, tip.
+	pub hands: Arc<Hands>,
+	/// The book.
+	pub driver: Driver,
+	/// Prices.
+	pub lsp: Lsp,
+	/// The store.
+	pub store: Store,
+	/// Peers that are kept.
+	pub peers: Arc<Peers>,
+	/// Payments of our own.
+	pub payments: Arc<Payments>,
+	/// Events.
+	pub events: Arc<Events>,
+	/// Becomes true when the node is to stop.
+	pub stop: watch::Sender<bool>,
+}
+
+/// A node id from its hex form.
+fn node_id(text: &str) -> Result<PublicKey, Refusal> {
+	text.parse().map_err(|_| {
+		Refusal::invalid(
+			"bad_node_id",
+			format!("{text} is not a node id"),
+			"a node id is 66 hex digits, 02... or 03...",
+		)
+	})
+}
+
+#[async_trait]
+impl Control for Operator {
+	async fn status(&self) -> Result<Status, Refusal> {
+		self.status_now().await
+	}
+	async fn info(&self) -> Result<Info, Refusal> {
+		Ok(self.info_now())
+	}
+	async fn sync(&self) -> Result<SyncState, Refusal> {
+		Ok(self.sync_now())
+	}
+	async fn fees(&self) -> Result<Fees, Refusal> {
+		Ok(self.fees_now())
+	}
+	async fn stop(&self) -> Result<Stopping, Refusal> {
+		self.stop.send_replace(true);
+		Ok(Stopping { stopping: true })
+	}
+	async fn balance(&self) -> Result<Balance, Refusal> {
+		Ok(self.balance_now())
+	}
+	async fn new_address(&self) -> Result<NewAddress, Refusal> {
+		self.address().await
+	}
+	async fn send(&self, request: SendRequest) -> Result<Sent, Refusal> {
+		self.send_onchain(request).await
+	}
+	async fn utxos(&self, list: ListRequest) -> Result<Page<Utxo>, Refusal> {
+		Ok(self.utxo_page(&list))
+	}
+	async fn peers(&self, list: ListRequest) -> Result<Page<Peer>, Refusal> {
+		Ok(Page::ascending(self.all_peers(), &list, |peer| peer.node_id.clone()))
+	}
+	async fn connect(&self, request: ConnectRequest) -> Result<Peer, Refusal> {
+		self.connect_peer(request).await
+	}
+	async fn disconnect(&self, node_id: String) -> Result<Disconnected, Refusal> {
+		self.disconnect_peer(&node_id).await
+	}
+	async fn channels(&self, list: ListRequest) -> Result<Page<Channel>, Refusal> {
+		Ok(Page::ascending(self.all_channels(), &list, |channel| channel.id.clone()))
+	}
+	async fn channel(&self, id: String) -> Result<Channel, Refusal> {
+		pick("channels", &id, self.all_channels().into_iter().map(|channel| (channel.id.clone(), channel)))
+	}
+	async fn open_channel(&self, request: OpenChannelRequest) -> Result<Opening, Refusal> {
+		self.open(request).await
+	}
+	async fn close_channel(&self, id: String, request: CloseRequest) -> Result<Closing, Refusal> {
+		self.close(&id, request)
+	}
+	async fn set_channel_policy(&self, id: String, request: ChannelPolicyRequest) -> Result<Channel, Refusal> {
+		self.set_policy(&id, request)
+	}
+	async fn invoice(&self, request: InvoiceRequest) -> Result<Invoice, Refusal> {
+		self.make_invoice(request).await
+	}
+	async fn offer(&self, request: OfferRequest) -> Result<Offer, Refusal> {
+		self.make_offer(request)
+	}
+	async fn pay(&self, request: PayRequest) -> Result<Payment, Refusal> {
+		self.pay_now(request).await
+	}
+	async fn payments(&self, list: ListRequest) -> Result<Page<Payment>, Refusal> {
+		Ok(Page::descending(self.payments.all(), &list, |payment| {
+			format!("{:020}-{}", payment.created_at.0, payment.id)
+		}))
+	}
+	async fn payment(&self, id: String) -> Result<Payment, Refusal> {
+		pick("payments", &id, self.payments.all().into_iter().map(|payment| (payment.id.clone(), payment)))
+	}
+	async fn orders(&self, list: ListRequest) -> Result<Page<Order>, Refusal> {
+		Ok(self.order_page(&list))
+	}
+	async fn order(&self, id: String) -> Result<OrderDetail, Refusal> {
+		self.order_detail(&id)
+	}
+	async fn sales(&self, list: ListRequest) -> Result<Page<Sale>, Refusal> {
+		Ok(self.sale_page(&list))
+	}
+	async fn sale(&self, id: String) -> Result<SaleDetail, Refusal> {
+		self.sale_detail(&id)
+	}
+	async fn clients(&self, list: ListRequest) -> Result<Page<Client>, Refusal> {
+		Ok(Page::ascending(self.all_clients(), &list, |client| client.node_id.clone()))
+	}
+	async fn quote(&self, request: QuoteRequest) -> Result<Quote, Refusal> {
+		self.price(&request)
+	}
+	async fn ledger(&self, list: ListRequest) -> Result<Ledger, Refusal> {
+		self.ledger_page(&list).await
+	}
+	fn recent_events(&self) -> Vec<Event> {
+		self.events.recent()
+	}
+	fn events(&self) -> broadcast::Receiver<Event> {
+		self.events.subscribe()
+	}
+}

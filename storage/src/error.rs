@@ -1,0 +1,81 @@
+//! Errors, named by what the caller does next.
+
+use std::path::PathBuf;
+use thiserror::Error;
+
+/// Why the store could not be opened. In every case the file is as it was.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum OpenError {
+	/// Stop the other process.
+	#[error("{path} is in use by another process: stop it first")]
+	InUse {
+		/// The store's file.
+		path: PathBuf,
+	},
+	/// Repair permissions, mounts or the disk, then start again.
+	#[error("cannot open {path}: {why}: check that the disk is mounted, writable and not full, and who owns the file")]
+	Disk {
+		/// The store's file.
+		path: PathBuf,
+		/// What the system said.
+		why: String,
+	},
+	/// Name another file: this one is not ours.
+	#[error("{path} is not an Inlet store ({why}): move it away or choose another data directory")]
+	NotAStore {
+		/// The file.
+		path: PathBuf,
+		/// What it is instead.
+		why: String,
+	},
+	/// Install a newer version.
+	#[error(
+		"{path} was written by a newer version (schema {found}, this one knows {known}): install that version or a newer one"
+	)]
+	TooNew {
+		/// The store's file.
+		path: PathBuf,
+		/// Its schema.
+		found: u32,
+		/// The newest schema that this version knows.
+		known: u32,
+	},
+	/// Restore from a backup. Never start afresh beside it: channels would be lost.
+	#[error(
+		"{path} is damaged ({what}): do not delete it; copy it to another disk, check this disk, and restore a backup"
+	)]
+	Damaged {
+		/// The store's file.
+		path: PathBuf,
+		/// What SQLite found.
+		what: String,
+	},
+}
+
+/// Why something could not be read. None of these means "there is no such value".
+#[derive(Clone, Debug, Error)]
+#[non_exhaustive]
+pub enum ReadError {
+	/// Check the disk.
+	#[error("cannot read the store: {0}")]
+	Disk(String),
+	/// Restore from a backup.
+	#[error("the store is damaged: {0}")]
+	Damaged(String),
+	/// The store was closed, or died of an I/O error that it has reported to its fatal hook.
+	#[error("the store is closed")]
+	Closed,
+}
+
+impl From<rusqlite::Error> for ReadError {
+	fn from(e: rusqlite::Error) -> ReadError {
+		use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+		match e.sqlite_error_code() {
+			Some(DatabaseCorrupt | NotADatabase) => ReadError::Damaged(e.to_string()),
+			Some(_) => ReadError::Disk(e.to_string()),
+			// Not from SQLite: a column of the wrong type, text that is not UTF-8.
+			None => ReadError::Damaged(e.to_string()),
+		}
+	}
+}

@@ -1,0 +1,139 @@
+//! The queue: everything that is to be done to the store, in the order of the calls.
+
+use crate::book::Row;
+use crate::kv::Key;
+use crate::stats::{Counters, Purpose};
+use rusqlite::Connection;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use tokio::sync::oneshot;
+
+/// Lazy removes that may wait for somebody else's sync. One more, and they get their own.
+pub const MAX_LAZY: usize = 1024;
+
+/// When this much waits in the queue, the store complains in the log. It cannot refuse: LDK takes a failed write for
+/// the end of the channel. The queue's true bound is the caller's: LDK stops a channel while its write is under way.
+pub const QUEUE_ALARM_BYTES: u64 = 64 << 20;
+
+/// A change, complete: the writer needs nothing else.
+pub(crate) enum Change {
+	Put {
+		key: Key,
+		value: Vec<u8>,
+	},
+	Remove {
+		key: Key,
+	},
+	Rows(Vec<Row>),
+	/// A BDK change set, as JSON.
+	WalletAppend(String),
+	/// The merged change sets up to this number, as JSON, in their place.
+	WalletReplace(i64, String),
+}
+
+impl Change {
+	/// What it is for and how many bytes of the caller's it carries.
+	pub fn weight(&self) -> (Purpose, u64) {
+		match self {
+			Change::Put { key, value } => (key.purpose(), key.len() + value.len() as u64),
+			Change::Remove { key } => (key.purpose(), key.len()),
+			Change::Rows(rows) => (Purpose::Book, rows.iter().map(Row::len).sum()),
+			Change::WalletAppend(json) | Change::WalletReplace(_, json) => (Purpose::Wallet, json.len() as u64),
+		}
+	}
+}
+
+/// Delivers the result of a question.
+pub(crate) type Answer = Box<dyn FnOnce() + Send>;
+/// A question; it is asked in its turn, and the answer is delivered in its turn.
+pub(crate) type Question = Box<dyn FnOnce(&Connection) -> Answer + Send>;
+
+/// One thing to do.
+pub(crate) enum Op {
+	/// To be durable before the sender is used.
+	Change(Change, oneshot::Sender<()>),
+	/// To be done before anything behind it, durable whenever.
+	Lazy(Change),
+	Ask(Question),
+	Drain(oneshot::Sender<()>),
+	Close(oneshot::Sender<()>),
+}
+
+impl Op {
+	fn bytes(&self) -> u64 {
+		match self {
+			Op::Change(change, _) | Op::Lazy(change) => change.weight().1,
+			Op::Ask(_) | Op::Drain(_) | Op::Close(_) => 0,
+		}
+	}
+}
+
+#[derive(Default)]
+struct Waiting {
+	ops: Vec<Op>,
+	bytes: u64,
+	/// Something waits that is not lazy.
+	urgent: bool,
+	/// No more is taken in: closed, or dead of an I/O error.
+	shut: bool,
+	alarmed: bool,
+}
+
+/// The queue, shared by all handles and the writer.
+#[derive(Default)]
+pub(crate) struct Queue {
+	waiting: Mutex<Waiting>,
+	wake: Condvar,
+	pub counters: Counters,
+}
+
+impl Queue {
+	/// Takes its place now. If the store is shut, the operation is dropped, and with it the sender that it carries.
+	pub fn push(&self, op: Op) {
+		let mut waiting = self.lock();
+		if waiting.shut {
+			return;
+		}
+		waiting.urgent |= !matches!(op, Op::Lazy(_));
+		waiting.shut = matches!(op, Op::Close(_));
+		waiting.bytes += op.bytes();
+		waiting.ops.push(op);
+		self.counters.queued(waiting.bytes);
+		if waiting.bytes > QUEUE_ALARM_BYTES && !waiting.alarmed {
+			waiting.alarmed = true;
+			tracing::warn!(bytes = waiting.bytes, "the disk does not keep up: writes pile up in memory");
+		}
+		if waiting.urgent || waiting.ops.len() > MAX_LAZY {
+			self.wake.notify_one();
+		}
+	}
+
+	/// Waits until there is something worth a wake-up, and takes all there is.
+	pub fn take(&self) -> Vec<Op> {
+		let waiting = self.lock();
+		let mut waiting = self
+			.wake
+			.wait_while(waiting, |w| !w.urgent && w.ops.len() <= MAX_LAZY)
+			.unwrap_or_else(PoisonError::into_inner);
+		waiting.urgent = false;
+		waiting.bytes = 0;
+		waiting.alarmed = false;
+		self.counters.queued(0);
+		std::mem::take(&mut waiting.ops)
+	}
+
+	/// Is nothing waiting that is worth a wake-up?
+	pub fn is_idle(&self) -> bool {
+		!self.lock().urgent
+	}
+
+	/// Takes in no more, and drops what waits.
+	pub fn shut(&self) {
+		let mut waiting = self.lock();
+		waiting.shut = true;
+		waiting.ops.clear();
+	}
+
+	fn lock(&self) -> MutexGuard<'_, Waiting> {
+		self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+	}
+}

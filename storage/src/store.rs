@@ -1,0 +1,138 @@
+//! The handle.
+
+use crate::error::{OpenError, ReadError};
+use crate::queue::{Change, Op, Queue};
+use crate::schema;
+use crate::stats::Stats;
+use crate::writer::Writer;
+use rusqlite::Connection;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use tokio::sync::oneshot;
+
+/// The store. Clones are handles to the same one; when the last is dropped, what is queued is written and the file is
+/// closed (which blocks; prefer [`close`](Store::close)).
+#[derive(Clone)]
+pub struct Store(Arc<Handle>);
+
+struct Handle {
+	queue: Arc<Queue>,
+	writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Store {
+	/// Opens the file, or creates it (mode 0600; the directory must exist), checks it, and brings its schema up to date.
+	/// Blocks: call it before anything else runs.
+	///
+	/// `fatal` is called on the writer's thread, once, if something cannot be written: with a sentence for the operator
+	/// that says what happened and what to do. It is meant not to return ([`abort`]); if it does, the store is dead:
+	/// what was not acknowledged never will be, and reads fail.
+	pub fn open(path: &Path, fatal: impl Fn(&str) + Send + 'static) -> Result<Store, OpenError> {
+		let conn = schema::open(path)?;
+		let queue = Arc::new(Queue::default());
+		let mut writer = Writer::new(queue.clone(), conn, path.to_owned(), Box::new(fatal));
+		let thread = std::thread::Builder::new()
+			.name("store".into())
+			.spawn(move || {
+				let last = catch_unwind(AssertUnwindSafe(|| writer.run())).unwrap_or_else(|_| {
+					(writer.fatal)("the store's writer panicked: this is a bug, please report it; start again");
+					Vec::new()
+				});
+				writer.queue.shut();
+				drop(writer);
+				last.into_iter().for_each(|answer| answer());
+			})
+			.map_err(|e| OpenError::Disk { path: path.to_owned(), why: format!("no thread: {e}") })?;
+		Ok(Store(Arc::new(Handle { queue, writer: Mutex::new(Some(thread)) })))
+	}
+
+	/// Everything enqueued before this call, lazy removes included, is durable when it returns. Never returns if the
+	/// store has died or was closed.
+	pub fn drain(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
+		let (done, wait) = oneshot::channel();
+		self.push(Op::Drain(done));
+		never_if_dropped(wait)
+	}
+
+	/// Writes what is queued, empties the log into the database and closes the file. What is enqueued afterwards, through
+	/// other handles, is not written and not acknowledged.
+	pub async fn close(self) {
+		let (done, wait) = oneshot::channel();
+		self.push(Op::Close(done));
+		// An error: it was closed already, or has died; either way there is no more to wait for.
+		drop(wait.await);
+	}
+
+	/// What was written so far, and what waits.
+	pub fn stats(&self) -> Stats {
+		self.0.queue.counters.snapshot()
+	}
+
+	pub(crate) fn push(&self, op: Op) {
+		self.0.queue.push(op);
+	}
+
+	/// Enqueues a change, now; the future resolves when it is durable, in the order of the calls. An error: it was not
+	/// acknowledged, and never will be.
+	pub(crate) fn change(&self, change: Change) -> oneshot::Receiver<()> {
+		let (done, wait) = oneshot::channel();
+		self.push(Op::Change(change, done));
+		wait
+	}
+
+	/// Enqueues a question, now: it sees all that was enqueued before it. What it sees is durable when it is answered,
+	/// except for lazy removes. It runs on the writer's thread, so it must be short.
+	pub(crate) fn ask<T: Send + 'static, Q>(
+		&self,
+		question: Q,
+	) -> impl Future<Output = Result<T, ReadError>> + Send + 'static + use<T, Q>
+	where
+		Q: FnOnce(&Connection) -> Result<T, ReadError> + Send + 'static,
+	{
+		let (tell, wait) = oneshot::channel();
+		self.push(Op::Ask(Box::new(move |conn| {
+			let answer = question(conn);
+			Box::new(move || drop(tell.send(answer)))
+		})));
+		async move { wait.await.unwrap_or(Err(ReadError::Closed)) }
+	}
+}
+
+/// Resolves when the change is durable; never, if the store has died or was closed. For callers that have no use for an
+/// error, because the process is about to end.
+pub(crate) async fn never_if_dropped(wait: oneshot::Receiver<()>) {
+	if wait.await.is_err() {
+		std::future::pending::<()>().await;
+	}
+}
+
+/// The fatal hook of a real node: says what happened in the log and on stderr, and ends the process at once, before
+/// anything is said or signed on the strength of a write that did not happen.
+pub fn abort(message: &str) {
+	tracing::error!("{message}");
+	eprintln!("fatal: {message}");
+	std::process::abort();
+}
+
+impl Drop for Handle {
+	fn drop(&mut self) {
+		let (done, _) = oneshot::channel();
+		self.queue.push(Op::Close(done));
+		let writer = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+		if let Some(writer) = writer
+			&& writer.thread().id() != std::thread::current().id()
+		{
+			// Its panics were reported by the thread itself.
+			drop(writer.join());
+		}
+	}
+}
+
+impl std::fmt::Debug for Store {
+	fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+		f.debug_struct("Store").field("stats", &self.stats()).finish_non_exhaustive()
+	}
+}

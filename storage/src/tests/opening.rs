@@ -1,0 +1,171 @@
+//! The file: whose it is, who may read it, which version it has.
+
+use super::{child, child_path, get, open, place, put, samples};
+use crate::schema::{self, MIGRATIONS};
+use crate::{OpenError, Store, WalletStore, abort};
+use lightning::util::persist::KVStore;
+use rusqlite::Connection;
+use rusqlite::types::Value;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+#[tokio::test]
+async fn nobody_else_may_read_it() {
+	let (_dir, path) = place();
+	let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+	let store = open(&path);
+	put(&store, "k", b"v").await.unwrap();
+	assert_eq!(mode(&path), 0o600);
+	assert_eq!(mode(&super::log_of(&path)), 0o600);
+	drop(store);
+	fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+	drop(open(&path));
+	assert_eq!(mode(&path), 0o600);
+}
+
+/// What the promises stand on; an update of SQLite or of its build flags must not change it.
+#[tokio::test]
+async fn settings() {
+	let (_dir, path) = place();
+	for is in ["created", "opened again"] {
+		let store = open(&path);
+		for (pragma, wanted) in [
+			("journal_mode", Value::Text("wal".into())),
+			("locking_mode", Value::Text("exclusive".into())),
+			("synchronous", Value::Integer(2)),
+			("wal_autocheckpoint", Value::Integer(0)),
+			("page_size", Value::Integer(1024)),
+			("application_id", Value::Integer(0x494e_4c54)),
+		] {
+			let sql = format!("PRAGMA {pragma}");
+			let read = store.ask(move |conn| Ok(conn.query_row(&sql, [], |row| row.get::<_, Value>(0))?));
+			assert_eq!(read.await.unwrap(), wanted, "{pragma}, {is}");
+		}
+	}
+}
+
+/// The child: tries to open a store that another process has open, and to read it behind our back.
+#[test]
+fn second_process() {
+	let Some(path) = child_path() else { return };
+	match Store::open(&path, abort) {
+		Err(OpenError::InUse { .. }) => println!("store: in use"),
+		other => println!("store: {other:?}"),
+	}
+	let plain = Connection::open(&path).unwrap();
+	println!("plain: {:?}", plain.execute("DELETE FROM kv", []).unwrap_err().sqlite_error_code());
+}
+
+/// R17, mistake 8 of the list. Holds from the moment that the file is open, before anything is written.
+#[tokio::test]
+async fn r17_a_second_process_is_refused() {
+	let (_dir, path) = place();
+	let store = open(&path);
+	for round in 0..2 {
+		let out = child("opening::second_process", &path).output().unwrap();
+		let text = String::from_utf8(out.stdout).unwrap();
+		assert!(text.contains("store: in use"), "{text}");
+		assert!(text.contains("plain: Some(DatabaseBusy)"), "{text}");
+		put(&store, "k", &[round]).await.unwrap();
+	}
+	assert!(matches!(Store::open(&path, abort), Err(OpenError::InUse { .. })), "nor a second time in this one");
+	assert_eq!(get(&store, "k").await.unwrap(), [1]);
+}
+
+#[test]
+fn what_is_not_ours_is_left_alone() {
+	let (dir, path) = place();
+	fs::write(&path, "This is a text file of somebody, longer than a header. ".repeat(40)).unwrap();
+	let before = fs::read(&path).unwrap();
+	assert!(matches!(Store::open(&path, abort), Err(OpenError::NotAStore { .. })));
+	assert_eq!(fs::read(&path).unwrap(), before);
+
+	let other = dir.path().join("other.db");
+	Connection::open(&other).unwrap().execute_batch("CREATE TABLE t (x); INSERT INTO t VALUES (1)").unwrap();
+	let before = fs::read(&other).unwrap();
+	assert!(matches!(Store::open(&other, abort), Err(OpenError::NotAStore { .. })));
+	assert_eq!(fs::read(&other).unwrap(), before);
+
+	assert!(matches!(Store::open(dir.path(), abort), Err(OpenError::Disk { .. })), "a directory");
+	let missing = dir.path().join("missing").join("inlet.db");
+	assert!(matches!(Store::open(&missing, abort), Err(OpenError::Disk { .. })), "no such directory");
+}
+
+/// A crash right after the file was made leaves it empty: that is a new store.
+#[tokio::test]
+async fn an_empty_file_is_a_new_store() {
+	let (_dir, path) = place();
+	fs::write(&path, []).unwrap();
+	let store = open(&path);
+	put(&store, "k", b"v").await.unwrap();
+	store.close().await;
+	assert_eq!(get(&open(&path), "k").await.unwrap(), b"v");
+}
+
+#[test]
+fn a_newer_schema_is_refused() {
+	let (_dir, path) = place();
+	drop(open(&path));
+	Connection::open(&path).unwrap().execute("UPDATE meta SET value = 99 WHERE name = 'schema'", []).unwrap();
+	let before = fs::read(&path).unwrap();
+	let refused = Store::open(&path, abort).unwrap_err();
+	let known = MIGRATIONS.len() as u32;
+	assert!(matches!(refused, OpenError::TooNew { found: 99, known: k, .. } if k == known), "{refused}");
+	assert_eq!(fs::read(&path).unwrap(), before);
+}
+
+/// All steps or none: a step that fails leaves the file at the version that it had.
+#[tokio::test]
+async fn migrations_are_atomic() {
+	let (_dir, path) = place();
+	let store = open(&path);
+	put(&store, "k", b"v").await.unwrap();
+	store.close().await;
+	let version = |path: &Path| -> u32 {
+		let conn = Connection::open(path).unwrap();
+		conn.query_row("SELECT value FROM meta WHERE name = 'schema'", [], |row| row.get(0)).unwrap()
+	};
+	let more = |steps: &[&'static str]| [MIGRATIONS, steps].concat();
+
+	let broken = more(&["CREATE TABLE added (x)", "INSERT INTO no_such_table VALUES (1)"]);
+	assert!(schema::open_with(&path, &broken).is_err());
+	assert_eq!(version(&path), MIGRATIONS.len() as u32);
+	let conn = Connection::open(&path).unwrap();
+	assert!(conn.prepare("SELECT x FROM added").is_err());
+	drop(conn);
+
+	let good = more(&["CREATE TABLE added (x)", "INSERT INTO added VALUES (1)"]);
+	drop(schema::open_with(&path, &good).unwrap());
+	assert_eq!(version(&path), MIGRATIONS.len() as u32 + 2);
+	drop(schema::open_with(&path, &good).unwrap());
+	let conn = Connection::open(&path).unwrap();
+	assert_eq!(conn.query_row("SELECT count(*) FROM added", [], |row| row.get::<_, i64>(0)).unwrap(), 1);
+	drop(conn);
+	assert!(matches!(Store::open(&path, abort), Err(OpenError::TooNew { .. })), "and this version knows it for newer");
+}
+
+const FROZEN_V1: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/store.v1.db");
+
+/// Written once, by version 1. It is never written again: what was released is read for ever.
+#[tokio::test]
+#[ignore = "makes the frozen file, which is in git"]
+async fn make_frozen_v1() {
+	let store = Store::open(Path::new(FROZEN_V1), abort).unwrap();
+	store.write("", "", "manager", vec![1; 3000]).await.unwrap();
+	store.write("monitor_updates", "aa_0", "1", b"update".to_vec()).await.unwrap();
+	store.commit(samples::frozen()).await;
+	drop(WalletStore(store.clone()).append(&super::wallet::sample()));
+	store.close().await;
+}
+
+#[tokio::test]
+async fn frozen_v1_is_read_for_ever() {
+	let (_dir, path) = place();
+	fs::copy(FROZEN_V1, &path).unwrap();
+	let store = open(&path);
+	assert_eq!(KVStore::read(&store, "", "", "manager").await.unwrap(), [1; 3000]);
+	assert_eq!(KVStore::read(&store, "monitor_updates", "aa_0", "1").await.unwrap(), b"update");
+	assert_eq!(store.load_rows().await.unwrap(), samples::frozen());
+	assert_eq!(WalletStore(store).load().await.unwrap(), super::wallet::sample());
+}

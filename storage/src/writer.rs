@@ -1,0 +1,210 @@
+//! The writer: the one thread that owns the connection.
+
+use crate::queue::{Answer, Change, MAX_LAZY, Op, Queue};
+use crate::schema::PAGE_SIZE;
+use crate::stats::add;
+use crate::{book, kv, wallet};
+use rusqlite::{Connection, ErrorCode};
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// Frames (pages) in the log from which on it is copied into the database as soon as nobody waits.
+pub const CHECKPOINT_FRAMES: u64 = 8192;
+/// Frames in the log from which on it is copied even though somebody waits: the log's bound, but for one batch.
+pub const MAX_WAL_FRAMES: u64 = 4 * CHECKPOINT_FRAMES;
+
+const FRAME_HEADER: u64 = 24;
+
+/// Something was not written, so nothing more may be: the process has to end.
+struct Trouble(String);
+
+pub(crate) struct Writer {
+	pub queue: Arc<Queue>,
+	pub conn: Connection,
+	pub path: PathBuf,
+	pub fatal: Box<dyn Fn(&str) + Send>,
+	/// A transaction is open. Between batches it holds lazy removes only.
+	in_transaction: bool,
+	/// Changes in the open transaction that nobody waits for.
+	lazy: usize,
+	/// Frames in the log.
+	frames: u64,
+	/// The next commit starts the log anew, which costs a sync of its header.
+	fresh_log: bool,
+}
+
+impl Writer {
+	pub fn new(queue: Arc<Queue>, conn: Connection, path: PathBuf, fatal: Box<dyn Fn(&str) + Send>) -> Writer {
+		Writer { queue, conn, path, fatal, in_transaction: false, lazy: 0, frames: 0, fresh_log: true }
+	}
+
+	/// Works until the store is closed or has failed. Gives the answers that are due when the file is closed.
+	pub fn run(&mut self) -> Vec<Answer> {
+		match self.log_frames("NOOP") {
+			// A new file, or one whose process was killed, has a log already.
+			Ok((frames, _)) => (self.frames, self.fresh_log) = (frames, frames == 0),
+			Err(trouble) => return self.fail(&trouble),
+		}
+		loop {
+			let mut batch = self.queue.take().into_iter();
+			let mut answers = Vec::with_capacity(batch.len());
+			match self.work(&mut batch, &mut answers) {
+				Ok(true) => return answers,
+				Ok(false) => answers.into_iter().for_each(|answer| answer()),
+				// The hook comes first: with the default one, nobody lives to see the senders dropped.
+				Err(trouble) => return self.fail(&trouble),
+			}
+			if let Err(trouble) = self.checkpoint_if_due() {
+				return self.fail(&trouble);
+			}
+		}
+	}
+
+	/// Does a batch, in order. What is to be told afterwards goes to `answers`, in order. True if it was the last one.
+	fn work(&mut self, batch: &mut dyn Iterator<Item = Op>, answers: &mut Vec<Answer>) -> Result<bool, Trouble> {
+		let (mut urgent, mut closing) = (false, false);
+		for op in batch {
+			match op {
+				Op::Change(change, done) => {
+					self.apply(&change)?;
+					urgent = true;
+					answers.push(tell(done));
+				}
+				Op::Lazy(change) => {
+					self.apply(&change)?;
+					self.lazy += 1;
+				}
+				Op::Ask(question) => {
+					answers.push(question(&self.conn));
+					self.check_transaction()?;
+				}
+				Op::Drain(done) => {
+					urgent = true;
+					answers.push(tell(done));
+				}
+				Op::Close(done) => {
+					(urgent, closing) = (true, true);
+					answers.push(tell(done));
+				}
+			}
+		}
+		if urgent || self.lazy > MAX_LAZY {
+			self.commit()?;
+		}
+		if closing {
+			self.checkpoint("TRUNCATE")?;
+		}
+		Ok(closing)
+	}
+
+	fn apply(&mut self, change: &Change) -> Result<(), Trouble> {
+		if !self.in_transaction {
+			self.conn.execute_batch("BEGIN IMMEDIATE").map_err(|e| self.explain(&e))?;
+			self.in_transaction = true;
+		}
+		let done = match change {
+			Change::Put { key, value } => kv::put(&self.conn, key, value),
+			Change::Remove { key } => kv::remove(&self.conn, key),
+			Change::Rows(rows) => book::write(&self.conn, rows),
+			Change::WalletAppend(json) => wallet::append(&self.conn, json),
+			Change::WalletReplace(up_to, json) => wallet::replace(&self.conn, *up_to, json),
+		};
+		done.map_err(|e| self.explain(&e))?;
+		let (purpose, bytes) = change.weight();
+		self.queue.counters.change(purpose, bytes);
+		Ok(())
+	}
+
+	/// SQLite rolls a transaction back by itself on some errors, also of a read. Then changes are lost that were
+	/// already made, and must not be acknowledged.
+	fn check_transaction(&self) -> Result<(), Trouble> {
+		if self.in_transaction && self.conn.is_autocommit() {
+			return Err(Trouble(format!(
+				"{} lost a transaction to a read error. Check the disk, then start again. {NOTHING_LOST}",
+				self.path.display()
+			)));
+		}
+		Ok(())
+	}
+
+	fn commit(&mut self) -> Result<(), Trouble> {
+		if !self.in_transaction {
+			return Ok(());
+		}
+		self.check_transaction()?;
+		self.conn.execute_batch("COMMIT").map_err(|e| self.explain(&e))?;
+		(self.in_transaction, self.lazy) = (false, 0);
+		let frames = self.log_frames("NOOP")?.0;
+		let counters = &self.queue.counters;
+		add(&counters.batches, 1);
+		let written = frames.saturating_sub(self.frames);
+		if written > 0 {
+			add(&counters.log_bytes, written * (FRAME_HEADER + PAGE_SIZE));
+			add(&counters.syncs, 1 + u64::from(self.fresh_log));
+			(self.frames, self.fresh_log) = (frames, false);
+		}
+		Ok(())
+	}
+
+	/// After the answers, so that no payment waits for it unless the log is at its bound.
+	fn checkpoint_if_due(&mut self) -> Result<(), Trouble> {
+		let due = self.frames >= MAX_WAL_FRAMES || (self.frames >= CHECKPOINT_FRAMES && self.queue.is_idle());
+		if due && !self.in_transaction { self.checkpoint("PASSIVE") } else { Ok(()) }
+	}
+
+	fn checkpoint(&mut self, mode: &str) -> Result<(), Trouble> {
+		if self.frames == 0 {
+			return Ok(());
+		}
+		let (frames, copied) = self.log_frames(mode)?;
+		let counters = &self.queue.counters;
+		add(&counters.checkpoints, 1);
+		add(&counters.syncs, 2);
+		add(&counters.checkpoint_bytes, self.frames * PAGE_SIZE);
+		// We are the only connection, so a checkpoint is always complete, and the next commit starts the log anew.
+		if copied == frames {
+			(self.frames, self.fresh_log) = (0, true);
+		}
+		Ok(())
+	}
+
+	/// Runs a checkpoint in this mode; frames in the log, and how many of them are in the database.
+	fn log_frames(&self, mode: &str) -> Result<(u64, u64), Trouble> {
+		let sql = format!("PRAGMA wal_checkpoint({mode})");
+		self.conn
+			.query_row(&sql, [], |row| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)))
+			.map(|(frames, copied)| (frames.max(0).cast_unsigned(), copied.max(0).cast_unsigned()))
+			.map_err(|e| self.explain(&e))
+	}
+
+	fn fail(&self, trouble: &Trouble) -> Vec<Answer> {
+		(self.fatal)(&trouble.0);
+		Vec::new()
+	}
+
+	/// What happened, in the operator's words.
+	fn explain(&self, e: &rusqlite::Error) -> Trouble {
+		let path = self.path.display();
+		let advice = match e.sqlite_error_code() {
+			Some(ErrorCode::DiskFull) => "The disk is full: free space on it, then start again.",
+			Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
+				"The disk has become read-only, which a failing card or cable does: check it, then start again."
+			}
+			Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+				"The file is damaged: copy it to another disk, do not delete it, and restore a backup."
+			}
+			_ => "Check the disk, its cable and its power, then start again.",
+		};
+		Trouble(format!("cannot write {path}: {e}. {advice} {NOTHING_LOST}"))
+	}
+}
+
+/// Resolves a future. That nobody may be waiting for it any more is fine.
+fn tell(done: oneshot::Sender<()>) -> Answer {
+	Box::new(move || {
+		let _ = done.send(());
+	})
+}
+
+const NOTHING_LOST: &str = "Nothing that was acknowledged is lost.";
