@@ -265,7 +265,7 @@ mod tests {
 			for answer in answers {
 				let (mut stream, _) = listener.accept().await.unwrap();
 				let mut request = Vec::new();
-				while !request.ends_with(b"}") && !request.ends_with(b"]") {
+				while !is_complete(&request) {
 					assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0);
 				}
 				stream.write_all(answer.as_bytes()).await.unwrap();
@@ -274,6 +274,13 @@ mod tests {
 			requests
 		});
 		(url, served)
+	}
+
+	fn is_complete(request: &[u8]) -> bool {
+		let request = String::from_utf8_lossy(request).to_lowercase();
+		let Some((head, body)) = request.split_once("\r\n\r\n") else { return false };
+		let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+		length.is_some_and(|length| length.parse() == Ok(body.len()))
 	}
 
 	fn answer(status: &str, body: &str) -> String {
