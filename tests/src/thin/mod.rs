@@ -1,8 +1,17 @@
 //! Thin Lightning clients in this process, for what real wallets do not do: a peer that speaks raw LSPS messages, and a
 //! small wallet on LDK and `lightning-liquidity` that misbehaves when told to.
 
+mod behaviour;
+mod buy;
+mod chain;
+mod node;
+mod pay;
 mod raw;
+mod store;
 
+pub use behaviour::{Behaviour, OnOpen, OnPayment, ThinEvent};
+pub use buy::{Bought, Order};
+pub use node::{ThinConfig, ThinNode};
 pub use raw::{
 	Identity, LSPS_FEATURE_BIT, LSPS_MESSAGE_TYPE, MAX_PAYLOAD, RawPeer, RawPeerOptions, check_response, request,
 };

@@ -31,6 +31,8 @@ pub const MAX_PAYLOAD: usize = 65533;
 
 /// Messages that may wait to be read; a peer that sends more is disconnected.
 const INBOX_LIMIT: usize = 100_000;
+/// Between two attempts to connect.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// How long a connection may take, and an answer to [`RawPeer::call`].
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -125,14 +127,27 @@ impl RawPeer {
 		};
 		let log = Arc::new(Log::new("raw"));
 		let peers = Arc::new(Peers::new(handlers, now.as_secs() as u32, &random_bytes()?, log, keys));
-		let socket = tokio::net::TcpSocket::new_v4()?;
-		if let Some(from) = options.from {
-			socket.bind((from, 0).into())?;
-		}
-		let stream = socket.connect(address).await.with_context(|| format!("nobody at {address}"))?;
-		stream.set_nodelay(true)?;
-		tokio::spawn(setup_outbound(Arc::clone(&peers), remote, stream.into_std()?));
-		tokio::time::timeout(PATIENCE, connected.wait_for(|connected| *connected))
+		let shaken = async {
+			while !*connected.borrow_and_update() {
+				let socket = tokio::net::TcpSocket::new_v4()?;
+				if let Some(from) = options.from {
+					socket.bind((from, 0).into())?;
+				}
+				let stream = socket.connect(address).await.with_context(|| format!("nobody at {address}"))?;
+				stream.set_nodelay(true)?;
+				// A node hangs up on whom it still takes for connected: then we try again, as a real client does.
+				let gone = tokio::spawn(setup_outbound(Arc::clone(&peers), remote, stream.into_std()?));
+				tokio::select! {
+					changed = connected.changed() => changed?,
+					ended = gone => {
+						ended?;
+						tokio::time::sleep(RETRY_PAUSE).await;
+					},
+				}
+			}
+			anyhow::Ok(())
+		};
+		tokio::time::timeout(PATIENCE, shaken)
 			.await
 			.with_context(|| format!("{remote} at {address} does not finish the handshake"))??;
 		Ok(RawPeer {
