@@ -11,9 +11,13 @@ use std::collections::VecDeque;
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::MissedTickBehavior;
 
 /// Inputs that wait for the driver; more make their senders wait.
 const MAX_WAITING: usize = 1_024;
+/// How often the core is told again that a client which it waits for is here: LDK has no event for a channel that is
+/// usable again after a reconnection.
+const ATTEND: Duration = Duration::from_millis(500);
 
 /// The wall clock, for the core.
 pub fn now() -> Timestamp {
@@ -32,6 +36,9 @@ pub trait Surroundings: Send + Sync + 'static {
 
 	/// On-chain payments to `address` that the core has not seen like this, given what it has seen.
 	fn activity(&self, book: &Book) -> Vec<Input>;
+
+	/// Is this client here?
+	fn is_connected(&self, client: &NodeId) -> bool;
 
 	/// Tells the operator what was written.
 	fn written(&self, writes: &[Write]);
@@ -95,6 +102,8 @@ impl Engine {
 		mut stop: watch::Receiver<bool>,
 	) {
 		self.take(&*around, Input::Started).await;
+		let mut attend = tokio::time::interval(ATTEND);
+		attend.set_missed_tick_behavior(MissedTickBehavior::Delay);
 		loop {
 			let deadline = self.book.read().expect("not poisoned").next_deadline();
 			tokio::select! {
@@ -109,6 +118,12 @@ impl Engine {
 					}
 				},
 				() = sleep_until(deadline) => self.take(&*around, Input::Tick).await,
+				_ = attend.tick() => {
+					let awaited = self.book.read().expect("not poisoned").awaited_clients();
+					for peer in awaited.into_iter().filter(|client| around.is_connected(client)) {
+						self.take(&*around, Input::Connected { peer }).await;
+					}
+				},
 				changed = look.changed() => {
 					if changed.is_err() { break }
 					let seen = around.activity(&self.book.read().expect("not poisoned"));
