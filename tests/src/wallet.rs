@@ -316,6 +316,19 @@ impl Wallet {
 		Invoice::from_view(&self.call("jit_invoice", json!({ "amount_msat": msat })).await?)
 	}
 
+	/// Waits until it can send this much over one channel: what it received is spendable only some messages later.
+	///
+	/// # Errors
+	/// It cannot within `limit`.
+	pub async fn can_send(&self, msat: u64, limit: Duration) -> Result<()> {
+		let able = async || {
+			let channels = self.channels().await?;
+			let most = channels.iter().filter_map(|channel| channel["next_outbound_limit_msat"].as_u64()).max();
+			Ok((most.unwrap_or(0) >= msat).then_some(()))
+		};
+		eventually(limit, &format!("{} can send {msat} msat", self.options.name), able).await
+	}
+
 	/// Begins to pay; gives the payment's id.
 	///
 	/// # Errors

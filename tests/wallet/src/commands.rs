@@ -28,7 +28,7 @@ pub fn run(node: &Node, name: &str, request: &Value) -> Result<Value> {
 		"address" => Ok(json!({ "address": node.onchain_payment().new_address()?.to_string() })),
 		"send" => send(node, &arguments),
 		"open_channel" => open_channel(node, &arguments),
-		"channels" => Ok(node.list_channels().iter().map(view::channel).collect()),
+		"channels" => Ok(view::channels(node)),
 		"close" => close(node, &arguments, false),
 		"force_close" => close(node, &arguments, true),
 		"invoice" => invoice(node, &arguments),

@@ -2,7 +2,7 @@
 
 use ldk_node::liquidity::LSPS1OrderStatus;
 use ldk_node::payment::{PaymentDetails, PaymentDirection, PaymentKind, PaymentStatus};
-use ldk_node::{ChannelDetails, Event, Node};
+use ldk_node::{ChannelDetails, Event, LightningBalance, Node};
 use serde_json::{Value, json};
 
 /// An event: `kind` and what it is about. The fields that only forwarding nodes want are left out.
@@ -62,9 +62,30 @@ pub fn event(event: &Event) -> Value {
 	}
 }
 
-/// A channel.
-pub fn channel(channel: &ChannelDetails) -> Value {
+/// All channels.
+pub fn channels(node: &Node) -> Value {
+	let balances = node.list_balances().lightning_balances;
+	node.list_channels().iter().map(|details| channel(details, &balances)).collect()
+}
+
+/// What this wallet owns of a channel, rounded down: what it would get if it were closed now, and what it would pay for
+/// that (as the opener: the miner's fee and two anchors), which is its own until then.
+fn own_sat(channel: &ChannelDetails, balances: &[LightningBalance]) -> u64 {
+	const ANCHORS_SAT: u64 = 660;
+	let of_this =
+		balances.iter().find_map(|balance| match balance {
+			LightningBalance::ClaimableOnChannelClose {
+				channel_id, amount_satoshis, transaction_fee_satoshis, ..
+			} if *channel_id == channel.channel_id => Some((*amount_satoshis, *transaction_fee_satoshis)),
+			_ => None,
+		});
+	let Some((amount, fee)) = of_this else { return 0 };
+	if channel.is_outbound { (amount + fee + ANCHORS_SAT).min(channel.channel_value_sats) } else { amount }
+}
+
+fn channel(channel: &ChannelDetails, balances: &[LightningBalance]) -> Value {
 	json!({
+		"own_sat": own_sat(channel, balances),
 		"channel_id": channel.channel_id.to_string(),
 		"user_channel_id": channel.user_channel_id.0.to_string(),
 		"peer": channel.counterparty_node_id.to_string(),
