@@ -18,7 +18,7 @@ fn main() -> ExitCode {
 				cli.data_dir = Some(place.data_dir);
 				cli.socket = Some(place.socket);
 				return client::run(cli);
-			},
+			}
 			Err(e) => Err(e.into()),
 		},
 	};
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
 		Err(e) => {
 			eprintln!("inlet: {e:#}");
 			ExitCode::FAILURE
-		},
+		}
 	}
 }
 

@@ -230,7 +230,8 @@ pub(crate) fn forward_failed(turn: &mut Turn<'_>, peer: NodeId, channel_id: &[u8
 	};
 	if sale.state == SaleState::Forwarded {
 		sale.note(turn.now, "fail", "the client failed the payment; the fee is owed".to_string());
-		sale.forwarded.retain(|planned| Some(planned.payment_hash) != sale.paying);
+		// What LDK still holds stays: it has a deadline of its own.
+		sale.forwarded.retain(|planned| Some(planned.payment_hash) != sale.paying || planned.held_until.is_some());
 		rest(turn, &mut sale);
 		turn.put_sale(sale);
 	}

@@ -166,9 +166,10 @@ pub fn unrecognized_token() -> RpcError {
 	RpcError::new(UNRECOGNIZED_TOKEN, "Unrecognized or stale token", json!({}))
 }
 
-/// The result of `lsps1.create_order` and `lsps1.get_order`. With `no_hold`, a held payment is shown as `PAID`: LDK's
+/// The result of `lsps1.create_order` and `lsps1.get_order`. With `for_ldk`, no token is `null`, as it was asked (ldk-node
+/// takes `""` for another order than its own), and a held payment is shown as `PAID`: LDK's
 /// client half up to lightning-liquidity 0.2 cannot parse `HOLD` and then ignores us until it reconnects.
-pub fn order(order: &Order, no_hold: bool) -> Value {
+pub fn order(order: &Order, for_ldk: bool) -> Value {
 	let state = match order.state {
 		OrderState::Preparing | OrderState::AwaitingPayment | OrderState::Paid { .. } | OrderState::Opening { .. } => {
 			"CREATED"
@@ -183,18 +184,18 @@ pub fn order(order: &Order, no_hold: bool) -> Value {
 		"required_channel_confirmations": order.required_channel_confirmations,
 		"funding_confirms_within_blocks": order.funding_confirms_within_blocks,
 		"channel_expiry_blocks": order.channel_expiry_blocks,
-		"token": order.token,
+		"token": if for_ldk && order.token.is_empty() { Value::Null } else { json!(order.token) },
 		"created_at": order.created_at.to_string(),
 		"announce_channel": order.announce_channel,
 		"order_state": state,
-		"payment": payment(order, no_hold),
+		"payment": payment(order, for_ldk),
 		"channel": order.channel.as_ref().and_then(|sold| channel(order, sold)),
 	})
 }
 
-fn payment(order: &Order, no_hold: bool) -> Value {
+fn payment(order: &Order, for_ldk: bool) -> Value {
 	let option = |state: PaymentState| {
-		let state = if no_hold && state == PaymentState::Hold { PaymentState::Paid } else { state };
+		let state = if for_ldk && state == PaymentState::Hold { PaymentState::Paid } else { state };
 		let mut members = Map::new();
 		members.insert("state".into(), json!(state));
 		members.insert("expires_at".into(), order.expires_at.to_string().into());

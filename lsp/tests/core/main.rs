@@ -1,7 +1,7 @@
 //! The core in simulated time: one file per behaviour. Every write goes through JSON and every restart through
 //! `Book::restore`, as in the node.
 
-#![allow(clippy::arithmetic_side_effects, missing_docs)]
+#![allow(clippy::arithmetic_side_effects, clippy::unwrap_used, missing_docs)]
 
 mod harness;
 mod interop;

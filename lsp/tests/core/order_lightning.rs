@@ -170,7 +170,7 @@ fn a_restart_takes_the_order_up_where_it_was() {
 	sim.restart();
 	let payment_hash = order.lightning.as_ref().unwrap().payment_hash;
 	let claim = Action::ClaimPayment { order: order.id.clone(), payment_hash };
-	assert_eq!(sim.give(Input::Started), [claim.clone()]);
+	assert_eq!(sim.give(Input::Started), std::slice::from_ref(&claim));
 	assert_eq!(sim.hold(&order, order.order_total), [claim]);
 	sim.claimed(&order, order.order_total);
 	sim.restart();

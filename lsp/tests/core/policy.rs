@@ -9,9 +9,11 @@ fn the_default_is_right() {
 	Policy::default().check().unwrap();
 }
 
+type Change = fn(&mut Policy);
+
 #[test]
 fn every_wrong_key_is_named() {
-	let cases: [(&str, fn(&mut Policy)); 22] = [
+	let cases: [(&str, Change); 22] = [
 		("lsps1.min_lsp_balance_sat", |policy| policy.lsps1.min_lsp_balance_sat = Sat(0)),
 		("lsps1.min_lsp_balance_sat", |policy| policy.lsps1.min_lsp_balance_sat = Sat(5_000_001)),
 		("lsps1.min_channel_sat", |policy| policy.lsps1.min_channel_sat = Sat(5_000_001)),

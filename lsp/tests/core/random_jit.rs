@@ -10,22 +10,60 @@ use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Clone, Debug)]
 enum Event {
-	Buy { peer: u8, size: Option<u32> },
-	Htlc { sale: u8, payment: u8, amount: u32, blocks: u8 },
-	Gone { htlc: u8 },
-	Funded { channel: u8 },
-	Ready { channel: u8 },
-	OpenFailed { channel: u8 },
-	Closed { channel: u8 },
-	Settle { flight: u8 },
-	FailFlight { flight: u8 },
-	Connect { peer: u8 },
-	Disconnect { peer: u8 },
-	Pass { secs: u16 },
+	Buy {
+		peer: u8,
+		size: Option<u32>,
+	},
+	Htlc {
+		sale: u8,
+		payment: u8,
+		amount: u32,
+		blocks: u8,
+	},
+	Gone {
+		htlc: u8,
+	},
+	Funded {
+		channel: u8,
+	},
+	Ready {
+		channel: u8,
+	},
+	OpenFailed {
+		channel: u8,
+	},
+	Closed {
+		channel: u8,
+	},
+	Settle {
+		flight: u8,
+	},
+	FailFlight {
+		flight: u8,
+	},
+	Connect {
+		peer: u8,
+	},
+	Disconnect {
+		peer: u8,
+	},
+	Pass {
+		secs: u16,
+	},
 	Block,
-	Fees { feerate: u16 },
+	Fees {
+		feerate: u16,
+	},
 	Replay,
-	Crash { lose_actions: bool },
+	/// Every channel gets as far as it can.
+	Progress,
+	/// A sale, its payment and its channel, up to where parts are forwarded.
+	Whole {
+		payment: u8,
+	},
+	Crash {
+		lose_actions: bool,
+	},
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -47,7 +85,9 @@ fn event() -> impl Strategy<Value = Event> {
 		1 => Just(Event::Block),
 		1 => (253..40_000_u16).prop_map(|feerate| Event::Fees { feerate }),
 		2 => Just(Event::Replay),
-		2 => any::<bool>().prop_map(|lose_actions| Event::Crash { lose_actions }),
+		3 => Just(Event::Progress),
+		3 => (0..3_u8).prop_map(|payment| Event::Whole { payment }),
+		3 => any::<bool>().prop_map(|lose_actions| Event::Crash { lose_actions }),
 	]
 }
 
@@ -86,6 +126,8 @@ struct Ldk {
 	flights: Vec<Flight>,
 	last: Option<Input>,
 	next_htlc: u64,
+	/// The next step that asks for something is committed, and the process dies before it is done.
+	doomed: bool,
 }
 
 impl Ldk {
@@ -101,6 +143,7 @@ impl Ldk {
 			flights: Vec::new(),
 			last: None,
 			next_htlc: 0,
+			doomed: false,
 		}
 	}
 
@@ -127,6 +170,10 @@ impl Ldk {
 		self.refresh();
 		self.last = Some(input.clone());
 		let actions = self.sim.give(input);
+		if self.doomed && !actions.is_empty() {
+			self.doomed = false;
+			return self.crash();
+		}
 		self.perform(actions);
 	}
 
@@ -145,9 +192,8 @@ impl Ldk {
 					}
 				}
 				Action::FailHtlc { intercept_id, .. } => {
-					if self.held.remove(&intercept_id).is_some() {
-						assert_eq!(self.ended.insert(intercept_id, false), None, "an HTLC ends once");
-					}
+					let was_held = self.held.remove(&intercept_id).is_some();
+					assert!(!was_held || self.ended.insert(intercept_id, false).is_none(), "an HTLC ends once");
 				}
 				Action::ForwardHtlc { intercept_id, peer, channel_id: id, amount } => {
 					self.forward(intercept_id, peer, id, amount);
@@ -252,8 +298,11 @@ impl Ldk {
 					.map(|(id, _)| *id)
 					.collect();
 				for id in lost {
-					self.channels.get_mut(&id).unwrap().closed = true;
-					self.give(Input::ChannelClosed { user_channel_id: id, reason: "disconnected".into() });
+					// A crash on the way may have taken it already.
+					if let Some(channel) = self.channels.get_mut(&id) {
+						channel.closed = true;
+						self.give(Input::ChannelClosed { user_channel_id: id, reason: "disconnected".into() });
+					}
 				}
 			}
 			Event::Pass { secs } => {
@@ -270,7 +319,23 @@ impl Ldk {
 					self.give(input);
 				}
 			}
-			Event::Crash { lose_actions } => self.crash(lose_actions),
+			Event::Progress => {
+				for number in 0..u8::try_from(self.channels.len()).unwrap() {
+					self.event(Event::Funded { channel: number });
+					self.event(Event::Ready { channel: number });
+				}
+			}
+			Event::Whole { payment } => {
+				self.event(Event::Connect { peer: 1 });
+				self.buy(node(1), Some(30_000_000));
+				let sale = u8::try_from(self.sales.len().saturating_sub(1)).unwrap();
+				for _ in 0..2 {
+					self.event(Event::Htlc { sale, payment, amount: 15_000_000, blocks: 80 });
+				}
+				self.event(Event::Progress);
+			}
+			Event::Crash { lose_actions: true } => self.doomed = true,
+			Event::Crash { lose_actions: false } => self.crash(),
 		}
 	}
 
@@ -318,13 +383,8 @@ impl Ldk {
 		self.give(Input::Connected { peer });
 	}
 
-	/// The process dies, now or between the commit of the last step and what follows from it.
-	fn crash(&mut self, lose_actions: bool) {
-		if lose_actions && let Some(input) = self.last.clone() {
-			self.refresh();
-			let step = self.sim.look(input);
-			self.sim.commit(&step);
-		}
+	/// The process dies and comes back.
+	fn crash(&mut self) {
 		self.sim.restart();
 		for channel in self.channels.values_mut().filter(|channel| !channel.funded) {
 			channel.closed = true;
@@ -358,6 +418,7 @@ impl Ldk {
 
 	/// Nobody does anything any more; only time passes.
 	fn come_to_rest(&mut self) {
+		self.doomed = false;
 		for _ in 0..40 {
 			self.sim.pass(60);
 			self.give(Input::Tick);
@@ -416,6 +477,7 @@ proptest! {
 		let mut ldk = Ldk::new();
 		for event in events {
 			ldk.event(event);
+			ldk.doomed = false;
 			let Some(input) = ldk.last.clone() else { continue };
 			if matches!(input, Input::HtlcIntercepted { intercept_id, .. } if !ldk.held.contains_key(&intercept_id)) {
 				continue;

@@ -21,8 +21,8 @@ const TO_SELF_DELAY: u16 = 144;
 /// What is known of a channel between `create_channel` and its funding.
 struct Opening {
 	feerate: FeeRate,
-	/// The funding transaction and its fee.
-	funded: Option<(Txid, Amount)>,
+	/// The funding transaction, once it is made.
+	funded: Option<Txid>,
 }
 
 /// Channels being opened, by `user_channel_id`, and the rules for those that others open to us.
@@ -119,7 +119,7 @@ impl Channels {
 		};
 		let txid = funded.tx.compute_txid();
 		if let Some(opening) = self.opening.lock().expect("not poisoned").get_mut(&id) {
-			opening.funded = Some((txid, funded.fee));
+			opening.funded = Some(txid);
 		}
 		if let Err(e) = lightning.manager.funding_transaction_generated(temporary, peer, funded.tx) {
 			tracing::warn!(target: "inlet::channels", %peer, "LDK did not take the funding transaction: {e:?}");
@@ -145,10 +145,9 @@ impl Channels {
 		}
 	}
 
-	/// What the miner gets for a channel's funding, if this run made the transaction.
-	pub fn fee(&self, id: u128) -> Option<Sat> {
-		let opening = self.opening.lock().expect("not poisoned");
-		opening.get(&id)?.funded.map(|(_, fee)| Sat(fee.to_sat()))
+	/// What the miner gets for a channel's funding transaction, if it is ours.
+	pub fn fee(&self, funding: Txid) -> Option<Sat> {
+		self.wallet.fee_of(funding).map(|fee| Sat(fee.to_sat()))
 	}
 
 	/// The channel's funding is out, and that is on record.
@@ -164,7 +163,7 @@ impl Channels {
 	/// The channel is closed; a funding transaction that was never broadcast frees its coins.
 	pub async fn closed(&self, id: u128) {
 		let opening = self.opening.lock().expect("not poisoned").remove(&id);
-		if let Some(Opening { funded: Some((txid, _)), .. }) = opening {
+		if let Some(Opening { funded: Some(txid), .. }) = opening {
 			self.wallet.release(txid).await;
 		}
 	}

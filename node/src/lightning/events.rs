@@ -165,7 +165,7 @@ impl Handler {
 					user_channel_id,
 					channel_id: channel_id.0,
 					funding: funding_txo,
-					fee: self.channels.fee(user_channel_id),
+					fee: self.channels.fee(funding_txo.txid),
 				};
 				self.driver.submit(input).await?;
 				self.channels.funded(user_channel_id);

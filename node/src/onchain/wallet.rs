@@ -321,6 +321,13 @@ impl Wallet {
 		Ok(Sent { tx, fee })
 	}
 
+	/// What the miner gets for a transaction of ours; `None` if not all of its inputs are ours.
+	pub fn fee_of(&self, txid: Txid) -> Option<Amount> {
+		let bdk = self.lock();
+		let tx = bdk.get_tx(txid)?.tx_node.tx;
+		bdk.calculate_fee(&tx).ok()
+	}
+
 	/// What [`Wallet::send`] would pay, to whom it is sent and to the miner; nothing is sent.
 	///
 	/// # Errors

@@ -17,10 +17,23 @@ pub(super) fn scid_text(scid: u64) -> String {
 	format!("{block}x{tx}x{}", scid_utils::vout_from_scid(scid))
 }
 
-/// Our side of a channel: what we could send and what we may not for now (reserve, commitment fee, HTLCs).
+/// Both anchor outputs (BOLT 3), which the funder pays for.
+const ANCHORS_MSAT: u64 = 660_000;
+
+/// Our side of a channel, HTLCs on their way out not included.
+///
+/// LDK tells a side's balance less its reserve, and the funder's also less the two anchors, which come back when the
+/// channel is closed by agreement. It tells zero if the balance is within the reserve: then the other side tells.
 pub(super) fn local_msat(channel: &ChannelDetails) -> u64 {
-	let reserve = channel.unspendable_punishment_reserve.unwrap_or(0).saturating_mul(1000);
-	channel.outbound_capacity_msat.saturating_add(reserve)
+	let ours = channel.unspendable_punishment_reserve.unwrap_or(0).saturating_mul(1000);
+	if channel.outbound_capacity_msat > 0 {
+		let anchors = channel.channel_type.as_ref().is_some_and(|kind| kind.supports_anchors_zero_fee_htlc_tx());
+		let anchors = if anchors && channel.is_outbound { ANCHORS_MSAT } else { 0 };
+		return channel.outbound_capacity_msat.saturating_add(ours).saturating_add(anchors);
+	}
+	let theirs = channel.counterparty.unspendable_punishment_reserve.saturating_mul(1000);
+	let remote = channel.inbound_capacity_msat.saturating_add(theirs);
+	channel.channel_value_satoshis.saturating_mul(1000).saturating_sub(remote)
 }
 
 impl Operator {

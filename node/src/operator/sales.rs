@@ -38,7 +38,7 @@ fn sold(channel: &book::SoldChannel) -> SoldChannel {
 	}
 }
 
-/// What the miner got for each sale's or order's funding.
+/// What the miner got for each funding transaction.
 fn costs(book: &book::Book) -> BTreeMap<String, u64> {
 	let mut costs = BTreeMap::new();
 	for entry in book.ledger().filter(|entry| entry.kind == book::EntryKind::FundingCost) {
@@ -57,6 +57,7 @@ fn sale_view(sale: &book::Sale, costs: &BTreeMap<String, u64>) -> Sale {
 		SaleState::Done => (SaleStatus::Done, None),
 		SaleState::Failed { reason } => (SaleStatus::Failed, Some(reason.clone())),
 	};
+	let funding = sale.channel.as_ref().and_then(|channel| channel.funding).map(|funding| funding.txid.to_string());
 	Sale {
 		id: sale.id.clone(),
 		client: sale.client.to_string(),
@@ -64,7 +65,7 @@ fn sale_view(sale: &book::Sale, costs: &BTreeMap<String, u64>) -> Sale {
 		reason,
 		payment_msat: sale.payment_size.map(|size| size.0),
 		fee_msat: sale.fee.map(|fee| fee.0),
-		cost_sat: costs.get(&sale.id).copied(),
+		cost_sat: funding.and_then(|txid| costs.get(&txid).copied()),
 		reserved_sat: sale.reserved.0,
 		channel: sale.channel.as_ref().map(sold),
 		created_at: sale.created_at.into(),

@@ -115,3 +115,76 @@ impl Listen for Leg {
 		}
 	}
 }
+
+#[cfg(test)]
+mod tests {
+	use super::super::super::testing::Bench;
+	use super::*;
+	use bitcoin::hashes::Hash;
+	use bitcoin::{BlockHash, CompactTarget, TxMerkleNode, Txid, block::Version};
+	use lightning::chain::Confirm;
+
+	/// As strict as LDK: a panic where LDK has an assertion.
+	struct Strict(Mutex<BlockLocator>);
+
+	impl Listen for Strict {
+		fn filtered_block_connected(&self, header: &Header, _txdata: &TransactionData, height: u32) {
+			let mut best = self.0.lock().unwrap();
+			assert!(height <= best.height || best.block_hash == header.prev_blockhash);
+			best.update_for_new_tip(header.block_hash(), height);
+		}
+
+		fn blocks_disconnected(&self, fork: BlockLocator) {
+			let mut best = self.0.lock().unwrap();
+			assert!(best.height > fork.height, "disconnected to where it stands, or above");
+			*best = fork;
+		}
+	}
+
+	impl Confirm for Strict {
+		fn transactions_confirmed(&self, _header: &Header, _txdata: &TransactionData, _height: u32) {}
+		fn transaction_unconfirmed(&self, _txid: &Txid) {}
+		fn best_block_updated(&self, header: &Header, height: u32) {
+			*self.0.lock().unwrap() = BlockLocator::new(header.block_hash(), height);
+		}
+		fn get_relevant_txids(&self) -> Vec<(Txid, u32, Option<BlockHash>)> {
+			Vec::new()
+		}
+	}
+
+	fn block(previous: BlockHash, nonce: u32) -> Block {
+		let bits = CompactTarget::from_consensus(0x207f_ffff);
+		let merkle_root = TxMerkleNode::all_zeros();
+		let header = Header { version: Version::TWO, prev_blockhash: previous, merkle_root, time: nonce, bits, nonce };
+		Block { header, txdata: Vec::new() }
+	}
+
+	#[tokio::test]
+	async fn a_monitor_that_stands_at_the_fork_survives_it() {
+		let bench = Bench::new().await;
+		let genesis = BlockLocator::from_network(bitcoin::Network::Regtest);
+		let node = || Arc::new(Strict(Mutex::new(genesis)));
+		let (manager, monitors, sweeper) = (node(), node(), node());
+		let listeners = Listeners {
+			manager: Arc::clone(&manager) as Arc<dyn Node>,
+			monitors: Arc::clone(&monitors) as Arc<dyn Node>,
+			sweeper: Arc::clone(&sweeper) as Arc<dyn Node>,
+			wallet: Arc::clone(&bench.wallet),
+			from: Vec::new(),
+		};
+		let fan_out = FanOut::new(listeners, Arc::clone(&bench.broadcaster), BTreeMap::new());
+		let first = block(genesis.block_hash, 1);
+		let (stale, second) = (block(first.block_hash(), 2), block(first.block_hash(), 3));
+		fan_out.block_connected(&first, 1);
+		fan_out.block_connected(&stale, 2);
+		// A monitor that missed the stale block.
+		let fork = BlockLocator::new(first.block_hash(), 1);
+		*monitors.0.lock().unwrap() = fork;
+		fan_out.blocks_disconnected(fork);
+		fan_out.block_connected(&second, 2);
+		for node in [manager, monitors, sweeper] {
+			assert_eq!(node.0.lock().unwrap().block_hash, second.block_hash());
+		}
+		assert_eq!(bench.wallet.best_block().block_hash, second.block_hash());
+	}
+}

@@ -65,7 +65,7 @@ impl std::fmt::Debug for RpcAuth {
 #[derive(Debug, thiserror::Error)]
 pub enum ChainError {
 	/// It does not answer.
-	#[error("{url} does not answer: {cause}. Is it running and reachable from here? (chain)")]
+	#[error("{url} does not answer: {cause}. Is it running and reachable from here?")]
 	Unreachable {
 		/// Which.
 		url: String,
@@ -73,7 +73,7 @@ pub enum ChainError {
 		cause: String,
 	},
 	/// It does not know us.
-	#[error("{url} refuses our credentials: {cause}. Check user and password, or the path of the cookie file (chain)")]
+	#[error("{url} refuses our credentials: {cause}. Check user and password, or the path of the cookie file")]
 	Unauthorized {
 		/// Which.
 		url: String,
@@ -81,7 +81,7 @@ pub enum ChainError {
 		cause: String,
 	},
 	/// It answers, but not what it should.
-	#[error("{url} gave an answer that cannot be used: {cause}. Is that the address of the right service? (chain)")]
+	#[error("{url} gave an answer that cannot be used: {cause}. Is that the address of the right service?")]
 	Answer {
 		/// Which.
 		url: String,

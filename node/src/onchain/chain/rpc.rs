@@ -248,3 +248,96 @@ impl BlockSource for Rpc {
 		Ok((hash.ok_or_else(|| malformed("the chain's state"))?, blocks))
 	}
 }
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+	use std::path::Path;
+	use tokio::io::{AsyncReadExt, AsyncWriteExt};
+	use tokio::net::TcpListener;
+
+	/// Answers one connection after the other with these bytes and gives the requests.
+	async fn server(answers: Vec<String>) -> (String, tokio::task::JoinHandle<Vec<String>>) {
+		let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+		let url = format!("http://{}", listener.local_addr().unwrap());
+		let served = tokio::spawn(async move {
+			let mut requests = Vec::new();
+			for answer in answers {
+				let (mut stream, _) = listener.accept().await.unwrap();
+				let mut request = Vec::new();
+				while !is_complete(&request) {
+					assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0);
+				}
+				stream.write_all(answer.as_bytes()).await.unwrap();
+				requests.push(String::from_utf8(request).unwrap().to_lowercase());
+			}
+			requests
+		});
+		(url, served)
+	}
+
+	fn is_complete(request: &[u8]) -> bool {
+		let request = String::from_utf8_lossy(request).to_lowercase();
+		let Some((head, body)) = request.split_once("\r\n\r\n") else { return false };
+		let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+		length.is_some_and(|length| length.parse() == Ok(body.len()))
+	}
+
+	fn answer(status: &str, body: &str) -> String {
+		format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+	}
+
+	fn with_cookie(url: &str, path: &Path) -> Rpc {
+		Rpc::new(url, RpcAuth::Cookie(path.to_owned())).unwrap()
+	}
+
+	#[tokio::test]
+	async fn a_new_cookie_is_read_when_the_old_one_is_refused() {
+		let dir = tempfile::tempdir().unwrap();
+		let cookie = dir.path().join(".cookie");
+		let ok = || answer("200 OK", r#"{"result":7,"error":null,"id":0}"#);
+		let (url, served) = server(vec![ok(), answer("401 Unauthorized", ""), ok()]).await;
+		let rpc = with_cookie(&url, &cookie);
+		assert!(
+			matches!(rpc.call("uptime", json!([])).await, Err(RpcError::Unauthorized(_))),
+			"there is no cookie yet"
+		);
+		std::fs::write(&cookie, "__cookie__:old").unwrap();
+		assert_eq!(rpc.call("uptime", json!([])).await.unwrap(), 7);
+		std::fs::write(&cookie, "__cookie__:new").unwrap();
+		assert_eq!(rpc.call("uptime", json!([])).await.unwrap(), 7);
+		let credentials =
+			["old", "old", "new"].map(|c| BASE64_STANDARD.encode(format!("__cookie__:{c}")).to_lowercase());
+		for (request, credentials) in served.await.unwrap().iter().zip(credentials) {
+			assert!(request.contains(&credentials), "{request}");
+		}
+	}
+
+	#[tokio::test]
+	async fn errors_come_through_chunked_or_not() {
+		let body = r#"{"result":null,"error":{"code":-5,"message":"Block not found"},"id":0}"#;
+		let head = "HTTP/1.1 500 Internal Server Error\r\nTransfer-Encoding: chunked\r\n\r\n";
+		let chunked = format!("{head}{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+		let busy = answer("503 Service Unavailable", "Work queue depth exceeded");
+		let (url, _served) =
+			server(vec![chunked, answer("404 Not Found", body), busy, answer("200 OK", "<html>")]).await;
+		let auth = RpcAuth::UserPass { user: "u".into(), password: "p".into() };
+		let rpc = Rpc::new(&url, auth).unwrap();
+		for _ in 0..2 {
+			let refused = rpc.call("getblock", json!([])).await;
+			assert!(matches!(refused, Err(RpcError::Refused { code: -5, .. })), "{refused:?}");
+		}
+		assert!(matches!(rpc.call("getblock", json!([])).await, Err(RpcError::Unreachable(_))));
+		assert!(matches!(rpc.call("getblock", json!([])).await, Err(RpcError::Answer(_))));
+	}
+
+	#[tokio::test]
+	async fn answers_of_a_batch_are_put_in_order() {
+		let body = r#"[{"result":"b","error":null,"id":1},{"result":"a","error":null,"id":0}]"#;
+		let (url, _served) = server(vec![answer("200 OK", body)]).await;
+		let rpc = Rpc::new(&url, RpcAuth::UserPass { user: "u".into(), password: "p".into() }).unwrap();
+		let answers = rpc.batch("getrawtransaction", &[json!([1]), json!([2])]).await.unwrap();
+		let answers: Vec<Value> = answers.into_iter().map(Result::unwrap).collect();
+		assert_eq!(answers, ["a", "b"]);
+	}
+}

@@ -95,7 +95,7 @@ impl Servers {
 		let others = (1..=self.all.len()).map(|step| (self.current + step) % self.all.len());
 		let next = others.min_by_key(|&index| wait(&self.all[index])).unwrap_or(self.current);
 		if next != self.current {
-			tracing::info!(url = self.all[next].url, "another Esplora server is asked");
+			tracing::debug!(url = self.all[next].url, "another Esplora server is asked");
 		}
 		self.current = next;
 		wait(&self.all[next])
