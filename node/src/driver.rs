@@ -7,13 +7,23 @@ use inlet_lsp::book::{Book, NodeId, Write};
 use inlet_lsp::input::{Action, Input, World};
 use inlet_lsp::time::Timestamp;
 use inlet_storage::Store;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, MissedTickBehavior};
 
 /// Inputs that wait for the driver; more make their senders wait.
 const MAX_WAITING: usize = 1_024;
+/// How often the core is told again that a client which it waits for is here: LDK has no event for a channel that is
+/// usable again after a reconnection.
+const ATTEND: Duration = Duration::from_millis(500);
+
+/// At least this long between two ticks: a deadline that the core does not clear must not spin the driver.
+const BETWEEN_TICKS: Duration = Duration::from_millis(2);
+/// How long after the start LDK may take to raise the HTLCs again that it holds. Those in the book that it does not raise
+/// by then are gone; one that comes later after all is taken as new.
+const RAISED_AGAIN_WITHIN: Duration = Duration::from_secs(10);
 
 /// The wall clock, for the core.
 pub fn now() -> Timestamp {
@@ -32,6 +42,9 @@ pub trait Surroundings: Send + Sync + 'static {
 
 	/// On-chain payments to `address` that the core has not seen like this, given what it has seen.
 	fn activity(&self, book: &Book) -> Vec<Input>;
+
+	/// Is this client here?
+	fn is_connected(&self, client: &NodeId) -> bool;
 
 	/// Tells the operator what was written.
 	fn written(&self, writes: &[Write]);
@@ -94,24 +107,51 @@ impl Engine {
 		mut look: watch::Receiver<L>,
 		mut stop: watch::Receiver<bool>,
 	) {
+		let mut unraised: HashSet<[u8; 32]> = self.look(|book| {
+			book.sales().flat_map(|sale| &sale.parts).map(|part| part.intercept_id).collect()
+		});
+		let grace = tokio::time::sleep(RAISED_AGAIN_WITHIN);
+		tokio::pin!(grace);
 		self.take(&*around, Input::Started).await;
+		let mut ticked = Instant::now();
+		let mut attend = tokio::time::interval(ATTEND);
+		attend.set_missed_tick_behavior(MissedTickBehavior::Delay);
 		loop {
-			let deadline = self.book.read().expect("not poisoned").next_deadline();
+			let deadline = self.look(Book::next_deadline);
+			if deadline.is_some_and(|at| at <= now()) && ticked.elapsed() >= BETWEEN_TICKS {
+				// Before the next input: a flood of them must not keep a deadline waiting.
+				self.take(&*around, Input::Tick).await;
+				ticked = Instant::now();
+				continue;
+			}
 			tokio::select! {
-				biased;
 				() = stopped(&mut stop) => break,
 				job = self.jobs.recv() => {
 					let Some(job) = job else { break };
+					if let Input::HtlcIntercepted { intercept_id, .. } = &job.input {
+						unraised.remove(intercept_id);
+					}
 					self.take(&*around, job.input).await;
 					if let Some(done) = job.done {
 						// Nobody waits any more: that is the sender's business.
 						let _ = done.send(());
 					}
 				},
-				() = sleep_until(deadline) => self.take(&*around, Input::Tick).await,
+				() = sleep_until(deadline) => {},
+				() = &mut grace, if !unraised.is_empty() => {
+					for intercept_id in std::mem::take(&mut unraised) {
+						self.take(&*around, Input::HtlcGone { intercept_id }).await;
+					}
+				},
+				_ = attend.tick() => {
+					let awaited = self.look(Book::awaited_clients);
+					for peer in awaited.into_iter().filter(|client| around.is_connected(client)) {
+						self.take(&*around, Input::Connected { peer }).await;
+					}
+				},
 				changed = look.changed() => {
 					if changed.is_err() { break }
-					let seen = around.activity(&self.book.read().expect("not poisoned"));
+					let seen = self.look(|book| around.activity(book));
 					for input in seen {
 						self.take(&*around, input).await;
 					}
@@ -119,6 +159,10 @@ impl Engine {
 				},
 			}
 		}
+	}
+
+	fn look<T>(&self, look: impl FnOnce(&Book) -> T) -> T {
+		look(&self.book.read().expect("not poisoned"))
 	}
 
 	/// One input, and what it brings about at once.
@@ -148,8 +192,7 @@ impl Engine {
 
 async fn sleep_until(deadline: Option<Timestamp>) {
 	match deadline {
-		// At least a millisecond, so that a deadline that the core does not clear cannot spin the driver.
-		Some(at) => tokio::time::sleep(Duration::from_millis(at.0.saturating_sub(now().0).max(1))).await,
+		Some(at) => tokio::time::sleep(Duration::from_millis(at.0.saturating_sub(now().0)).max(BETWEEN_TICKS)).await,
 		None => std::future::pending().await,
 	}
 }

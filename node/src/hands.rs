@@ -238,6 +238,10 @@ impl Surroundings for Hands {
 		inputs
 	}
 
+	fn is_connected(&self, client: &NodeId) -> bool {
+		self.lightning.wire.is_connected(client)
+	}
+
 	fn written(&self, writes: &[Write]) {
 		for write in writes {
 			crate::operator::publish(&self.events, write);

@@ -287,6 +287,7 @@ fn debtor(turn: &Turn<'_>, peer: Option<NodeId>, channel: Option<[u8; 32]>, skim
 		return Some(sale.clone());
 	}
 	let peer = peer.filter(|_| skimmed > Msat::ZERO)?;
-	let waiting = turn.book.live_sales().filter(|sale| sale.client == peer && sale.paying.is_some());
+	let unpaid = |sale: &&Sale| sale.paying.is_some() && sale.state != SaleState::Done;
+	let waiting = turn.book.live_sales().filter(|sale| sale.client == peer).filter(unpaid);
 	waiting.min_by_key(|sale| sale.created_at).cloned()
 }

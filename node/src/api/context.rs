@@ -75,9 +75,3 @@ impl Context {
 		}
 	}
 }
-
-/// Returns once the node is to stop.
-pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
-	// An error says that the sender is gone, and so the node.
-	let _ = stop.wait_for(|stop| *stop).await;
-}

@@ -1,10 +1,11 @@
 //! What happens: the newest events as a list, or a stream of server-sent events.
 
-use super::context::{Context, stopped};
+use super::context::Context;
 use super::extract::{Args, list};
 use super::problem::Problem;
 use super::routes::{Endpoint, on};
 use crate::control::{Event, Page, Refusal};
+use crate::stop::stopped;
 use axum::Json;
 use axum::extract::State;
 use axum::http::Method;

@@ -1,9 +1,10 @@
 //! The socket: who may connect, how many, for how long.
 
-use super::context::{Context, stopped};
+use super::context::Context;
 use super::routes::router;
 use super::{DRAIN_TIMEOUT, HEAD_TIMEOUT, MAX_CONNECTIONS};
 use crate::control::Control;
+use crate::stop::stopped;
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};

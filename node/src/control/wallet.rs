@@ -1,6 +1,6 @@
 //! The on-chain wallet.
 
-use super::{Listed, Time};
+use super::Listed;
 use serde::{Deserialize, Serialize};
 
 /// All money.
@@ -108,10 +108,6 @@ pub struct Utxo {
 	pub address: String,
 	/// 0 in the mempool.
 	pub confirmations: u32,
-	/// In use by a transaction that is not broadcast yet.
-	pub locked: bool,
-	/// When it was confirmed, if known.
-	pub confirmed_at: Option<Time>,
 }
 
 impl Listed for Utxo {

@@ -102,8 +102,6 @@ impl Operator {
 			amount_sat: utxo.value.to_sat(),
 			address: utxo.address.to_string(),
 			confirmations: utxo.confirmations,
-			locked: false,
-			confirmed_at: None,
 		});
 		Page::ascending(rows, list, |utxo| utxo.outpoint.clone())
 	}

@@ -133,7 +133,7 @@ impl Operator {
 			disk: DiskStatus {
 				written_bytes: stats.log_bytes + stats.checkpoint_bytes_at_most,
 				syncs: stats.syncs,
-				free_bytes: None,
+				free_bytes: self.free_bytes(),
 			},
 			attention: self.attention(free_sat, reserve_ok),
 		};
@@ -158,6 +158,12 @@ impl Operator {
 			}
 		}
 		Ok(today)
+	}
+
+	/// Free for us where the data directory is.
+	fn free_bytes(&self) -> Option<u64> {
+		let stat = rustix::fs::statvfs(&self.config.place.data_dir).ok()?;
+		Some(stat.f_bavail.saturating_mul(stat.f_frsize))
 	}
 
 	fn clients_now(&self) -> ClientsStatus {

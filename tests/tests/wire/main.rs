@@ -21,8 +21,10 @@ use tokio::sync::Mutex;
 /// How long the LSP may take to answer while other tests keep the machine busy.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The LSP's money: enough for every order that these tests place and never pay.
-const COINS: usize = 20;
-const COIN_SAT: u64 = 50_000_000;
+const COINS: usize = 5;
+const COIN_SAT: u64 = 200_000_000;
+/// How long the last share waits for a next one: the runner may be between two tests.
+const LINGER: Duration = Duration::from_millis(150);
 
 /// An Inlet with money, on its own regtest. The fields end in this order.
 struct Lsp {
@@ -46,6 +48,10 @@ impl Drop for Share {
 	fn drop(&mut self) {
 		if std::thread::panicking() {
 			self.0.scratch.keep();
+		}
+		let end = std::time::Instant::now() + LINGER;
+		while Arc::strong_count(&self.0) == 1 && std::time::Instant::now() < end {
+			std::thread::sleep(Duration::from_millis(5));
 		}
 	}
 }

@@ -52,14 +52,9 @@ pub(in crate::client) fn sent(s: &Sent, _: &Style) -> String {
 }
 
 pub(in crate::client) fn utxos(page: &Page<Utxo>, _: &Style) -> String {
-	let mut table = Table::new([("OUTPOINT", Left), ("SAT", Right), ("CONF", Right), ("", Left)]);
+	let mut table = Table::new([("OUTPOINT", Left), ("SAT", Right), ("CONF", Right)]);
 	for utxo in &page.items {
-		table.row([
-			utxo.outpoint.clone(),
-			number(utxo.amount_sat),
-			number(utxo.confirmations.into()),
-			if utxo.locked { "locked" } else { "" }.to_owned(),
-		]);
+		table.row([utxo.outpoint.clone(), number(utxo.amount_sat), number(utxo.confirmations.into())]);
 	}
 	table.page(page.next.as_ref(), "no coins yet: inlet address gives an address to send some to")
 }

@@ -126,14 +126,7 @@ pub(crate) fn sent(request: &SendRequest) -> Sent {
 }
 
 pub(crate) fn utxos() -> Vec<Utxo> {
-	vec![Utxo {
-		outpoint: format!("{TXID}:1"),
-		amount_sat: 1_544_311,
-		address: s(ADDRESS),
-		confirmations: 144,
-		locked: false,
-		confirmed_at: Some(T0),
-	}]
+	vec![Utxo { outpoint: format!("{TXID}:1"), amount_sat: 1_544_311, address: s(ADDRESS), confirmations: 144 }]
 }
 
 pub(crate) fn peers() -> Vec<Peer> {

@@ -11,6 +11,7 @@ mod servers;
 use super::broadcast::{Broadcaster, RESEND};
 use super::fees::{Estimates, Fees};
 use super::wallet::{Wallet, WalletError};
+use crate::stop::stopped;
 use bitcoin::{BlockHash, Network};
 use lightning::chain::{BlockLocator, Confirm, Filter, Listen};
 use lightning::util::logger::Logger;
@@ -342,11 +343,6 @@ impl Due {
 		}
 		due
 	}
-}
-
-async fn stopped(stop: &mut watch::Receiver<bool>) {
-	// A sender that is gone means the same as a stop.
-	let _ = stop.wait_for(|stop| *stop).await;
 }
 
 /// The URL without user, password and slash at the end, for people and logs.

@@ -1,0 +1,138 @@
+//! The thin node as a customer of Inlet, on `lightning-liquidity`'s client half: what the scenarios build on.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
+
+use anyhow::{Context, Result, ensure};
+use inlet_tests::thin::{Behaviour, OnOpen, OnPayment, ThinConfig, ThinEvent, ThinNode};
+use inlet_tests::world::{SOON, World};
+use inlet_tests::{Backend, scenario};
+use lightning_liquidity::lsps1::msgs::LSPS1OrderParams;
+use lightning_liquidity::lsps2::utils::compute_opening_fee;
+
+/// A payer with channels of its own money to the LSP.
+async fn payer(world: &World<'_>, channels: &[u64]) -> Result<ThinNode> {
+	let payer = ThinNode::start(&world.bitcoind, ThinConfig::stranger("payer")).await?;
+	for sat in channels {
+		payer.open_channel(&world.lsp.uri(), *sat, 0, false).await?;
+	}
+	world.mine(6, &[]).await?;
+	payer.usable_channels(channels.len(), SOON).await?;
+	Ok(payer)
+}
+
+async fn client(world: &World<'_>, behaviour: Behaviour) -> Result<ThinNode> {
+	let config = ThinConfig { behaviour, ..ThinConfig::client("client", &world.lsp.uri()) };
+	ThinNode::start(&world.bitcoind, config).await
+}
+
+#[test]
+fn a_channel_is_bought_just_in_time_for_a_fixed_and_for_an_open_size() {
+	scenario(async |scratch| {
+		let world = World::start(scratch, Backend::Bitcoind).await?;
+		let payer = payer(&world, &[1_000_000]).await?;
+		for fixed in [true, false] {
+			let client = client(&world, Behaviour::default()).await?;
+			let msat = 100_000_000;
+			let terms = client.jit_menu(None).await?.into_iter().next().context("an empty menu")?;
+			let fee = compute_opening_fee(msat, terms.min_fee_msat, terms.proportional.into()).context("overflow")?;
+			let bought = client.jit_buy(&terms, fixed.then_some(msat)).await?;
+			let invoice = client.jit_invoice(&bought, None)?;
+			let hash = payer.pay(&invoice, (!fixed).then_some(msat), 1)?;
+			ensure!(client.claimed(hash, SOON).await? == msat - fee, "{:?}", client.events());
+			payer.outcome(hash, SOON).await?.map_err(anyhow::Error::msg)?;
+			let channels = client.usable_channels(1, SOON).await?;
+			ensure!(channels.len() == 1 && !channels[0].is_announced, "{channels:?}");
+		}
+		Ok(())
+	});
+}
+
+#[test]
+fn a_payment_in_parts_buys_one_channel() {
+	scenario(async |scratch| {
+		let world = World::start(scratch, Backend::Bitcoind).await?;
+		let payer = payer(&world, &[300_000, 300_000]).await?;
+		let client = client(&world, Behaviour::default()).await?;
+		let invoice = client.receive_jit(Some(200_000_000)).await?;
+		payer.pay_parts(&invoice, &[50_000_000, 70_000_000], 200_000_000)?;
+		payer.pay_parts(&invoice, &[80_000_000], 200_000_000)?;
+		let hash = invoice.payment_hash();
+		let claimed = client.claimed(hash, SOON).await?;
+		let (skimmed, parts) = client
+			.wait_for(SOON, |event| match event {
+				ThinEvent::PaymentClaimable { hash: arrived, skimmed_msat, channels, .. } if *arrived == hash => {
+					Some((*skimmed_msat, channels.len()))
+				}
+				_ => None,
+			})
+			.await?;
+		ensure!(claimed + skimmed == 200_000_000 && parts == 3, "{claimed} + {skimmed} in {parts} parts");
+		ensure!(client.channels().len() == 1, "{:?}", client.channels());
+		Ok(())
+	});
+}
+
+#[test]
+fn a_client_that_refuses_leaves_the_payer_with_its_money() {
+	scenario(async |scratch| {
+		let world = World::start(scratch, Backend::Bitcoind).await?;
+		let payer = payer(&world, &[500_000]).await?;
+		let before = payer.outbound_msat();
+		for on_open in [OnOpen::Refuse, OnOpen::Disconnect] {
+			let client = client(&world, Behaviour { on_open, ..Default::default() }).await?;
+			let invoice = client.receive_jit(Some(100_000_000)).await?;
+			let hash = payer.pay(&invoice, None, 1)?;
+			// The LSP gives a client that went away a minute to come back.
+			let outcome = payer.outcome(hash, SOON * 4).await?;
+			ensure!(outcome.is_err(), "{on_open:?}: {outcome:?}");
+			ensure!(client.channels().is_empty(), "{:?}", client.channels());
+		}
+		ensure!(payer.outbound_msat() == before, "{} of {before}", payer.outbound_msat());
+		Ok(())
+	});
+}
+
+#[test]
+fn a_client_that_fails_the_payment_still_owes_the_fee() {
+	scenario(async |scratch| {
+		let world = World::start(scratch, Backend::Bitcoind).await?;
+		let payer = payer(&world, &[500_000]).await?;
+		let client = client(&world, Behaviour { on_payment: OnPayment::Fail, ..Default::default() }).await?;
+		let bought = client.jit_buy(&client.jit_menu(None).await?[0], Some(100_000_000)).await?;
+		let hash = payer.pay(&client.jit_invoice(&bought, None)?, None, 1)?;
+		ensure!(payer.outcome(hash, SOON).await?.is_err(), "the client failed it");
+		client.set_behaviour(Behaviour::default());
+		let hash = payer.pay(&client.jit_invoice(&bought, None)?, None, 1)?;
+		ensure!(client.claimed(hash, SOON).await? < 100_000_000, "the fee was forgotten: {:?}", client.events());
+		ensure!(client.channels().len() == 1, "{:?}", client.channels());
+		Ok(())
+	});
+}
+
+#[test]
+fn an_ordered_channel_is_paid_over_lightning() {
+	scenario(async |scratch| {
+		let world = World::start(scratch, Backend::Bitcoind).await?;
+		let payer = payer(&world, &[500_000]).await?;
+		let client = client(&world, Behaviour::default()).await?;
+		let options = client.order_options().await?;
+		let params = LSPS1OrderParams {
+			lsp_balance_sat: options.min_channel_balance_sat.max(200_000),
+			client_balance_sat: 0,
+			required_channel_confirmations: options.min_required_channel_confirmations,
+			funding_confirms_within_blocks: options.min_funding_confirms_within_blocks,
+			channel_expiry_blocks: options.max_channel_expiry_blocks,
+			token: None,
+			announce_channel: false,
+		};
+		let refund = world.bitcoind.wallet_call("getnewaddress", serde_json::json!(["", "bech32"])).await?;
+		let order = client.order(params, refund.as_str()).await?;
+		let bolt11 = order.payment.bolt11.context("no invoice")?;
+		let hash = payer.pay(&bolt11.invoice, None, 1)?;
+		payer.outcome(hash, SOON).await?.map_err(anyhow::Error::msg)?;
+		client.usable_channels(1, SOON).await?;
+		let order = client.order_status(&order.id).await?;
+		ensure!(order.channel.is_some(), "{order:?}");
+		Ok(())
+	});
+}
