@@ -36,7 +36,7 @@ impl Program {
 
 	fn checked(argv: Vec<OsString>, origin: String) -> Result<Program> {
 		let mut program = Program { argv, version: String::new(), origin };
-		let output = program.command().arg("-version").stdin(Stdio::null()).output();
+		let output = program.command().args(["-version", "-nosettings"]).stdin(Stdio::null()).output();
 		let output = output.with_context(|| format!("cannot run bitcoind ({})", program.origin))?;
 		ensure!(
 			output.status.success(),
