@@ -109,6 +109,11 @@ impl Inlet {
 		command
 	}
 
+	/// From its next start on, it uses this chain backend (as `--chain` wants it).
+	pub fn use_chain(&mut self, chain: String) {
+		self.options.chain = chain;
+	}
+
 	/// Starts the process, without waiting for it to be ready.
 	///
 	/// # Errors

@@ -4,6 +4,7 @@ use crate::artifacts::wallet_exe;
 use crate::process::Process;
 use crate::scratch::{Scratch, eventually, free_port};
 use anyhow::{Context, Result, anyhow, bail};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
@@ -145,6 +146,22 @@ impl Wallet {
 	pub fn kill(&self) -> Result<()> {
 		let link = self.slot().take().with_context(|| format!("{} does not run", self.options.name))?;
 		link.process.kill()
+	}
+
+	/// Stops it in its tracks, connections and all, until [`Wallet::thaw`].
+	///
+	/// # Errors
+	/// It does not run.
+	pub fn freeze(&self) -> Result<()> {
+		self.link()?.process.signal(Signal::STOP)
+	}
+
+	/// Lets it go on after [`Wallet::freeze`].
+	///
+	/// # Errors
+	/// It does not run.
+	pub fn thaw(&self) -> Result<()> {
+		self.link()?.process.signal(Signal::CONT)
 	}
 
 	/// Its name.

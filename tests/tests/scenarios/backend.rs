@@ -1,0 +1,82 @@
+//! The chain backend goes away, comes back, changes its mind.
+
+use crate::steps::{PAYER_CHANNEL_SAT, check_sale, pay_just_in_time, pay_plainly};
+use anyhow::{Result, ensure};
+use inlet_tests::world::{CHANNEL_DEPTH, SOON};
+use inlet_tests::{Backend, Scratch, World, eventually, scenario};
+
+#[test]
+fn bitcoind_goes_away_and_comes_back() {
+	scenario(async |scratch| {
+		let world = World::start(scratch, Backend::Bitcoind).await?;
+		let wallet = world.client("wallet").await?;
+		let payer = world.payer(&[PAYER_CHANNEL_SAT]).await?;
+		let invoice = wallet.jit_invoice(Some(150_000_000)).await?;
+		let fee = pay_just_in_time(&payer, &wallet, &invoice, 150_000).await?;
+		check_sale(&world, &wallet, fee).await?;
+
+		world.bitcoind.stop().await?;
+		let noticed = async || Ok((world.lsp.info().await?["synced"] == false).then_some(()));
+		eventually(SOON * 4, "the LSP says that it is out of step", noticed).await?;
+		// What needs no chain goes on.
+		pay_plainly(&wallet, &payer, 20_000).await?;
+		world.bitcoind.resume().await?;
+		world.mine(CHANNEL_DEPTH, &[&wallet, &payer]).await?;
+		let second = world.client("second").await?;
+		let invoice = second.jit_invoice(Some(150_000_000)).await?;
+		pay_just_in_time(&payer, &second, &invoice, 150_000).await?;
+		world.lsp.sales_are(2, "done", SOON).await.map(drop)
+	});
+}
+
+#[test]
+fn esplora_goes_away_and_comes_back() {
+	scenario(async |scratch| {
+		let world = World::start(scratch, Backend::Esplora).await?;
+		let wallet = world.client("wallet").await?;
+		let payer = world.payer(&[PAYER_CHANNEL_SAT]).await?;
+		let esplora = world.esplora.as_ref().unwrap();
+		esplora.set_down(true);
+		let noticed = async || Ok((world.lsp.info().await?["synced"] == false).then_some(()));
+		eventually(SOON * 4, "the LSP says that it is out of step", noticed).await?;
+		world.bitcoind.mine(3).await?;
+		esplora.set_down(false);
+		world.settle(&[&wallet, &payer]).await?;
+		let invoice = wallet.jit_invoice(Some(150_000_000)).await?;
+		let fee = pay_just_in_time(&payer, &wallet, &invoice, 150_000).await?;
+		check_sale(&world, &wallet, fee).await.map(drop)
+	});
+}
+
+/// The block with the channel's funding is taken back, the channel goes on, and the funding is mined again.
+async fn reorganisation(scratch: &Scratch, backend: Backend) -> Result<()> {
+	let world = World::start(scratch, backend).await?;
+	let wallet = world.client("wallet").await?;
+	let payer = world.payer(&[PAYER_CHANNEL_SAT]).await?;
+	let invoice = wallet.jit_invoice(Some(150_000_000)).await?;
+	let fee = pay_just_in_time(&payer, &wallet, &invoice, 150_000).await?;
+	check_sale(&world, &wallet, fee).await?;
+	world.bitcoind.wait_for_mempool(1, SOON).await?;
+	world.mine(2, &[&wallet, &payer]).await?;
+	let coins = &world.lsp.balance().await?["onchain"]["confirmed_sat"];
+
+	world.bitcoind.reorg(2, false).await?;
+	world.settle(&[&wallet, &payer]).await?;
+	ensure!(!world.bitcoind.mempool().await?.is_empty(), "the funding is not unconfirmed again");
+	pay_plainly(&wallet, &payer, 20_000).await?;
+	world.mine(CHANNEL_DEPTH, &[&wallet, &payer]).await?;
+	ensure!(world.bitcoind.mempool().await?.is_empty());
+	let known = async || Ok((world.lsp.balance().await?["onchain"]["confirmed_sat"] == *coins).then_some(()));
+	eventually(SOON, "the LSP counts its coins as before", known).await?;
+	pay_plainly(&payer, &wallet, 10_000).await
+}
+
+#[test]
+fn blocks_are_taken_back_over_bitcoind() {
+	scenario(async |scratch| reorganisation(scratch, Backend::Bitcoind).await);
+}
+
+#[test]
+fn blocks_are_taken_back_over_esplora() {
+	scenario(async |scratch| reorganisation(scratch, Backend::Esplora).await);
+}

@@ -1,0 +1,11 @@
+//! What Inlet must do, on real parts: one module per behaviour, one binary so that it is linked once.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
+
+mod backend;
+mod bad_input;
+mod closing;
+mod just_in_time;
+mod orders;
+mod restarts;
+mod steps;

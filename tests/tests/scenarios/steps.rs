@@ -1,0 +1,78 @@
+//! Steps that several scenarios share.
+
+use anyhow::{Context, Result, ensure};
+use inlet_tests::wallet::{Invoice, number, text};
+use inlet_tests::world::{CHANNEL_DEPTH, SOON};
+use inlet_tests::{Wallet, World};
+use serde_json::Value;
+
+/// Capacity of the payer's channel to the LSP: a quarter of it may be in flight.
+pub const PAYER_CHANNEL_SAT: u64 = 5_000_000;
+/// A lease that the LSP sells.
+pub const LEASE_BLOCKS: u32 = 4320;
+
+/// `payer` pays `invoice` for `sat`, and `wallet` gets it less the fee, which is given (in msat).
+pub async fn pay_just_in_time(payer: &Wallet, wallet: &Wallet, invoice: &Invoice, sat: u64) -> Result<u64> {
+	let payment = payer.pay(invoice, None).await?;
+	let received = wallet.received(invoice, SOON).await?;
+	payer.paid(&payment, SOON).await?;
+	let got = number(&received.what, "amount_msat")?;
+	(sat * 1000).checked_sub(got).with_context(|| format!("{got} msat arrived of {sat} sat"))
+}
+
+/// The sale that is done, and that it says what the wallet saw.
+pub async fn check_sale(world: &World<'_>, wallet: &Wallet, fee_msat: u64) -> Result<Value> {
+	let sale = world.lsp.sales_are(1, "done", SOON).await?.remove(0);
+	ensure!(number(&sale, "fee_msat")? == fee_msat, "the wallet was charged {fee_msat} msat, the sale says {sale}");
+	ensure!(sale["client"] == wallet.node_id(), "sold to somebody else: {sale}");
+	let sale = world.lsp.sale(&text(&sale, "id")?).await?;
+	ensure!(number(&sale, "reserved_sat")? == 0, "money is still reserved: {sale}");
+	Ok(sale)
+}
+
+/// The sum of the ledger's entries of this kind, in msat.
+pub async fn booked(world: &World<'_>, kind: &str) -> Result<i64> {
+	let ledger = world.lsp.ledger().await?;
+	let totals = ledger["totals"].as_array().context("no totals")?;
+	let of_kind = totals.iter().find(|total| total["kind"] == kind);
+	Ok(of_kind.and_then(|total| total["amount_msat"].as_i64()).unwrap_or(0))
+}
+
+/// Pays `sat` from one wallet to the other over channels that are there.
+pub async fn pay_plainly(from: &Wallet, to: &Wallet, sat: u64) -> Result<()> {
+	let invoice = to.invoice(Some(sat * 1000)).await?;
+	from.can_send(sat * 1000, SOON).await?;
+	let payment = from.pay(&invoice, None).await?;
+	to.received(&invoice, SOON).await?;
+	from.paid(&payment, SOON).await?;
+	Ok(())
+}
+
+/// A client with coins and a private channel of `sat` to the LSP, all of it on its own side.
+pub async fn client_with_channel(world: &World<'_>, name: &str, sat: u64) -> Result<Wallet> {
+	let wallet = world.client(name).await?;
+	world.give_coins(&wallet, sat + 500_000).await?;
+	wallet.open_channel(&world.lsp.uri(), sat, false).await?;
+	world.bitcoind.wait_for_mempool(1, SOON).await?;
+	world.mine(CHANNEL_DEPTH, &[&wallet]).await?;
+	wallet.usable_channels(1, SOON).await?;
+	Ok(wallet)
+}
+
+/// What an LSPS1 order costs in all, by this option (`bolt11` or `onchain`).
+pub fn order_total(order: &Value, option: &str) -> Result<u64> {
+	let amount = text(&order["payment"][option], "order_total_sat")?;
+	amount.parse().with_context(|| format!("no number: {amount}"))
+}
+
+/// The invoice of an LSPS1 order.
+pub fn order_invoice(order: &Value) -> Result<Invoice> {
+	Ok(Invoice { text: text(&order["payment"]["bolt11"], "invoice")?, hash: String::new() })
+}
+
+/// The only channel of this wallet that the LSP opened, by its value.
+pub async fn channel_of(wallet: &Wallet, value_sat: u64) -> Result<Value> {
+	let channels = wallet.channels().await?;
+	let found = channels.iter().find(|channel| channel["outbound"] == false && channel["value_sat"] == value_sat);
+	found.cloned().with_context(|| format!("no channel of {value_sat} sat from the LSP among {channels:?}"))
+}
