@@ -34,13 +34,13 @@ pub fn now() -> Timestamp {
 /// What the driver acts on and looks at: the node, or a stand-in.
 pub trait Surroundings: Send + Sync + 'static {
 	/// A snapshot for one input. `client` is whom the input is about.
-	fn world(&self, client: Option<NodeId>) -> World;
+	fn world(&self, client: Option<NodeId>, book: &Book) -> World;
 
 	/// Does what the core decided, without waiting for anything; long work goes on elsewhere and comes back as an input.
 	/// What is known at once to have failed is returned as inputs.
 	fn perform(&self, action: Action, book: &Book) -> Vec<Input>;
 
-	/// On-chain payments to `address` that the core has not seen like this, given what it has seen.
+	/// On-chain payments to orders' addresses that the book does not have like this.
 	fn activity(&self, book: &Book) -> Vec<Input>;
 
 	/// Is this client here?
@@ -171,7 +171,7 @@ impl Engine {
 		while let Some(input) = inputs.pop_front() {
 			let step = {
 				let book = self.book.read().expect("not poisoned");
-				let world = around.world(input.client(&book));
+				let world = around.world(input.client(&book), &book);
 				self.lsp.step(&book, &world, now(), input)
 			};
 			if !step.writes.is_empty() {

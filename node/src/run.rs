@@ -168,6 +168,8 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 		tip: seen,
 		events: events.clone(),
 		driver: OnceLock::from(driver.clone()),
+		coins: Mutex::default(),
+		looked: Mutex::default(),
 		refunding: Arc::default(),
 	});
 	let payments = Arc::new(Payments::load(store.clone()).await?);
@@ -393,7 +395,7 @@ async fn introduce(node: &Node, listening: &[String], first_run: bool) -> anyhow
 	let channels = node.lightning.manager.list_channels().len();
 	let id = node.lightning.keys.node_id();
 	println!("lightning {id}@{} · {channels} channels", listening.join(", "));
-	let spendable = node.hands.spendable().to_sat();
+	let spendable = node.driver.read(|book| node.hands.spendable(book)).to_sat();
 	let needed = node.config.policy.lsps2.min_channel_sat.0 + FIRST_CHANNEL_EXTRA_SAT;
 	if spendable < needed {
 		let address = node.hands.wallet.new_address().await?;
