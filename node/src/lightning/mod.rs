@@ -12,6 +12,7 @@ pub mod peers;
 pub mod wire;
 
 use crate::onchain::{Broadcaster, Fees, Reserve, ReservePolicy, Wallet, anchor_reserve};
+use crate::pulse::Pulse;
 use crate::stop::stopped;
 use inlet_storage::{CallOrder, Store};
 use keys::Keys;
@@ -157,13 +158,16 @@ impl Lightning {
 		self: Arc<Self>,
 		store: Store,
 		handler: Arc<events::Handler>,
+		pulse: Arc<Pulse>,
 		stop: watch::Receiver<bool>,
 	) -> Result<(), lightning::io::Error> {
 		let handle = move |event| {
 			let handler = handler.clone();
 			async move { handler.handle(event).await }
 		};
+		// LDK calls it each time that its loop goes to sleep, for ten seconds at most.
 		let sleeper = move |duration: Duration| {
+			pulse.ldk();
 			let mut stop = stop.clone();
 			Box::pin(async move {
 				tokio::select! {
