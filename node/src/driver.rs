@@ -34,13 +34,13 @@ pub fn now() -> Timestamp {
 /// What the driver acts on and looks at: the node, or a stand-in.
 pub trait Surroundings: Send + Sync + 'static {
 	/// A snapshot for one input. `client` is whom the input is about.
-	fn world(&self, client: Option<NodeId>) -> World;
+	fn world(&self, client: Option<NodeId>, book: &Book) -> World;
 
 	/// Does what the core decided, without waiting for anything; long work goes on elsewhere and comes back as an input.
 	/// What is known at once to have failed is returned as inputs.
 	fn perform(&self, action: Action, book: &Book) -> Vec<Input>;
 
-	/// On-chain payments to `address` that the core has not seen like this, given what it has seen.
+	/// On-chain payments to orders' addresses that the book does not have like this.
 	fn activity(&self, book: &Book) -> Vec<Input>;
 
 	/// Is this client here?
@@ -107,9 +107,8 @@ impl Engine {
 		mut look: watch::Receiver<L>,
 		mut stop: watch::Receiver<bool>,
 	) {
-		let mut unraised: HashSet<[u8; 32]> = self.look(|book| {
-			book.sales().flat_map(|sale| &sale.parts).map(|part| part.intercept_id).collect()
-		});
+		let mut unraised: HashSet<[u8; 32]> =
+			self.look(|book| book.sales().flat_map(|sale| &sale.parts).map(|part| part.intercept_id).collect());
 		let grace = tokio::time::sleep(RAISED_AGAIN_WITHIN);
 		tokio::pin!(grace);
 		self.take(&*around, Input::Started).await;
@@ -171,7 +170,7 @@ impl Engine {
 		while let Some(input) = inputs.pop_front() {
 			let step = {
 				let book = self.book.read().expect("not poisoned");
-				let world = around.world(input.client(&book));
+				let world = around.world(input.client(&book), &book);
 				self.lsp.step(&book, &world, now(), input)
 			};
 			if !step.writes.is_empty() {
@@ -194,5 +193,91 @@ async fn sleep_until(deadline: Option<Timestamp>) {
 	match deadline {
 		Some(at) => tokio::time::sleep(Duration::from_millis(at.0.saturating_sub(now().0)).max(BETWEEN_TICKS)).await,
 		None => std::future::pending().await,
+	}
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+	use bitcoin::Network;
+	use bitcoin::secp256k1::{PublicKey, Secp256k1, SecretKey};
+	use inlet_lsp::Policy;
+	use inlet_lsp::input::PeerView;
+	use inlet_lsp::money::{FeePerKw, Sat};
+	use std::sync::Mutex;
+
+	/// Notes what it is told to do, and whether the book had the client by then.
+	#[derive(Default)]
+	struct Around {
+		done: Mutex<Vec<(Action, bool)>>,
+	}
+
+	impl Surroundings for Around {
+		fn world(&self, _: Option<NodeId>, _: &Book) -> World {
+			World {
+				network: Network::Regtest,
+				height: 100,
+				synced: true,
+				feerate: Some(FeePerKw(500)),
+				spendable: Sat(10_000_000),
+				peer: PeerView { connected: true, channels: Vec::new() },
+				entropy: [7; 32],
+				fresh_scid: 1,
+			}
+		}
+
+		fn perform(&self, action: Action, book: &Book) -> Vec<Input> {
+			let known = book.client(&peer()).is_some();
+			self.done.lock().unwrap().push((action, known));
+			Vec::new()
+		}
+
+		fn activity(&self, _: &Book) -> Vec<Input> {
+			Vec::new()
+		}
+
+		fn is_connected(&self, _: &NodeId) -> bool {
+			true
+		}
+
+		fn written(&self, _: &[Write]) {}
+	}
+
+	fn peer() -> NodeId {
+		PublicKey::from_secret_key(&Secp256k1::new(), &SecretKey::from_slice(&[9; 32]).unwrap())
+	}
+
+	fn menu_request() -> Input {
+		let bytes = br#"{"jsonrpc":"2.0","id":"1","method":"lsps2.get_info","params":{"token":null}}"#.to_vec();
+		Input::Message { peer: peer(), bytes }
+	}
+
+	#[tokio::test]
+	async fn what_is_decided_is_written_before_it_is_done_and_outlives_the_driver() {
+		let dir = tempfile::tempdir().unwrap();
+		let file = dir.path().join("store");
+		let open = || Store::open(&file, |e| panic!("{e}")).unwrap();
+		let (stop, stopping) = watch::channel(false);
+		let (_look, looks) = watch::channel(());
+		let around = Arc::new(Around::default());
+		let store = open();
+		let lsp = Lsp::new(Policy::default(), [1; 32]).unwrap();
+		let (driver, engine) = Driver::new(lsp, Book::default(), store.clone());
+		let running = tokio::spawn(engine.run(around.clone(), looks, stopping));
+
+		driver.submit(menu_request()).await.unwrap();
+		{
+			let done = around.done.lock().unwrap();
+			let [(Action::Send { bytes, .. }, known)] = &done[..] else { panic!("one answer, not {done:?}") };
+			assert!(known, "the client was in the book when it was answered");
+			assert!(String::from_utf8_lossy(bytes).contains("opening_fee_params_menu"));
+		}
+		stop.send_replace(true);
+		running.await.unwrap();
+		assert_eq!(driver.submit(Input::Tick).await, Err(Stopped), "who reports afterwards has to do so again");
+		drop(driver);
+		store.close().await;
+		let book = Book::restore(open().load_rows().await.unwrap());
+		assert!(book.client(&peer()).is_some_and(|client| client.string_error_data));
 	}
 }

@@ -5,7 +5,7 @@ use crate::driver::{Driver, Surroundings};
 use crate::lightning::channels::Channels;
 use crate::lightning::{Lightning, payments};
 use crate::onchain::{Fees, Tip, Wallet};
-use bitcoin::{Address, Amount, Network};
+use bitcoin::{Address, Amount, BlockHash, Network};
 use inlet_lsp::book::{Book, NodeId, OrderId, Write};
 use inlet_lsp::input::{Action, ChannelView, Input, PeerView, World};
 use inlet_lsp::money::{Msat, Sat};
@@ -20,6 +20,9 @@ use tokio::sync::watch;
 
 /// How long a refund that could not be made waits for its next attempt.
 const REFUND_RETRY: Duration = Duration::from_secs(60);
+
+/// The wallet's count of changes, and the tip: what is reckoned from both holds as long as neither moves.
+pub type Version = (u64, BlockHash);
 
 /// The node, as the driver sees it.
 pub struct Hands {
@@ -39,6 +42,10 @@ pub struct Hands {
 	pub events: Arc<Events>,
 	/// The driver itself, for what comes back later. Set once, before the engine runs.
 	pub driver: OnceLock<Driver>,
+	/// [`Hands::coins`] as of the wallet's version and the tip.
+	pub coins: Mutex<Option<(Version, Amount)>>,
+	/// The wallet's version and the tip at the last look at the orders' addresses.
+	pub looked: Mutex<Option<Version>>,
 	/// Orders whose refund is being made.
 	pub refunding: Arc<Mutex<HashSet<OrderId>>>,
 }
@@ -65,10 +72,27 @@ impl Hands {
 		}
 	}
 
-	/// What can fund a channel now: confirmed coins less what anchors need.
-	pub fn spendable(&self) -> Amount {
-		let reserve = self.lightning.anchor_reserve(&self.wallet);
-		self.wallet.balance().confirmed.checked_sub(reserve).unwrap_or(Amount::ZERO)
+	/// What can fund a channel now, the book's reservations not deducted: confirmed coins, less what the anchors need when
+	/// there is one channel more, less what the operator is opening. Coins that a reservation has become are counted until
+	/// the book drops the reservation: else they would be deducted twice.
+	pub fn spendable(&self, book: &Book) -> Amount {
+		let coins = self.coins() + self.channels.spent_reservations(book);
+		let kept = self.lightning.anchor_reserve().with_one_more() + self.channels.claims();
+		coins.checked_sub(kept).unwrap_or(Amount::ZERO)
+	}
+
+	/// Confirmed coins that nothing holds. BDK reckons this from all transactions: it is asked only after a change.
+	fn coins(&self) -> Amount {
+		let version = (*self.wallet.changed().borrow(), self.tip.borrow().hash);
+		let mut known = self.coins.lock().expect("not poisoned");
+		match *known {
+			Some((at, coins)) if at == version => coins,
+			_ => {
+				let coins = self.wallet.spendable();
+				*known = Some((version, coins));
+				coins
+			}
+		}
 	}
 
 	fn forward(&self, id: [u8; 32], peer: NodeId, channel: [u8; 32], amount: Msat) -> Vec<Input> {
@@ -176,14 +200,14 @@ async fn send_refund(
 }
 
 impl Surroundings for Hands {
-	fn world(&self, client: Option<NodeId>) -> World {
+	fn world(&self, client: Option<NodeId>, book: &Book) -> World {
 		let tip = self.tip.borrow();
 		World {
 			network: self.network,
 			height: tip.height,
 			synced: tip.synced,
 			feerate: self.fees.fresh(),
-			spendable: Sat(self.spendable().to_sat()),
+			spendable: Sat(self.spendable(book).to_sat()),
 			peer: client.map(|client| self.peer(client)).unwrap_or_default(),
 			entropy: self.lightning.keys.get_secure_random_bytes(),
 			fresh_scid: self.lightning.manager.get_intercept_scid(),
@@ -203,8 +227,7 @@ impl Surroundings for Hands {
 			Action::FailHtlc { intercept_id, reason } => self.fail(intercept_id, &reason),
 			Action::OpenChannel(open) => self.channels.open(&self.lightning, open),
 			Action::AbandonChannel { user_channel_id, peer } => {
-				self.channels.abandon(&self.lightning, user_channel_id, peer);
-				Vec::new()
+				self.channels.abandon(&self.lightning, user_channel_id, peer)
 			}
 			Action::PreparePayment { order, amount, expiry_secs, invoice, address } => {
 				self.prepare(order, amount, expiry_secs, invoice, address);
@@ -227,15 +250,24 @@ impl Surroundings for Hands {
 	}
 
 	fn activity(&self, book: &Book) -> Vec<Input> {
-		let mut inputs = Vec::new();
-		for address in book.watched_addresses() {
-			let received = self.wallet.activity(&address);
-			let known = book.orders().filter_map(|order| order.onchain.as_ref()).find(|o| o.address == address);
-			if known.is_none_or(|known| known.received != received) {
-				inputs.push(Input::AddressActivity { address, received });
-			}
+		let version = (*self.wallet.changed().borrow(), self.tip.borrow().hash);
+		if self.looked.lock().expect("not poisoned").replace(version) == Some(version) {
+			return Vec::new();
 		}
-		inputs
+		let watched = book.watched_addresses();
+		let addresses: Vec<&str> = watched.iter().map(String::as_str).collect();
+		let mut seen = self.wallet.activities(&addresses);
+		let differs = |address: &&str| {
+			let now = seen.get(address).map(Vec::as_slice).unwrap_or_default();
+			let known = book.order_by_address(address).and_then(|order| order.onchain.as_ref());
+			known.is_none_or(|known| known.received != now)
+		};
+		let changed: Vec<&str> = addresses.iter().copied().filter(|address| differs(&address)).collect();
+		let input = |address: &str| {
+			let received = seen.remove(address).unwrap_or_default();
+			Input::AddressActivity { address: address.to_owned(), received }
+		};
+		changed.into_iter().map(input).collect()
 	}
 
 	fn is_connected(&self, client: &NodeId) -> bool {

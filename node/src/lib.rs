@@ -12,6 +12,7 @@ pub mod lock;
 pub mod logging;
 pub mod onchain;
 pub mod operator;
+pub mod pulse;
 pub mod run;
 pub mod seed;
 pub mod stop;

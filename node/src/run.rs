@@ -16,6 +16,7 @@ use crate::lightning::{Lightning, announce};
 use crate::lock::DataDir;
 use crate::onchain::{Broadcaster, Chain, ChainConfig, Fees, Listeners, RpcAuth, Tip, Wallet};
 use crate::operator::Operator;
+use crate::pulse::Pulse;
 use crate::seed::Seed;
 use crate::stop::stopped;
 use crate::systemd::Notifier;
@@ -30,11 +31,11 @@ use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 /// The store's file in the data directory.
 const STORE_FILE: &str = "inlet.sqlite";
-/// The driver must have come round within this time, or the watchdog is not fed.
+/// The driver and LDK's loop must have come round within this time, or the watchdog is not fed.
 const HEALTHY_WITHIN: Duration = Duration::from_secs(30);
 
 /// Everything that was opened before anything runs.
@@ -168,6 +169,8 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 		tip: seen,
 		events: events.clone(),
 		driver: OnceLock::from(driver.clone()),
+		coins: Mutex::default(),
+		looked: Mutex::default(),
 		refunding: Arc::default(),
 	});
 	let payments = Arc::new(Payments::load(store.clone()).await?);
@@ -211,18 +214,65 @@ async fn serve(
 	let mut early = stopping.clone();
 	let node = tokio::select! {
 		node = assemble(config, store.clone(), &seed) => node?,
-		// Stopped before anything was begun.
+		() = admin.starting(stop.clone()) => return Ok(()),
 		() = stopped(&mut early) => {
+			// Before anything was begun.
 			store.close().await;
 			return Ok(());
 		},
 	};
 	let listening = listeners.iter().map(|l| l.local_addr().map(|a| a.to_string())).collect::<Result<Vec<_>, _>>()?;
 	introduce(&node, &listening, first_run).await?;
+	let (events, socket) = (node.events.clone(), node.config.place.socket.clone());
+	let running = start(node, &store, listeners, admin, listening.clone(), &stop, &notifier);
 
+	events.publish(SystemTime::now().into(), EventKind::Started, None, "the node runs", json!({}));
+	notifier.ready(&format!("serving on {}", listening.join(", ")));
+	println!("admin     {} → try: inlet status", socket.display());
+	let ended = running.until_stopped(stopping).await;
+	notifier.stopping("writing what is left to disk");
+	events.publish(SystemTime::now().into(), EventKind::Stopping, None, "the node stops", json!({}));
+	tracing::info!(target: "inlet", "stopping");
+	stop.send_replace(true);
+	let last = ended.running.drain().await;
+	store.close().await;
+	match ended.fault {
+		Some(fault) => Err(fault),
+		None => last,
+	}?;
+	println!("stopped; everything is on disk");
+	Ok(())
+}
+
+/// The node's tasks. Each ends when the node stops; one that ends before is a fault that the node does not survive.
+struct Running {
+	lightning: Arc<Lightning>,
+	/// LDK's loop, apart from the others: it persists what they did last.
+	ldk: JoinHandle<anyhow::Result<()>>,
+	tasks: JoinSet<()>,
+	/// What may be cut off at any point.
+	idle: JoinSet<()>,
+}
+
+/// The tasks when the node is to stop, and why, if nobody asked for it.
+struct Ended {
+	running: Running,
+	fault: Option<anyhow::Error>,
+}
+
+fn start(
+	node: Node,
+	store: &Store,
+	listeners: Vec<TcpListener>,
+	admin: Admin,
+	listening: Vec<String>,
+	stop: &watch::Sender<bool>,
+	notifier: &Arc<Notifier>,
+) -> Running {
+	let (lightning, events, stopping) = (node.lightning.clone(), node.events.clone(), stop.subscribe());
 	let operator = Arc::new(Operator {
 		config: node.config.clone(),
-		listening: listening.clone(),
+		listening,
 		started: SystemTime::now(),
 		hands: node.hands.clone(),
 		driver: node.driver.clone(),
@@ -230,102 +280,83 @@ async fn serve(
 		store: store.clone(),
 		peers: node.peers.clone(),
 		payments: node.payments,
-		events: node.events.clone(),
+		events: events.clone(),
 		stop: stop.clone(),
 	});
-	let (lightning, events) = (node.lightning.clone(), node.events.clone());
-	let alive = Arc::new(Mutex::new(SystemTime::now()));
-
-	// Each task ends when the node stops; one that ends before is a fault that the node does not survive.
-	let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
-	let ldk = lightning.clone().run(store.clone(), node.handler, stopping.clone());
+	let pulse = Arc::new(Pulse::default());
+	let ldk = lightning.clone().run(store.clone(), node.handler, pulse.clone(), stopping.clone());
 	let ldk = tokio::spawn(async move { ldk.await.map_err(|e| anyhow::anyhow!("LDK cannot persist its state: {e}")) });
-	let (chain, chain_listeners, tip, chain_stop) = (node.chain, node.chain_listeners, node.tip, stopping.clone());
-	tasks.spawn(async move {
-		chain.run(chain_listeners, tip, chain_stop).await;
-		Ok(())
-	});
-	let engine = node.engine.run(node.hands.clone(), node.hands.tip.clone(), stopping.clone());
-	tasks.spawn(async move {
-		engine.await;
-		Ok(())
-	});
+
+	let mut tasks = JoinSet::new();
+	tasks.spawn(node.chain.run(node.chain_listeners, node.tip, stopping.clone()));
+	tasks.spawn(node.engine.run(node.hands.clone(), node.hands.tip.clone(), stopping.clone()));
 	tasks.spawn(listen(node.heard, node.driver.clone(), lightning.wire.clone(), events.clone(), stopping.clone()));
 	for listener in listeners {
-		let accept = peers::accept(listener, lightning.clone(), stopping.clone());
-		tasks.spawn(async move {
-			accept.await;
-			Ok(())
-		});
+		tasks.spawn(peers::accept(listener, lightning.clone(), stopping.clone()));
 	}
-	let keep = node.peers.keep(lightning.clone(), stopping.clone());
-	tasks.spawn(async move {
-		keep.await;
-		Ok(())
-	});
-	let announce = announce::announce(lightning.clone(), node.config.node.clone(), stopping.clone());
-	tasks.spawn(async move {
-		announce.await;
-		Ok(())
-	});
-	let gossip = tokio::spawn(lightning.clone().refresh_gossip());
-	let beat = heartbeat(node.driver.clone(), alive.clone(), stopping.clone());
-	tasks.spawn(async move {
-		beat.await;
-		Ok(())
-	});
-	let socket = node.config.place.socket.clone();
-	let serving = admin.serve(operator, stopping.clone());
-	tasks.spawn(async move {
-		serving.await;
-		Ok(())
-	});
+	tasks.spawn(node.peers.keep(lightning.clone(), stopping.clone()));
+	tasks.spawn(announce::announce(lightning.clone(), node.config.node.clone(), stopping.clone()));
+	tasks.spawn(tell_sync(node.hands.tip.clone(), events, stopping.clone()));
+	tasks.spawn(heartbeat(node.driver.clone(), pulse.clone(), stopping.clone()));
+	tasks.spawn(admin.serve(operator, stopping.clone()));
 
-	let watched = alive.clone();
-	let (dog, dog_stop) = (notifier.clone(), stopping.clone());
-	let dog = tokio::spawn(async move {
-		let healthy = || watched.lock().is_ok_and(|at| at.elapsed().is_ok_and(|age| age < HEALTHY_WITHIN));
-		dog.watchdog(healthy, dog_stop).await;
-	});
-	events.publish(SystemTime::now().into(), EventKind::Started, None, "the node runs", json!({}));
-	notifier.ready(&format!("serving on {}", listening.join(", ")));
-	println!("admin     {} → try: inlet status", socket.display());
+	let mut idle = JoinSet::new();
+	idle.spawn(lightning.clone().refresh_gossip());
+	let dog = notifier.clone();
+	idle.spawn(async move { dog.watchdog(|| pulse.is_fresh(HEALTHY_WITHIN), stopping).await });
+	Running { lightning, ldk, tasks, idle }
+}
 
-	// Until told to stop, or until a task that should not have ended has.
-	let mut until = stopping.clone();
-	let fault = tokio::select! {
-		() = stopped(&mut until) => None,
-		Some(ended) = tasks.join_next() => Some(fault_of(ended, *stopping.borrow())),
-	};
-	notifier.stopping("writing what is left to disk");
-	events.publish(SystemTime::now().into(), EventKind::Stopping, None, "the node stops", json!({}));
-	tracing::info!(target: "inlet", "stopping");
-	stop.send_replace(true);
-	gossip.abort();
-	lightning.peers.disconnect_all_peers();
-	let last = ldk.await.context("LDK's loop died")?;
-	while let Some(ended) = tasks.join_next().await {
-		ended.context("a task died while stopping")??;
+impl Running {
+	/// Waits until the node is told to stop, or until a task that should not have ended has.
+	async fn until_stopped(mut self, mut stopping: watch::Receiver<bool>) -> Ended {
+		let fault = tokio::select! {
+			biased;
+			() = stopped(&mut stopping) => None,
+			ended = &mut self.ldk => {
+				let fault = match ended {
+					Ok(Ok(())) => anyhow::anyhow!("LDK's loop stopped by itself"),
+					Ok(Err(e)) => e,
+					Err(e) => anyhow::Error::from(e).context("LDK's loop died"),
+				};
+				self.ldk = tokio::spawn(async { Ok(()) });
+				Some(fault)
+			},
+			ended = self.tasks.join_next() => Some(match ended {
+				Some(Err(e)) => anyhow::Error::from(e).context("a part of the node died"),
+				_ => anyhow::anyhow!("a part of the node stopped by itself"),
+			}),
+		};
+		Ended { running: self, fault }
 	}
-	dog.abort();
-	store.close().await;
-	last?;
-	match fault {
-		Some(Some(e)) => Err(e),
-		_ => {
-			println!("stopped; everything is on disk");
-			Ok(())
+
+	/// Waits for the tasks, which have been told to stop; LDK's loop then has persisted what they did.
+	async fn drain(mut self) -> anyhow::Result<()> {
+		self.idle.shutdown().await;
+		self.lightning.peers.disconnect_all_peers();
+		while let Some(ended) = self.tasks.join_next().await {
+			ended.context("a part of the node died while stopping")?;
 		}
+		self.ldk.await.context("LDK's loop died while stopping")?
 	}
 }
 
-/// What is wrong when a task ends; nothing if the node is stopping anyway.
-fn fault_of(ended: Result<anyhow::Result<()>, tokio::task::JoinError>, stopping: bool) -> Option<anyhow::Error> {
-	match ended {
-		Ok(Ok(())) if stopping => None,
-		Ok(Ok(())) => Some(anyhow::anyhow!("a part of the node stopped by itself")),
-		Ok(Err(e)) => Some(e),
-		Err(e) => Some(anyhow::Error::from(e).context("a part of the node died")),
+/// Tells the operator when the chain view becomes current, and when it no longer is.
+async fn tell_sync(mut tip: watch::Receiver<Tip>, events: Arc<Events>, mut stop: watch::Receiver<bool>) {
+	let mut synced = None;
+	loop {
+		let now = tip.borrow_and_update().clone();
+		if synced.replace(now.synced) != Some(now.synced) {
+			let (kind, text) = match now.synced {
+				true => (EventKind::Synced, format!("at block {}", now.height)),
+				false => (EventKind::OutOfSync, now.error.unwrap_or_default()),
+			};
+			events.publish(SystemTime::now().into(), kind, None, text, json!({ "height": now.height }));
+		}
+		tokio::select! {
+			() = stopped(&mut stop) => return,
+			changed = tip.changed() => if changed.is_err() { return },
+		}
 	}
 }
 
@@ -336,17 +367,17 @@ async fn listen(
 	wire: Arc<Wire>,
 	events: Arc<Events>,
 	mut stop: watch::Receiver<bool>,
-) -> anyhow::Result<()> {
+) {
 	loop {
 		let event = tokio::select! {
-			() = stopped(&mut stop) => return Ok(()),
+			() = stopped(&mut stop) => return,
 			event = heard.recv() => event,
 		};
 		let told = |kind, peer: bitcoin::secp256k1::PublicKey, text| {
 			events.publish(SystemTime::now().into(), kind, Some(peer.to_string()), text, json!({}));
 		};
 		let submitted = match event {
-			None => return Ok(()),
+			None => return,
 			Some(WireEvent::Message { peer, bytes }) => {
 				let submitted = driver.submit(Input::Message { peer, bytes }).await;
 				wire.taken(&peer);
@@ -362,18 +393,19 @@ async fn listen(
 			}
 		};
 		if submitted.is_err() {
-			return Ok(());
+			return;
 		}
 	}
 }
 
-/// Notes when the driver last came round.
-async fn heartbeat(driver: Driver, alive: Arc<Mutex<SystemTime>>, mut stop: watch::Receiver<bool>) {
+/// Gives a sign of life each time that the driver comes round.
+async fn heartbeat(driver: Driver, pulse: Arc<Pulse>, mut stop: watch::Receiver<bool>) {
 	loop {
 		if driver.submit(Input::Tick).await.is_err() {
-			return;
+			// The driver goes first when the node stops; a task that ends before is a fault.
+			return stopped(&mut stop).await;
 		}
-		*alive.lock().expect("not poisoned") = SystemTime::now();
+		pulse.driver();
 		tokio::select! {
 			() = stopped(&mut stop) => return,
 			() = tokio::time::sleep(Duration::from_secs(5)) => {},
@@ -393,7 +425,7 @@ async fn introduce(node: &Node, listening: &[String], first_run: bool) -> anyhow
 	let channels = node.lightning.manager.list_channels().len();
 	let id = node.lightning.keys.node_id();
 	println!("lightning {id}@{} · {channels} channels", listening.join(", "));
-	let spendable = node.hands.spendable().to_sat();
+	let spendable = node.driver.read(|book| node.hands.spendable(book)).to_sat();
 	let needed = node.config.policy.lsps2.min_channel_sat.0 + FIRST_CHANNEL_EXTRA_SAT;
 	if spendable < needed {
 		let address = node.hands.wallet.new_address().await?;
@@ -435,13 +467,15 @@ fn source(chain: &ChainBackend) -> String {
 	}
 }
 
-/// Sets `stop` on SIGTERM and SIGINT.
+/// Sets `stop` on SIGTERM, SIGINT and SIGHUP (the terminal that it was started in is gone).
 fn stop_on_signal(stop: watch::Sender<bool>) -> std::io::Result<impl Future<Output = ()>> {
 	let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+	let mut hangup = signal(SignalKind::hangup())?;
 	Ok(async move {
 		tokio::select! {
 			_ = term.recv() => {},
 			_ = int.recv() => {},
+			_ = hangup.recv() => {},
 		}
 		stop.send_replace(true);
 	})

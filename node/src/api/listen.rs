@@ -79,6 +79,11 @@ impl Admin {
 		Ok(Admin { listener, path: path.to_owned() })
 	}
 
+	/// The next connection.
+	pub(super) async fn accept(&self) -> io::Result<UnixStream> {
+		self.listener.accept().await.map(|(stream, _)| stream)
+	}
+
 	/// Serves `control` until `stop` turns true (or its sender is gone); then finishes what is at work, within a bound, and
 	/// removes the socket.
 	pub async fn serve(self, control: Arc<dyn Control>, mut stop: watch::Receiver<bool>) {
@@ -89,7 +94,7 @@ impl Admin {
 		loop {
 			let accepted = async {
 				let permit = room.clone().acquire_owned().await.expect("never closed");
-				(permit, self.listener.accept().await)
+				(permit, self.accept().await)
 			};
 			let (permit, accepted) = tokio::select! {
 				biased;
@@ -98,7 +103,7 @@ impl Admin {
 				accepted = accepted => accepted,
 			};
 			match accepted {
-				Ok((stream, _)) => {
+				Ok(stream) => {
 					let connection = connection(stream, router.clone(), stop.clone());
 					connections.spawn(async move {
 						connection.await;
@@ -128,7 +133,7 @@ pub async fn serve(path: &Path, control: Arc<dyn Control>, stop: watch::Receiver
 	Ok(())
 }
 
-async fn connection(stream: UnixStream, router: Router, mut stop: watch::Receiver<bool>) {
+pub(super) async fn connection(stream: UnixStream, router: Router, mut stop: watch::Receiver<bool>) {
 	let connection = http1::Builder::new()
 		.timer(TokioTimer::new())
 		.header_read_timeout(HEAD_TIMEOUT)

@@ -14,6 +14,7 @@ mod payments;
 mod peers;
 mod problem;
 mod routes;
+mod starting;
 mod wallet;
 
 #[cfg(test)]

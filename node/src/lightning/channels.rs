@@ -5,8 +5,11 @@ use crate::config::{InboundFrom, RoutingConfig};
 use crate::onchain::Wallet;
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::{Amount, FeeRate, ScriptBuf, Txid};
+use inlet_lsp::book::Book;
 use inlet_lsp::input::{Input, OpenChannel, Owner};
 use inlet_lsp::money::Sat;
+use inlet_lsp::quote::funding_need;
+use lightning::ln::channel_state::ChannelDetails;
 use lightning::ln::types::ChannelId;
 use lightning::sign::EntropySource;
 use lightning::util::config::{ChannelConfigOverrides, UserConfig};
@@ -23,6 +26,8 @@ struct Opening {
 	feerate: FeeRate,
 	/// The funding transaction, once it is made.
 	funded: Option<Txid>,
+	/// What the operator wants for a channel of his own; sales and orders have their reservation in the book.
+	claim: Amount,
 }
 
 /// Channels being opened, by `user_channel_id`, and the rules for those that others open to us.
@@ -45,20 +50,30 @@ impl Channels {
 		let id = open.user_channel_id;
 		let known = lightning.manager.list_channels_with_counterparty(&open.peer);
 		if let Some(channel) = known.iter().find(|channel| channel.user_channel_id == id) {
-			let channel_id = channel.channel_id.0;
-			return match (channel.funding_txo, channel.is_channel_ready) {
-				(_, true) => vec![Input::ChannelReady { user_channel_id: id, channel_id }],
-				(Some(funding), false) if channel.confirmations.is_some() => {
-					let funding = funding.into_bitcoin_outpoint();
-					vec![Input::Funded { user_channel_id: id, channel_id, funding, fee: None }]
-				}
-				_ => Vec::new(),
-			};
+			return self.progress(channel);
 		}
 		match self.create(lightning, &open) {
 			Ok(_) => Vec::new(),
-			Err(reason) => vec![Input::OpenFailed { user_channel_id: id, reason }],
+			Err(reason) => vec![failed(id, &reason)],
 		}
+	}
+
+	/// How far the opening of a channel is: nothing, until its funding transaction is out. LDK knows the transaction's
+	/// outpoint before the peer has signed, which means nothing yet.
+	fn progress(&self, channel: &ChannelDetails) -> Vec<Input> {
+		let (user_channel_id, channel_id) = (channel.user_channel_id, channel.channel_id.0);
+		let Some(funding) = channel.funding_txo.map(|funding| funding.into_bitcoin_outpoint()) else {
+			return Vec::new();
+		};
+		if !self.wallet.is_out(&funding.txid) {
+			return Vec::new();
+		}
+		let fee = self.fee(funding.txid);
+		let mut inputs = vec![Input::Funded { user_channel_id, channel_id, funding, fee }];
+		if channel.is_channel_ready {
+			inputs.push(Input::ChannelReady { user_channel_id, channel_id });
+		}
+		inputs
 	}
 
 	/// Starts opening a channel. Returns its temporary id.
@@ -81,7 +96,11 @@ impl Channels {
 			.create_channel(open.peer, open.capacity.0, open.push.0, open.user_channel_id, None, Some(config))
 			.map_err(|e| format!("LDK refused to open a channel: {e:?}"))?;
 		let feerate = FeeRate::from_sat_per_kwu(u64::from(open.feerate.0));
-		opening.insert(open.user_channel_id, Opening { feerate, funded: None });
+		let claim = match open.owner {
+			Owner::Operator => Amount::from_sat(funding_need(open.feerate, open.capacity).0),
+			Owner::Sale(_) | Owner::Order(_) => Amount::ZERO,
+		};
+		opening.insert(open.user_channel_id, Opening { feerate, funded: None, claim });
 		drop(opening);
 		let owner = match &open.owner {
 			Owner::Sale(id) | Owner::Order(id) => id.as_str(),
@@ -92,7 +111,28 @@ impl Channels {
 		Ok(channel_id.to_string())
 	}
 
-	/// LDK wants the funding transaction: builds it from confirmed coins, the anchor reserve staying in the wallet.
+	/// What the book still reserves for channels whose funding transaction is made: those coins are spent already.
+	pub fn spent_reservations(&self, book: &Book) -> Amount {
+		let opening = self.opening.lock().expect("not poisoned");
+		let made = opening.iter().filter(|(_, opening)| opening.funded.is_some());
+		made.map(|(id, _)| reservation(book, *id)).sum()
+	}
+
+	/// What the operator's own openings will take.
+	pub fn claims(&self) -> Amount {
+		let opening = self.opening.lock().expect("not poisoned");
+		opening.values().filter(|opening| opening.funded.is_none()).map(|opening| opening.claim).sum()
+	}
+
+	/// What must stay in the wallet when the channel `own` is funded: what is reserved or claimed for all others.
+	pub fn reserved_for_others(&self, book: &Book, own: u128) -> Amount {
+		let claim = self.opening.lock().expect("not poisoned").get(&own).map_or(Amount::ZERO, |opening| opening.claim);
+		let all = Amount::from_sat(book.reserved().0) + self.claims();
+		let gone = self.spent_reservations(book) + reservation(book, own) + claim;
+		all.checked_sub(gone).unwrap_or(Amount::ZERO)
+	}
+
+	/// LDK wants the funding transaction: builds it from confirmed coins; the anchor reserve and `others` stay in the wallet.
 	pub async fn fund(
 		&self,
 		lightning: &Lightning,
@@ -101,6 +141,7 @@ impl Channels {
 		id: u128,
 		script: ScriptBuf,
 		value: u64,
+		others: Amount,
 	) {
 		let feerate = self.opening.lock().expect("not poisoned").get(&id).map(|opening| opening.feerate);
 		let Some(feerate) = feerate else {
@@ -108,7 +149,7 @@ impl Channels {
 			self.give_up(lightning, temporary, peer, "it is not wanted any more");
 			return;
 		};
-		let keep = lightning.anchor_reserve(&self.wallet);
+		let keep = lightning.anchor_reserve().required + others;
 		let funded = match self.wallet.fund(script, Amount::from_sat(value), feerate, keep).await {
 			Ok(funded) => funded,
 			Err(e) => {
@@ -128,13 +169,19 @@ impl Channels {
 		}
 	}
 
-	/// Gives up a channel that is not funded yet.
-	pub fn abandon(&self, lightning: &Lightning, id: u128, peer: PublicKey) {
+	/// Gives up a channel unless its funding is out. The answer is always an input: that it is out, that there is no such
+	/// channel, or (from LDK, later) that it is closed. LDK says so only after what it had to say of the funding.
+	pub fn abandon(&self, lightning: &Lightning, id: u128, peer: PublicKey) -> Vec<Input> {
 		let channels = lightning.manager.list_channels_with_counterparty(&peer);
-		let unfunded = channels.iter().find(|c| c.user_channel_id == id && c.confirmations.is_none());
-		if let Some(channel) = unfunded {
+		let Some(channel) = channels.iter().find(|channel| channel.user_channel_id == id) else {
+			self.opening.lock().expect("not poisoned").remove(&id);
+			return vec![failed(id, "there is no such channel any more")];
+		};
+		let out = self.progress(channel);
+		if out.is_empty() {
 			self.give_up(lightning, channel.channel_id, peer, "it took too long");
 		}
+		out
 	}
 
 	fn give_up(&self, lightning: &Lightning, channel: ChannelId, peer: PublicKey, why: &str) {
@@ -211,13 +258,24 @@ impl Channels {
 			in_all += 1;
 			of_peer += u32::from(channel.counterparty.node_id == peer);
 		}
-		// The new one is among them already.
-		if in_all > policy.inbound_max_channels {
+		// The new one is not among them yet.
+		if in_all >= policy.inbound_max_channels {
 			return Err("This node has all the inbound channels that it takes".to_owned());
 		}
-		if of_peer > policy.inbound_max_per_peer {
+		if of_peer >= policy.inbound_max_per_peer {
 			return Err(format!("This node takes {} channels of one peer", policy.inbound_max_per_peer));
 		}
 		Ok(())
 	}
+}
+
+fn failed(user_channel_id: u128, reason: &str) -> Input {
+	Input::OpenFailed { user_channel_id, reason: reason.to_owned() }
+}
+
+/// What the book reserves for the sale or order that this channel is for.
+fn reservation(book: &Book, user_channel_id: u128) -> Amount {
+	let sale = book.sale_by_user_channel_id(user_channel_id).map(|sale| sale.reserved);
+	let order = || book.order_by_user_channel_id(user_channel_id).map(|order| order.reserved);
+	Amount::from_sat(sale.or_else(order).map_or(0, |reserved| reserved.0))
 }

@@ -65,7 +65,8 @@ impl Handler {
 			} => {
 				let (id, peer) = (temporary_channel_id, counterparty_node_id);
 				let (script, value) = (output_script, channel_value_satoshis);
-				self.channels.fund(lightning, id, peer, user_channel_id, script, value).await;
+				let others = self.driver.read(|book| self.channels.reserved_for_others(book, user_channel_id));
+				self.channels.fund(lightning, id, peer, user_channel_id, script, value, others).await;
 			}
 			Event::HTLCIntercepted {
 				intercept_id,

@@ -11,9 +11,9 @@ pub mod payments;
 pub mod peers;
 pub mod wire;
 
-use crate::onchain::{Broadcaster, Fees, ReservePolicy, Wallet, anchor_reserve};
+use crate::onchain::{Broadcaster, Fees, Reserve, ReservePolicy, Wallet, anchor_reserve};
+use crate::pulse::Pulse;
 use crate::stop::stopped;
-use bitcoin::Amount;
 use inlet_storage::{CallOrder, Store};
 use keys::Keys;
 use lightning::chain::{Filter, chainmonitor};
@@ -125,10 +125,13 @@ pub struct Lightning {
 }
 
 impl Lightning {
-	/// What must stay in the wallet so that every channel can be closed at a high feerate.
-	pub fn anchor_reserve(&self, wallet: &Wallet) -> Amount {
-		let channels = u64::try_from(self.manager.list_channels().len()).unwrap_or(u64::MAX);
-		anchor_reserve(ReservePolicy::default(), channels, &wallet.utxos()).required
+	/// What must stay in the wallet so that every channel can be closed at a high feerate: those that are open, and those
+	/// that are closed with something left on the chain to be claimed.
+	pub fn anchor_reserve(&self) -> Reserve {
+		let open = self.manager.list_channels();
+		let closing = self.monitor.get_claimable_balances(&open.iter().collect::<Vec<_>>()).len();
+		let channels = u64::try_from(open.len().saturating_add(closing)).unwrap_or(u64::MAX);
+		anchor_reserve(ReservePolicy::default(), channels, &[])
 	}
 
 	/// LDK forgets a channel that was not funded when the node stopped; the coins kept for it are free again.
@@ -155,13 +158,16 @@ impl Lightning {
 		self: Arc<Self>,
 		store: Store,
 		handler: Arc<events::Handler>,
+		pulse: Arc<Pulse>,
 		stop: watch::Receiver<bool>,
 	) -> Result<(), lightning::io::Error> {
 		let handle = move |event| {
 			let handler = handler.clone();
 			async move { handler.handle(event).await }
 		};
+		// LDK calls it each time that its loop goes to sleep, for ten seconds at most.
 		let sleeper = move |duration: Duration| {
+			pulse.ldk();
 			let mut stop = stop.clone();
 			Box::pin(async move {
 				tokio::select! {

@@ -21,7 +21,7 @@ const LSPS_FEATURE_BIT: usize = 729;
 /// Payloads of all peers that wait for the driver.
 const MAX_INCOMING: usize = 1_000;
 /// Payloads of one peer that wait for the driver.
-const MAX_INCOMING_PER_PEER: usize = 20;
+const MAX_INCOMING_PER_PEER: usize = 64;
 /// Payloads that wait to be sent.
 const MAX_OUTGOING: usize = 2_000;
 

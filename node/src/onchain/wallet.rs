@@ -32,6 +32,8 @@ pub(crate) const MAX_UNUSED_SCRIPTS: usize = 200;
 const VERDICT: Duration = Duration::from_secs(10);
 /// Coinbase outputs are spendable after this many confirmations.
 const MATURITY: u32 = 100;
+/// Confirmations after which a payment is final for everybody (bLIP-51 demands no more).
+const FINAL: u32 = 6;
 
 /// Why the wallet did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -381,6 +383,7 @@ impl Wallet {
 	}
 
 	/// [`Wallet::activity`] of several addresses, for the price of one look. Addresses that are not ours have none.
+	/// Confirmations are counted to [`FINAL`] only: what comes after changes nothing.
 	pub fn activities<'a>(&self, addresses: &[&'a str]) -> HashMap<&'a str, Vec<Received>> {
 		let script = |address: &str| Some(Address::from_str(address).ok()?.assume_checked().script_pubkey());
 		let by_script: HashMap<ScriptBuf, &'a str> =
@@ -393,7 +396,7 @@ impl Wallet {
 			found.entry(address).or_default().push(Received {
 				outpoint: output.outpoint,
 				value: Sat(output.txout.value.to_sat()),
-				confirmations: confirmations(&output.chain_position, tip),
+				confirmations: confirmations(&output.chain_position, tip).min(FINAL),
 				feerate: feerate(&bdk, output.outpoint.txid),
 			});
 		}
@@ -457,6 +460,11 @@ impl Wallet {
 			return Ok(());
 		}
 		Err(WalletError::WrongNetwork { address: address.to_string(), network: self.network })
+	}
+
+	/// Was this transaction handed over for broadcast, in this run or an earlier one?
+	pub fn is_out(&self, txid: &Txid) -> bool {
+		self.broadcaster.contains(txid) || self.is_confirmed(txid)
 	}
 
 	pub(super) fn is_confirmed(&self, txid: &Txid) -> bool {

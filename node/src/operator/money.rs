@@ -7,16 +7,18 @@ use crate::onchain::WalletError;
 use bitcoin::{Address, Amount, FeeRate};
 
 impl Operator {
-	/// Confirmed coins that belong to nothing: no anchor, no sale, no order.
+	/// Confirmed coins that belong to nothing: no anchor (that of one more channel included), no sale, no order.
 	pub(super) fn free(&self) -> Amount {
-		let in_sales = Amount::from_sat(self.driver.read(|book| book.reserved()).0);
-		self.hands.spendable().checked_sub(in_sales).unwrap_or(Amount::ZERO)
+		self.driver.read(|book| {
+			let in_sales = Amount::from_sat(book.reserved().0);
+			self.hands.spendable(book).checked_sub(in_sales).unwrap_or(Amount::ZERO)
+		})
 	}
 
 	/// What must stay in the wallet.
 	fn kept(&self) -> Amount {
-		let in_sales = Amount::from_sat(self.driver.read(|book| book.reserved()).0);
-		self.hands.lightning.anchor_reserve(&self.hands.wallet) + in_sales
+		let channels = &self.hands.channels;
+		self.hands.lightning.anchor_reserve().required + self.driver.read(|book| channels.reserved_for_others(book, 0))
 	}
 
 	pub(super) fn balance_now(&self) -> Balance {
@@ -32,7 +34,7 @@ impl Operator {
 			trusted_pending_sat: wallet.trusted_pending.to_sat(),
 			untrusted_pending_sat: wallet.untrusted_pending.to_sat(),
 			immature_sat: wallet.immature.to_sat(),
-			anchor_reserve_sat: lightning.anchor_reserve(&self.hands.wallet).to_sat(),
+			anchor_reserve_sat: lightning.anchor_reserve().required.to_sat(),
 			in_sales_sat: self.driver.read(|book| book.reserved()).0,
 			free_sat: self.free().to_sat(),
 		};

@@ -95,7 +95,7 @@ impl Operator {
 		let lightning = &self.hands.lightning;
 		let tip = self.hands.tip.borrow().clone();
 		let channels = lightning.manager.list_channels();
-		let reserve_needed = lightning.anchor_reserve(&self.hands.wallet);
+		let reserve_needed = lightning.anchor_reserve().required;
 		let wallet = self.hands.wallet.balance();
 		let utxos = self.hands.wallet.utxos().iter().filter(|utxo| utxo.confirmations > 0).count();
 		let reserve_ok = wallet.confirmed >= reserve_needed;

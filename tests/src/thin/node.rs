@@ -39,9 +39,9 @@ use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
-use tokio::task::JoinHandle;
 
 /// How often bitcoind is asked for blocks.
 const CHAIN_POLL: Duration = Duration::from_millis(100);
@@ -124,7 +124,7 @@ impl ThinConfig {
 pub struct ThinNode {
 	pub(super) inner: Arc<Inner>,
 	address: SocketAddr,
-	tasks: Vec<JoinHandle<()>>,
+	_thread: Thread,
 }
 
 /// What the node's tasks and its handle share.
@@ -152,31 +152,24 @@ impl ThinNode {
 	/// # Errors
 	/// bitcoind or the LSP is not there.
 	pub async fn start(bitcoind: &Bitcoind, config: ThinConfig) -> Result<ThinNode> {
-		let now = since_epoch();
+		let thread = Thread::start(&config.name)?;
 		let log = Arc::new(Log::new(&config.name));
-		let keys = Arc::new(KeysManager::new(&random_bytes()?, now.as_secs(), now.subsec_nanos(), true));
 		let blocks = Arc::new(Blocks(bitcoind.rpc()));
 		let tip = lightning_block_sync::init::validate_best_block_header(&*blocks);
 		let tip = tip.await.map_err(|e| anyhow!(e.into_inner()))?;
-		let lsp = config.lsp.as_deref().map(parse_uri).transpose()?;
-		let broadcaster = Arc::new(Broadcaster {
-			rpc: bitcoind.rpc(),
-			log: Arc::clone(&log),
-			runtime: tokio::runtime::Handle::current(),
-		});
+		let broadcaster = Arc::new(Broadcaster { rpc: bitcoind.rpc(), log, runtime: thread.runtime.clone() });
 		let chain = ChainParameters { network: Network::Regtest, best_block: tip.to_block_locator() };
-		let inner = Arc::new(Inner::build(config, lsp, keys, log, broadcaster, chain).await?);
-		let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+		let inner = Arc::new(Inner::build(config, broadcaster, chain).await?);
+		let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+		listener.set_nonblocking(true)?;
 		let address = listener.local_addr()?;
 		let followers = Arc::new((Arc::clone(&inner.channels), Arc::clone(&inner.monitors)));
 		let follower = SpvClient::new(tip, ChainPoller::new(blocks, Network::Regtest), HeaderCache::new(), followers);
-		let tasks = vec![
-			tokio::spawn(follow_chain(follower, Arc::clone(&inner))),
-			tokio::spawn(process(Arc::clone(&inner))),
-			tokio::spawn(sort_answers(Arc::clone(&inner))),
-			tokio::spawn(listen(listener, Arc::clone(&inner))),
-		];
-		let node = ThinNode { inner, address, tasks };
+		thread.runtime.spawn(follow_chain(follower, Arc::clone(&inner)));
+		thread.runtime.spawn(process(Arc::clone(&inner)));
+		thread.runtime.spawn(sort_answers(Arc::clone(&inner)));
+		thread.runtime.spawn(listen(listener, Arc::clone(&inner)));
+		let node = ThinNode { inner, address, _thread: thread };
 		node.reconnect().await?;
 		Ok(node)
 	}
@@ -290,25 +283,48 @@ impl ThinNode {
 	}
 }
 
-impl Drop for ThinNode {
+/// The one thread that all of a node's tasks run on.
+///
+/// With several, LDK 0.3.0-rc3 fails an assertion of its own when a payment that one thread is still forwarding is
+/// fulfilled by another ("If we go to prune an inbound HTLC it should be present"). It does no harm where there are no
+/// debug assertions.
+struct Thread {
+	runtime: Handle,
+	/// Dropped to end it.
+	stop: Option<oneshot::Sender<()>>,
+	thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Thread {
+	fn start(name: &str) -> Result<Thread> {
+		let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+		let handle = runtime.handle().clone();
+		let (stop, stopped) = oneshot::channel::<()>();
+		let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+			// Nothing is ever sent: this ends when the other half is dropped.
+			let _ = runtime.block_on(stopped);
+		})?;
+		Ok(Thread { runtime: handle, stop: Some(stop), thread: Some(thread) })
+	}
+}
+
+impl Drop for Thread {
 	fn drop(&mut self) {
-		for task in &self.tasks {
-			task.abort();
+		drop(self.stop.take());
+		if let Some(thread) = self.thread.take() {
+			// A panic in there has already been printed, and drop must not panic.
+			let _ = thread.join();
 		}
-		self.inner.peers.disconnect_all_peers();
 	}
 }
 
 impl Inner {
-	async fn build(
-		config: ThinConfig,
-		lsp: Option<(PublicKey, SocketAddr)>,
-		keys: Arc<KeysManager>,
-		log: Arc<Log>,
-		broadcaster: Arc<Broadcaster>,
-		chain: ChainParameters,
-	) -> Result<Inner> {
-		let now = since_epoch().as_secs() as u32;
+	async fn build(config: ThinConfig, broadcaster: Arc<Broadcaster>, chain: ChainParameters) -> Result<Inner> {
+		let started = since_epoch();
+		let now = started.as_secs() as u32;
+		let lsp = config.lsp.as_deref().map(parse_uri).transpose()?;
+		let log = Arc::clone(&broadcaster.log);
+		let keys = Arc::new(KeysManager::new(&random_bytes()?, started.as_secs(), started.subsec_nanos(), true));
 		let fees = Arc::new(ConstantFees);
 		let monitors: Arc<Monitors> = Arc::new(ChainMonitor::new(
 			None,
@@ -390,9 +406,11 @@ impl Inner {
 		if self.peers.peer_by_node_id(&node_id).is_some() {
 			return Ok(());
 		}
-		let stream = TcpStream::connect(address).await.with_context(|| format!("nobody at {address}"))?;
+		let stream = std::net::TcpStream::connect(address).with_context(|| format!("nobody at {address}"))?;
 		stream.set_nodelay(true)?;
-		let gone = tokio::spawn(setup_outbound(Arc::clone(&self.peers), node_id, stream.into_std()?));
+		stream.set_nonblocking(true)?;
+		let peers = Arc::clone(&self.peers);
+		let gone = self.broadcaster.runtime.spawn(async move { setup_outbound(peers, node_id, stream).await });
 		let connected =
 			async || Ok((self.peers.peer_by_node_id(&node_id).is_some() || gone.is_finished()).then_some(()));
 		eventually(PATIENCE, &format!("{node_id} says init"), connected).await?;
@@ -461,7 +479,8 @@ async fn sort_answers(inner: Arc<Inner>) {
 	}
 }
 
-async fn listen(listener: TcpListener, inner: Arc<Inner>) {
+async fn listen(listener: std::net::TcpListener, inner: Arc<Inner>) {
+	let listener = TcpListener::from_std(listener).expect("it does not block, and this is a runtime");
 	while let Ok((stream, _)) = listener.accept().await {
 		if stream.set_nodelay(true).is_ok()
 			&& let Ok(stream) = stream.into_std()
