@@ -333,19 +333,6 @@ impl Wallet {
 		Invoice::from_view(&self.call("jit_invoice", json!({ "amount_msat": msat })).await?)
 	}
 
-	/// Waits until it can send this much over one channel: what it received is spendable only some messages later.
-	///
-	/// # Errors
-	/// It cannot within `limit`.
-	pub async fn can_send(&self, msat: u64, limit: Duration) -> Result<()> {
-		let able = async || {
-			let channels = self.channels().await?;
-			let most = channels.iter().filter_map(|channel| channel["next_outbound_limit_msat"].as_u64()).max();
-			Ok((most.unwrap_or(0) >= msat).then_some(()))
-		};
-		eventually(limit, &format!("{} can send {msat} msat", self.options.name), able).await
-	}
-
 	/// Begins to pay; gives the payment's id.
 	///
 	/// # Errors
@@ -353,6 +340,16 @@ impl Wallet {
 	pub async fn pay(&self, invoice: &Invoice, msat: Option<u64>) -> Result<String> {
 		let arguments = json!({ "invoice": invoice.text, "amount_msat": msat });
 		text(&self.call("pay", arguments).await?, "payment_id")
+	}
+
+	/// The same, as soon as there is a route: what others announced may not have reached this wallet yet, and what it
+	/// received is its to spend only some messages later.
+	///
+	/// # Errors
+	/// There is none within `limit`.
+	pub async fn pay_soon(&self, invoice: &Invoice, limit: Duration) -> Result<String> {
+		let sent = async || Ok(Some(self.pay(invoice, None).await?));
+		eventually(limit, &format!("{} finds a route", self.options.name), sent).await
 	}
 
 	/// Waits until the payment to this hash has arrived here.

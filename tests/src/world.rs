@@ -4,8 +4,9 @@ use crate::bitcoind::Bitcoind;
 use crate::esplora::{self, EsploraServer};
 use crate::inlet::{Inlet, InletOptions};
 use crate::scratch::{Scratch, eventually};
-use crate::wallet::{Wallet, WalletOptions};
+use crate::wallet::{Wallet, WalletOptions, number};
 use anyhow::Result;
+use serde_json::json;
 use std::time::Duration;
 
 /// Blocks that make a channel usable and (announced ones) public.
@@ -153,7 +154,14 @@ impl<'a> World<'a> {
 			self.mine(1, &[wallet]).await?;
 		}
 		self.mine(CHANNEL_DEPTH, &[wallet]).await?;
-		wallet.usable_channels(usable + channels.len(), SOON).await
+		wallet.usable_channels(usable + channels.len(), SOON).await?;
+		// Who connects to the peer while it tells of the channels may miss half of what it says (LDK sends what it knew
+		// a moment ago, or what comes from now on), so that comes first: both ends' fees are known here.
+		let announced = async || {
+			let graph = wallet.call("graph", json!({})).await?;
+			Ok((number(&graph, "directions")? >= 2 * (usable + channels.len()) as u64).then_some(()))
+		};
+		eventually(SOON, &format!("{} knows its channels as public ones", wallet.name()), announced).await
 	}
 
 	/// Mines, and waits until the LSP and these wallets have seen it.

@@ -181,8 +181,7 @@ async fn spend_and_receive(cast: &Cast<'_>, expected: &mut Expected) -> Result<(
 /// One wallet pays another over channels that are there; gives the routing fee.
 async fn pay(from: &Wallet, to: &Wallet, amount_sat: u64) -> Result<u64> {
 	let invoice = to.invoice(Some(amount_sat * 1000)).await?;
-	from.can_send(amount_sat * 1000, SOON).await?;
-	let payment = from.pay(&invoice, None).await?;
+	let payment = from.pay_soon(&invoice, SOON).await?;
 	let received = to.received(&invoice, SOON).await?;
 	ensure!(number(&received.what, "amount_msat")? == amount_sat * 1000, "not the whole sum arrived");
 	number(&from.paid(&payment, SOON).await?.what, "fee_msat")

@@ -97,17 +97,9 @@ fn a_payer_two_hops_away_can_pay() {
 		world.give_coins(&payer, 3_000_000).await?;
 		world.open_channels(&payer, &middle.uri(), &[2_000_000]).await?;
 		world.settle(&[&middle, &payer]).await?;
-		// The payer hears of the channel between the others by gossip.
-		let heard = async || {
-			let graph = payer.call("graph", serde_json::json!({})).await?;
-			Ok((graph["channels"] == 2).then_some(()))
-		};
-		eventually(SOON * 3, "the payer knows both channels", heard).await?;
-
 		let invoice = wallet.jit_invoice(Some(100_000_000)).await?;
-		// A channel that was heard of is of use once its fees were heard of too.
-		let payment = eventually(SOON * 3, "there is a route", async || Ok(Some(payer.pay(&invoice, None).await?)));
-		let payment = payment.await?;
+		// The payer hears of the channel between the others, and of its fees, by gossip.
+		let payment = payer.pay_soon(&invoice, SOON * 3).await?;
 		let received = wallet.received(&invoice, SOON).await?;
 		payer.paid(&payment, SOON).await?;
 		check_sale(&world, &wallet, 100_000_000 - number(&received.what, "amount_msat")?).await?;

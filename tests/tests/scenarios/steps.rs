@@ -41,8 +41,7 @@ pub async fn booked(world: &World<'_>, kind: &str) -> Result<i64> {
 /// Pays `sat` from one wallet to the other over channels that are there.
 pub async fn pay_plainly(from: &Wallet, to: &Wallet, sat: u64) -> Result<()> {
 	let invoice = to.invoice(Some(sat * 1000)).await?;
-	from.can_send(sat * 1000, SOON).await?;
-	let payment = from.pay(&invoice, None).await?;
+	let payment = from.pay_soon(&invoice, SOON).await?;
 	to.received(&invoice, SOON).await?;
 	from.paid(&payment, SOON).await?;
 	Ok(())

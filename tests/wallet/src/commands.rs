@@ -90,9 +90,13 @@ fn peers(node: &Node) -> Value {
 	node.list_peers().iter().map(view).collect()
 }
 
+/// How many channels it heard of, and of how many of their directions it knows what they cost.
 fn graph(node: &Node) -> Value {
 	let graph = node.network_graph();
-	json!({ "channels": graph.list_channels().len(), "nodes": graph.list_nodes().len() })
+	let ids = graph.list_channels();
+	let infos = ids.iter().filter_map(|id| graph.channel(*id));
+	let directions = infos.map(|info| usize::from(info.one_to_two.is_some()) + usize::from(info.two_to_one.is_some()));
+	json!({ "channels": ids.len(), "directions": directions.sum::<usize>(), "nodes": graph.list_nodes().len() })
 }
 
 fn connect(node: &Node, arguments: &Arguments) -> Result<Value> {
