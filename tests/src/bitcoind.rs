@@ -10,7 +10,6 @@ use crate::scratch::{Scratch, eventually, free_port};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -56,8 +55,7 @@ impl Bitcoind {
 	/// There is none and none can be fetched, or it does not start.
 	pub async fn start(scratch: &Scratch) -> Result<Bitcoind> {
 		let program = tokio::task::spawn_blocking(find).await??;
-		let help = program.command().args(["-help", "-help-debug"]).stdin(Stdio::null()).output()?;
-		let help = String::from_utf8_lossy(&help.stdout).into_owned();
+		let help = program.ask(&["-help", "-help-debug"])?;
 		let known = |name: &str| help.lines().any(|line| line.trim().split(['=', ' ']).next() == Some(name));
 		let options = OPTIONS_BY_NAME.iter().filter(|(name, _)| known(name)).map(|(_, option)| *option).collect();
 		let dir = scratch.folder("bitcoind")?;

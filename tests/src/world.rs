@@ -149,6 +149,8 @@ impl<'a> World<'a> {
 			let before = self.bitcoind.mempool().await?.len();
 			wallet.open_channel(peer, *sat, true).await?;
 			self.bitcoind.wait_for_mempool(before + 1, SOON).await?;
+			// ldk-node would spend the same coins again until it sees their transaction in a block.
+			self.mine(1, &[wallet]).await?;
 		}
 		self.mine(CHANNEL_DEPTH, &[wallet]).await?;
 		wallet.usable_channels(usable + channels.len(), SOON).await

@@ -36,17 +36,24 @@ impl Program {
 
 	fn checked(argv: Vec<OsString>, origin: String) -> Result<Program> {
 		let mut program = Program { argv, version: String::new(), origin };
-		let output = program.command().args(["-version", "-nosettings"]).stdin(Stdio::null()).output();
-		let output = output.with_context(|| format!("cannot run bitcoind ({})", program.origin))?;
+		let text = program.ask(&["-version"])?;
+		program.version = text.lines().next().unwrap_or("unknown version").trim().to_owned();
+		Ok(program)
+	}
+
+	/// What it prints, e.g. its `-help`. Even then it makes its data folder and writes there, so it gets one of its own.
+	pub fn ask(&self, arguments: &[&str]) -> Result<String> {
+		let dir = tempfile::tempdir().context("cannot make a temporary folder")?;
+		let mut command = self.command();
+		command.args(arguments).arg(format!("-datadir={}", dir.path().display())).stdin(Stdio::null());
+		let output = command.output().with_context(|| format!("cannot run bitcoind ({})", self.origin))?;
 		ensure!(
 			output.status.success(),
 			"bitcoind ({}) does not run: {}",
-			program.origin,
+			self.origin,
 			String::from_utf8_lossy(&output.stderr)
 		);
-		let text = String::from_utf8_lossy(&output.stdout);
-		program.version = text.lines().next().unwrap_or("unknown version").trim().to_owned();
-		Ok(program)
+		Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 	}
 }
 

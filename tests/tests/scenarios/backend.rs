@@ -2,6 +2,7 @@
 
 use crate::steps::{PAYER_CHANNEL_SAT, check_sale, pay_just_in_time, pay_plainly};
 use anyhow::{Result, ensure};
+use inlet_tests::wallet::number;
 use inlet_tests::world::{CHANNEL_DEPTH, SOON};
 use inlet_tests::{Backend, Scratch, World, eventually, scenario};
 
@@ -48,7 +49,7 @@ fn esplora_goes_away_and_comes_back() {
 	});
 }
 
-/// The block with the channel's funding is taken back, the channel goes on, and the funding is mined again.
+/// Blocks above a channel's funding are taken back, and with them a deposit, which comes back later.
 async fn reorganisation(scratch: &Scratch, backend: Backend) -> Result<()> {
 	let world = World::start(scratch, backend).await?;
 	let wallet = world.client("wallet").await?;
@@ -58,16 +59,20 @@ async fn reorganisation(scratch: &Scratch, backend: Backend) -> Result<()> {
 	check_sale(&world, &wallet, fee).await?;
 	world.bitcoind.wait_for_mempool(1, SOON).await?;
 	world.mine(2, &[&wallet, &payer]).await?;
-	let coins = &world.lsp.balance().await?["onchain"]["confirmed_sat"];
+	let confirmed = async || number(&world.lsp.balance().await?["onchain"], "confirmed_sat");
+	let before = confirmed().await?;
+	world.bitcoind.send(&world.lsp.address().await?, 700_000).await?;
+	world.mine(2, &[&wallet, &payer]).await?;
+	ensure!(confirmed().await? == before + 700_000);
 
 	world.bitcoind.reorg(2, false).await?;
 	world.settle(&[&wallet, &payer]).await?;
-	ensure!(!world.bitcoind.mempool().await?.is_empty(), "the funding is not unconfirmed again");
+	let gone = async || Ok((confirmed().await? == before).then_some(()));
+	eventually(SOON, "the deposit is unconfirmed again", gone).await?;
 	pay_plainly(&wallet, &payer, 20_000).await?;
 	world.mine(CHANNEL_DEPTH, &[&wallet, &payer]).await?;
-	ensure!(world.bitcoind.mempool().await?.is_empty());
-	let known = async || Ok((world.lsp.balance().await?["onchain"]["confirmed_sat"] == *coins).then_some(()));
-	eventually(SOON, "the LSP counts its coins as before", known).await?;
+	let back = async || Ok((confirmed().await? == before + 700_000).then_some(()));
+	eventually(SOON, "the deposit is confirmed again", back).await?;
 	pay_plainly(&payer, &wallet, 10_000).await
 }
 

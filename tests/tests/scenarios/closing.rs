@@ -12,8 +12,9 @@ const TOLERANCE_SAT: u64 = 5_000;
 /// Longer than a side waits for its own money after closing by force (144 blocks, LDK's default on both ends).
 const DELAY_BLOCKS: u32 = 150;
 
-/// A client with a confirmed channel that it bought just in time, and about 150,000 sat in it.
-async fn sold_channel(world: &World<'_>) -> Result<(Wallet, String)> {
+/// A client with a confirmed channel that it bought just in time, and about 150,000 sat in it; the channel's id; and the
+/// payer, whose channel is to stay as it is.
+async fn sold_channel(world: &World<'_>) -> Result<(Wallet, String, Wallet)> {
 	let wallet = world.client("wallet").await?;
 	let payer = world.payer(&[PAYER_CHANNEL_SAT]).await?;
 	let invoice = wallet.jit_invoice(Some(200_000_000)).await?;
@@ -21,36 +22,51 @@ async fn sold_channel(world: &World<'_>) -> Result<(Wallet, String)> {
 	let sale = check_sale(world, &wallet, fee).await?;
 	world.mine(CHANNEL_DEPTH, &[&wallet, &payer]).await?;
 	pay_plainly(&wallet, &payer, 50_000).await?;
-	Ok((wallet, text(&sale["channel"], "id")?))
+	Ok((wallet, text(&sale["channel"], "id")?, payer))
 }
 
-/// Mines until the wallet has `sat` (about) on-chain and the LSP has nothing left in that channel.
-async fn everyone_is_paid(world: &World<'_>, wallet: &Wallet, sat: u64, blocks: u32) -> Result<()> {
-	let paid = async || {
-		world.bitcoind.mine(1).await?;
-		wallet.sync().await?;
-		let closing = number(&world.lsp.balance().await?["lightning"], "closing_sat")?;
-		let has = wallet.onchain_sat().await?;
-		ensure!(has + TOLERANCE_SAT >= sat && closing == 0, "{has} of {sat} sat, {closing} sat to come for the LSP");
-		Ok(Some(()))
-	};
-	// The long delay at once, the rest block by block.
-	world.bitcoind.wait_for_mempool(1, SOON).await?;
-	world.mine(CHANNEL_DEPTH, &[]).await?;
-	world.bitcoind.mine(blocks).await?;
-	eventually(SOON * 3, "everyone has their money", paid).await
+/// What both ends have before their channel is closed.
+struct Before {
+	wallet_sat: u64,
+	lsp_sat: u64,
+}
+
+impl Before {
+	async fn of(world: &World<'_>, wallet: &Wallet) -> Result<Before> {
+		Ok(Before { wallet_sat: wallet.lightning_sat().await?, lsp_sat: lsp_total(world).await? })
+	}
+
+	/// Mines what the closing sent, then `blocks`, then one by one until both have on-chain what was theirs, less fees.
+	async fn comes_back(&self, world: &World<'_>, wallet: &Wallet, blocks: u32) -> Result<()> {
+		world.bitcoind.wait_for_mempool(1, SOON).await?;
+		world.mine(CHANNEL_DEPTH + blocks, &[]).await?;
+		let paid = async || {
+			world.bitcoind.mine(1).await?;
+			wallet.sync().await?;
+			let (has, lsp_has) = (wallet.onchain_sat().await?, lsp_total(world).await?);
+			ensure!(has + TOLERANCE_SAT >= self.wallet_sat, "the wallet has {has} of {} sat", self.wallet_sat);
+			ensure!(lsp_has + TOLERANCE_SAT >= self.lsp_sat, "the LSP has {lsp_has} of {} sat", self.lsp_sat);
+			ensure!(world.lsp.balance().await?["lightning"]["closing_sat"] == 0, "the LSP waits for more");
+			Ok(Some(()))
+		};
+		eventually(SOON * 2, "everyone has their money", paid).await?;
+		ensure!(lsp_total(world).await? <= self.lsp_sat, "the LSP has more than before");
+		// Nobody else's channel was touched.
+		let channels = world.lsp.channels().await?;
+		ensure!(channels.len() == 1 && channels[0]["state"] == "ready", "{channels:?}");
+		Ok(())
+	}
 }
 
 async fn together(scratch: &Scratch, backend: Backend) -> Result<()> {
 	let world = World::start(scratch, backend).await?;
-	let (wallet, channel) = sold_channel(&world).await?;
-	let (has, before) = (wallet.lightning_sat().await?, lsp_total(&world).await?);
+	let (wallet, channel, _payer) = sold_channel(&world).await?;
+	let before = Before::of(&world, &wallet).await?;
 	// The client paid for a lease: the LSP is not to end it by accident.
 	let refused = world.lsp.say(&["channels", "close", &channel, "--yes"]).await?;
 	ensure!(refused.code == Some(1), "closed within the lease: {refused:?}");
 	world.lsp.json(&["channels", "close", &channel, "--break-lease", "--yes"]).await?;
-	everyone_is_paid(&world, &wallet, has, 0).await?;
-	check_lsp(&world, before).await
+	before.comes_back(&world, &wallet, 0).await
 }
 
 #[test]
@@ -67,22 +83,20 @@ fn a_channel_is_closed_together_over_esplora() {
 fn the_client_closes_together() {
 	scenario(async |scratch| {
 		let world = World::start(scratch, Backend::Bitcoind).await?;
-		let (wallet, _) = sold_channel(&world).await?;
-		let (has, before) = (wallet.lightning_sat().await?, lsp_total(&world).await?);
+		let (wallet, _, _payer) = sold_channel(&world).await?;
+		let before = Before::of(&world, &wallet).await?;
 		let id = text(&wallet.channels().await?[0], "user_channel_id")?;
 		wallet.call("close", json!({ "user_channel_id": id })).await?;
-		everyone_is_paid(&world, &wallet, has, 0).await?;
-		check_lsp(&world, before).await
+		before.comes_back(&world, &wallet, 0).await
 	});
 }
 
 async fn by_force(scratch: &Scratch, backend: Backend) -> Result<()> {
 	let world = World::start(scratch, backend).await?;
-	let (wallet, channel) = sold_channel(&world).await?;
-	let (has, before) = (wallet.lightning_sat().await?, lsp_total(&world).await?);
+	let (wallet, channel, _payer) = sold_channel(&world).await?;
+	let before = Before::of(&world, &wallet).await?;
 	world.lsp.json(&["channels", "force-close", &channel, "--break-lease", "--yes"]).await?;
-	everyone_is_paid(&world, &wallet, has, DELAY_BLOCKS).await?;
-	check_lsp(&world, before).await
+	before.comes_back(&world, &wallet, DELAY_BLOCKS).await
 }
 
 #[test]
@@ -100,22 +114,14 @@ fn the_lsp_closes_by_force_over_esplora() {
 fn the_client_closes_by_force() {
 	scenario(async |scratch| {
 		let world = World::start(scratch, Backend::Bitcoind).await?;
-		let (wallet, _) = sold_channel(&world).await?;
-		let (has, before) = (wallet.lightning_sat().await?, lsp_total(&world).await?);
+		let (wallet, _, _payer) = sold_channel(&world).await?;
+		let before = Before::of(&world, &wallet).await?;
 		let id = text(&wallet.channels().await?[0], "user_channel_id")?;
 		wallet.call("force_close", json!({ "user_channel_id": id })).await?;
-		everyone_is_paid(&world, &wallet, has, DELAY_BLOCKS).await?;
-		check_lsp(&world, before).await
+		before.comes_back(&world, &wallet, DELAY_BLOCKS).await
 	});
 }
 
 async fn lsp_total(world: &World<'_>) -> Result<u64> {
 	number(&world.lsp.balance().await?, "total_sat")
-}
-
-/// The LSP lost nothing but fees.
-async fn check_lsp(world: &World<'_>, before: u64) -> Result<()> {
-	let after = lsp_total(world).await?;
-	ensure!(after + TOLERANCE_SAT >= before && after <= before, "the LSP had {before} sat and has {after}");
-	Ok(())
 }

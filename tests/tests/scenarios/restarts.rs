@@ -172,7 +172,7 @@ fn the_wallet_restarts_while_the_payment_waits() {
 	});
 }
 
-/// bitcoind and the LSP both restart, in the order that hurts: the LSP first, which has to wait.
+/// bitcoind stops, the LSP is killed while it is away, and both come back.
 #[test]
 fn bitcoind_and_the_lsp_restart_with_a_sale_open() {
 	scenario(async |scratch| {
@@ -180,7 +180,7 @@ fn bitcoind_and_the_lsp_restart_with_a_sale_open() {
 		let wallet = world.client("wallet").await?;
 		let payer = world.payer(&[PAYER_CHANNEL_SAT]).await?;
 		let invoice = wallet.jit_invoice(Some(150_000_000)).await?;
-		world.bitcoind.kill()?;
+		world.bitcoind.stop().await?;
 		world.lsp.kill()?;
 		world.bitcoind.resume().await?;
 		world.lsp.resume().await?;
