@@ -391,6 +391,16 @@ pub enum OrderState {
 		/// When the money goes back.
 		deadline: Timestamp,
 	},
+	/// It is too late, and the node was asked to stop the channel. The funding may be out already, so the money goes back
+	/// only when the answer is that there is no channel; if it is funded, the order is delivered.
+	Abandoning {
+		/// How it was paid.
+		by: PaidBy,
+		/// When the node is asked again.
+		deadline: Timestamp,
+		/// Why, for people.
+		reason: String,
+	},
 	/// The funding is out. If paid by Lightning, the payment is being claimed.
 	Funded {
 		/// How it was paid.

@@ -95,7 +95,9 @@ impl Order {
 		match self.state {
 			OrderState::Preparing => Some(self.created_at.plus_secs(PREPARE_SECS)),
 			OrderState::AwaitingPayment => Some(self.expires_at),
-			OrderState::Paid { deadline, .. } | OrderState::Opening { deadline, .. } => Some(deadline),
+			OrderState::Paid { deadline, .. }
+			| OrderState::Opening { deadline, .. }
+			| OrderState::Abandoning { deadline, .. } => Some(deadline),
 			OrderState::Funded { .. }
 			| OrderState::Completed
 			| OrderState::Refunding { .. }

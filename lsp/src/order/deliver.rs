@@ -1,6 +1,6 @@
 //! A paid order gets its channel; the money is ours when the funding is out.
 
-use super::{forget_attempt, give_up, paid_by, refund, requested, sell};
+use super::{abandon_again, forget_attempt, give_up, paid_by, refund, requested, sell};
 use crate::admission;
 use crate::book::{EntryKind, NodeId, Order, OrderState, PaidBy, PaymentHash, PaymentState};
 use crate::input::{Action, Input, OpenChannel, Owner};
@@ -60,7 +60,7 @@ pub(crate) fn connected(turn: &mut Turn<'_>, peer: NodeId) {
 	}
 }
 
-/// [`Input::Started`]: claims and refunds are asked for again; an order that was being made is dropped (its client is
+/// [`Input::Started`]: claims, refunds and the end of channels that come too late are asked for again; an order that was being made is dropped (its client is
 /// gone, and was promised nothing).
 pub(crate) fn started(turn: &mut Turn<'_>) {
 	let ids: Vec<String> = turn.book.live_orders().map(|order| order.id.clone()).collect();
@@ -68,6 +68,7 @@ pub(crate) fn started(turn: &mut Turn<'_>) {
 		let Some(mut order) = turn.order(&id) else { continue };
 		match order.state {
 			OrderState::Preparing => give_up(turn, &mut order, "the process stopped while it was being made"),
+			OrderState::Abandoning { .. } => abandon_again(turn, &mut order),
 			OrderState::Funded { by: PaidBy::Lightning } => claim(turn, &order),
 			_ => {}
 		}
@@ -167,24 +168,32 @@ pub(crate) fn channel_ready(turn: &mut Turn<'_>, mut order: Order, user_channel_
 	turn.put_order(order);
 }
 
-/// [`Input::OpenFailed`]: a client that went away is waited for; one that refused gets its money back now.
+/// [`Input::OpenFailed`]: a client that went away is waited for; one that refused, or whose time was up, gets its money
+/// back now.
 pub(crate) fn open_failed(turn: &mut Turn<'_>, mut order: Order, user_channel_id: u128, reason: &str) {
-	let OrderState::Opening { by, deadline } = order.state else { return };
-	if order.user_channel_id != user_channel_id {
+	if !is_being_opened(&order) || order.user_channel_id != user_channel_id {
 		return;
 	}
 	order.note(turn.now, "fail", format!("open failed: {reason}"));
 	forget_attempt(turn, &mut order);
-	order.state = OrderState::Paid { by, deadline };
-	if turn.world.peer.connected {
-		give_up(turn, &mut order, "the channel could not be opened");
+	match order.state.clone() {
+		OrderState::Abandoning { reason, .. } => give_up(turn, &mut order, &reason),
+		OrderState::Opening { .. } if turn.world.peer.connected => {
+			give_up(turn, &mut order, "the channel could not be opened");
+		}
+		OrderState::Opening { by, deadline } => order.state = OrderState::Paid { by, deadline },
+		_ => {}
 	}
 	turn.put_order(order);
 }
 
+fn is_being_opened(order: &Order) -> bool {
+	matches!(order.state, OrderState::Opening { .. } | OrderState::Abandoning { .. })
+}
+
 /// [`Input::ChannelClosed`].
 pub(crate) fn channel_closed(turn: &mut Turn<'_>, mut order: Order, user_channel_id: u128, reason: &str) {
-	if matches!(order.state, OrderState::Opening { .. }) {
+	if is_being_opened(&order) {
 		return open_failed(turn, order, user_channel_id, reason);
 	}
 	let now = turn.now;

@@ -1,10 +1,12 @@
 //! Payments arrive, by Lightning (held, not claimed) or on-chain, in time or too late.
 
-use super::{CLAIM_MARGIN_BLOCKS, deliver, give_up, paid_by, refund, sell};
+use super::{CLAIM_MARGIN_BLOCKS, abandon, abandon_again, deliver, give_up, paid_by, refund, sell};
 use crate::book::{Order, OrderState, PaidBy, PaymentHash, PaymentState, Received};
 use crate::input::Action;
 use crate::money::{Msat, Sat};
 use crate::turn::Turn;
+
+const ABOUT_TO_EXPIRE: &str = "the held payment was about to expire";
 
 /// [`Input::PaymentHeld`](crate::input::Input::PaymentHeld).
 pub(crate) fn payment_held(turn: &mut Turn<'_>, payment_hash: PaymentHash, amount: Msat, claim_deadline: Option<u32>) {
@@ -29,6 +31,8 @@ pub(crate) fn payment_held(turn: &mut Turn<'_>, payment_hash: PaymentHash, amoun
 		OrderState::Paid { by, .. } | OrderState::Opening { by, .. } if by_lightning(by) => {
 			deliver::open_if_possible(turn, &mut order);
 		}
+		// The node's answer decides.
+		OrderState::Abandoning { by, .. } if by_lightning(by) => {}
 		OrderState::Funded { by } if by_lightning(by) => deliver::claim(turn, &order),
 		OrderState::Completed if order.lightning.as_ref().is_some_and(|paid| paid.state == PaymentState::Paid) => {
 			deliver::claim(turn, &order);
@@ -120,9 +124,13 @@ pub(crate) fn tick(turn: &mut Turn<'_>) {
 			}
 			OrderState::AwaitingPayment => expire(turn, &mut order),
 			OrderState::Paid { .. } if due => give_up(turn, &mut order, "the client was not here in time"),
-			OrderState::Opening { .. } if due => give_up(turn, &mut order, "the channel was not funded in time"),
-			OrderState::Paid { .. } | OrderState::Opening { .. } if is_too_late(turn, held_until(&order)) => {
-				give_up(turn, &mut order, "the held payment was about to expire");
+			OrderState::Opening { .. } if due => abandon(turn, &mut order, "the channel was not funded in time"),
+			OrderState::Abandoning { .. } if due => abandon_again(turn, &mut order),
+			OrderState::Paid { .. } if is_too_late(turn, held_until(&order)) => {
+				give_up(turn, &mut order, ABOUT_TO_EXPIRE)
+			}
+			OrderState::Opening { .. } if is_too_late(turn, held_until(&order)) => {
+				abandon(turn, &mut order, ABOUT_TO_EXPIRE);
 			}
 			_ => {}
 		}

@@ -198,15 +198,74 @@ fn an_order_that_was_being_made_is_dropped_by_a_restart_or_a_failure() {
 	assert_eq!((sim.book.reserved(), sim.book.next_deadline()), (Sat(0), None));
 }
 
-#[test]
-fn a_funding_that_comes_after_the_money_went_back_is_booked() {
-	let (mut sim, _, order) = ordered();
-	let open = opened(&sim.hold(&order, order.order_total)).unwrap();
+/// An order whose channel was not funded in time: the node is asked to stop it.
+fn abandoning() -> (Sim, Order, u128, Action) {
+	let (mut sim, client, order) = ordered();
+	let user_channel_id = opened(&sim.hold(&order, order.order_total)).unwrap().user_channel_id;
 	sim.pass(1800);
-	let actions = sim.tick();
-	assert!(actions.contains(&refused(&order)));
-	assert!(matches!(actions[0], Action::AbandonChannel { .. }));
-	assert!(sim.funded(open.user_channel_id).is_empty(), "nothing to claim");
-	assert_eq!(sim.earned(EntryKind::FundingCost), -850_000);
-	assert_eq!(sim.now_order(&order).lightning.unwrap().state, PaymentState::Refunded);
+	let abandon = Action::AbandonChannel { user_channel_id, peer: client };
+	assert_eq!(sim.tick(), std::slice::from_ref(&abandon), "the payment is not given back yet");
+	assert!(matches!(sim.now_order(&order).state, OrderState::Abandoning { by: PaidBy::Lightning, .. }));
+	(sim, order, user_channel_id, abandon)
+}
+
+#[test]
+fn r6_a_channel_funded_at_the_deadline_is_paid_for() {
+	let (mut sim, order, user_channel_id, _) = abandoning();
+	assert!(sim.book.reserved() > Sat(520_000), "the channel may still come");
+	let shown = sim.get_order(&order);
+	assert_eq!((&shown["order_state"], &shown["payment"]["bolt11"]["state"]), (&"CREATED".into(), &"HOLD".into()));
+	let payment_hash = order.lightning.as_ref().unwrap().payment_hash;
+	assert_eq!(sim.funded(user_channel_id), [Action::ClaimPayment { order: order.id.clone(), payment_hash }]);
+	sim.claimed(&order, order.order_total);
+	assert_eq!(sim.now_order(&order).state, OrderState::Completed);
+	assert_eq!((sim.book.reserved(), sim.book.next_deadline()), (Sat(0), None));
+}
+
+#[test]
+fn r6_the_money_goes_back_when_the_node_says_that_there_is_no_channel() {
+	for closed in [true, false] {
+		let (mut sim, order, user_channel_id, _) = abandoning();
+		let reason = "too late".to_string();
+		let answer = if closed {
+			Input::ChannelClosed { user_channel_id, reason }
+		} else {
+			Input::OpenFailed { user_channel_id, reason }
+		};
+		assert_eq!(sim.give(answer.clone()), [refused(&order)]);
+		assert!(sim.look(answer).writes.is_empty());
+		let failed = OrderState::Failed { reason: "the channel was not funded in time".into() };
+		assert_eq!(sim.now_order(&order).state, failed);
+		assert_eq!((sim.book.reserved(), sim.book.next_deadline()), (Sat(0), None));
+		assert!(sim.funded(user_channel_id).is_empty(), "nothing to claim");
+		assert_eq!(sim.earned(EntryKind::FundingCost), -850_000, "booked all the same");
+		assert_eq!(sim.now_order(&order).lightning.unwrap().state, PaymentState::Refunded);
+	}
+}
+
+#[test]
+fn an_answer_that_does_not_come_is_asked_for_again_without_haste() {
+	let (mut sim, order, _, abandon) = abandoning();
+	assert_eq!(sim.book.next_deadline(), Some(sim.now.plus_secs(5)));
+	assert!(sim.tick().is_empty());
+	sim.pass(5);
+	assert_eq!(sim.tick(), std::slice::from_ref(&abandon));
+	assert!(sim.tick().is_empty());
+	assert!(sim.connect(order.client).is_empty() && !sim.book.awaited_clients().contains(&order.client));
+	assert!(sim.hold(&order, order.order_total).is_empty(), "LDK shows the payment again");
+	sim.restart();
+	assert_eq!(sim.give(Input::Started), [abandon]);
+}
+
+#[test]
+fn r6_a_payment_that_is_about_to_expire_waits_for_the_end_of_its_channel() {
+	let (mut sim, client, order) = ordered();
+	let user_channel_id = opened(&sim.hold(&order, order.order_total)).unwrap().user_channel_id;
+	sim.height += 94;
+	assert_eq!(sim.tick(), [Action::AbandonChannel { user_channel_id, peer: client }]);
+	sim.height += 20;
+	assert!(sim.tick().is_empty(), "LDK decides");
+	assert_eq!(sim.give(Input::OpenFailed { user_channel_id, reason: "none".into() }), [refused(&order)]);
+	let reason = "the held payment was about to expire".to_string();
+	assert_eq!(sim.now_order(&order).state, OrderState::Failed { reason });
 }
