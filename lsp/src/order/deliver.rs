@@ -61,7 +61,7 @@ pub(crate) fn connected(turn: &mut Turn<'_>, peer: NodeId) {
 }
 
 /// [`Input::Started`]: claims, refunds and the end of channels that come too late are asked for again; an order that was being made is dropped (its client is
-/// gone, and was promised nothing).
+/// gone, and was promised nothing). Payments that were given back are failed again.
 pub(crate) fn started(turn: &mut Turn<'_>) {
 	let ids: Vec<String> = turn.book.live_orders().map(|order| order.id.clone()).collect();
 	for id in ids {
@@ -75,6 +75,26 @@ pub(crate) fn started(turn: &mut Turn<'_>) {
 		refund::ask(turn, &order);
 		turn.put_order(order);
 	}
+	let height = turn.world.height;
+	let refused: Vec<PaymentHash> = turn.book.orders().filter_map(|order| refused_payment(order, height)).collect();
+	for payment_hash in refused {
+		turn.act(Action::FailPayment { payment_hash });
+	}
+}
+
+/// A payment that was given back and that LDK may hold all the same: a crash came before it recorded that, and it does not
+/// show the payment again.
+fn refused_payment(order: &Order, height: u32) -> Option<PaymentHash> {
+	let is_refused = match order.state {
+		OrderState::Preparing | OrderState::AwaitingPayment => false,
+		OrderState::Paid { by, .. }
+		| OrderState::Opening { by, .. }
+		| OrderState::Abandoning { by, .. }
+		| OrderState::Funded { by } => by == PaidBy::Onchain,
+		OrderState::Completed | OrderState::Refunding { .. } | OrderState::Failed { .. } => true,
+	};
+	let lightning = order.lightning.as_ref().filter(|option| is_refused && option.state != PaymentState::Paid)?;
+	lightning.claim_deadline.filter(|deadline| *deadline > height).map(|_| lightning.payment_hash)
 }
 
 /// Asks the node to claim the held payment.

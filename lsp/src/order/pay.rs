@@ -37,9 +37,20 @@ pub(crate) fn payment_held(turn: &mut Turn<'_>, payment_hash: PaymentHash, amoun
 		OrderState::Completed if order.lightning.as_ref().is_some_and(|paid| paid.state == PaymentState::Paid) => {
 			deliver::claim(turn, &order);
 		}
-		_ => turn.act(Action::FailPayment { payment_hash }),
+		_ => {
+			turn.act(Action::FailPayment { payment_hash });
+			remember_until(&mut order, claim_deadline);
+		}
 	}
 	turn.put_order(order);
+}
+
+/// How long LDK may hold what an order refuses: it is failed again after a restart.
+fn remember_until(order: &mut Order, claim_deadline: Option<u32>) {
+	let awaits = order.state.is_unpaid();
+	if let Some(lightning) = order.lightning.as_mut().filter(|_| !awaits) {
+		lightning.claim_deadline = lightning.claim_deadline.max(claim_deadline);
+	}
 }
 
 fn is_enough(order: &Order, amount: Msat) -> bool {

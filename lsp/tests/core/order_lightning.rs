@@ -269,3 +269,38 @@ fn r6_a_payment_that_is_about_to_expire_waits_for_the_end_of_its_channel() {
 	let reason = "the held payment was about to expire".to_string();
 	assert_eq!(sim.now_order(&order).state, OrderState::Failed { reason });
 }
+
+#[test]
+fn a_payment_given_back_just_before_a_crash_is_given_back_again() {
+	let (mut sim, client, order) = ordered();
+	let open = opened(&sim.hold(&order, order.order_total)).unwrap();
+	sim.give(Input::OpenFailed { user_channel_id: open.user_channel_id, reason: "no".into() });
+	// The step is committed, LDK has not recorded that the HTLC failed, and does not show it again.
+	sim.restart();
+	assert_eq!(sim.give(Input::Started), [refused(&order)]);
+	sim.height += 100;
+	sim.restart();
+	assert!(sim.give(Input::Started).is_empty(), "LDK has failed it itself");
+	// Another one, paid by its own means: its payment is never failed.
+	let params = sim.order_params();
+	let (paid, _) = sim.order(client, params);
+	sim.connect(client);
+	let open = opened(&sim.hold(&paid, paid.order_total)).unwrap();
+	sim.funded(open.user_channel_id);
+	sim.claimed(&paid, paid.order_total);
+	sim.restart();
+	assert!(sim.give(Input::Started).is_empty());
+}
+
+#[test]
+fn a_payment_of_an_order_that_was_paid_onchain_is_given_back_again_after_a_crash() {
+	let (mut sim, _, order) = ordered();
+	let open = opened(&sim.onchain(&order, vec![output(1, order.order_total.0, 1, 500)])).unwrap();
+	assert_eq!(sim.hold(&order, order.order_total), [refused(&order)]);
+	sim.restart();
+	assert_eq!(sim.give(Input::Started), [refused(&order)]);
+	sim.funded(open.user_channel_id);
+	assert_eq!(sim.now_order(&order).state, OrderState::Completed);
+	sim.restart();
+	assert_eq!(sim.give(Input::Started), [refused(&order)]);
+}
