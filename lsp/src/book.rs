@@ -16,7 +16,7 @@ mod state;
 
 pub(crate) use index::order_reserved;
 pub use index::{LEDGER_IN_MEMORY, MAX_CLIENTS, MAX_FINISHED};
-pub(crate) use state::push_bounded;
+pub(crate) use state::{DUST, push_bounded};
 
 /// A client is known by its node id.
 pub type NodeId = PublicKey;
@@ -313,7 +313,7 @@ pub struct OnchainOption {
 	pub address: String,
 	/// Offered as `min_fee_for_0conf`.
 	pub min_fee_for_0conf: FeePerKw,
-	/// What arrived there, by outpoint.
+	/// What arrived there, sorted by outpoint.
 	pub received: Vec<Received>,
 	/// The refund, once it is decided.
 	pub refund: Option<Refund>,

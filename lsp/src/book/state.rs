@@ -81,6 +81,9 @@ impl OrderState {
 	}
 }
 
+/// The largest dust limit of a segwit output.
+pub(crate) const DUST: Sat = Sat(330);
+
 /// How long the node may take to make an invoice and an address, in seconds.
 pub(crate) const PREPARE_SECS: u64 = 60;
 
@@ -103,6 +106,20 @@ impl Order {
 			| OrderState::Refunding { .. }
 			| OrderState::Failed { .. } => None,
 		}
+	}
+
+	/// What arrived on-chain for a finished order beyond what paid it, if it can go back, is more than dust, and no refund
+	/// was decided yet.
+	pub fn surplus(&self) -> Option<Sat> {
+		let kept = match self.state {
+			OrderState::Completed if self.paid_by == Some(PaidBy::Onchain) => self.order_total,
+			OrderState::Completed | OrderState::Failed { .. } => Sat::ZERO,
+			_ => return None,
+		};
+		let onchain =
+			self.onchain.as_ref().filter(|onchain| onchain.refund.is_none() && self.refund_address.is_some())?;
+		let received = onchain.received.iter().fold(Sat::ZERO, |sum, output| sum.saturating_add(output.value));
+		Some(received.saturating_sub(kept)).filter(|surplus| *surplus > DUST)
 	}
 
 	/// The refund that was decided and is not out yet.

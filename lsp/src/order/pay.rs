@@ -70,10 +70,15 @@ fn held_until(order: &Order) -> Option<u32> {
 /// [`Input::AddressActivity`](crate::input::Input::AddressActivity): what the address holds now, all of it.
 pub(crate) fn address_activity(turn: &mut Turn<'_>, mut order: Order, received: &[Received]) {
 	let Some(onchain) = &mut order.onchain else { return };
-	if onchain.received != received {
-		onchain.received = received.to_vec();
-		let sum = Sat(sum_of(received, |_| true));
-		order.note(turn.now, "onchain", format!("{sum} in {} outputs", received.len()));
+	let mut received = received.to_vec();
+	received.sort_by_key(|output| output.outpoint);
+	let outputs = |list: &[Received]| list.iter().map(|output| (output.outpoint, output.value)).collect::<Vec<_>>();
+	let is_news = outputs(&onchain.received) != outputs(&received);
+	let (count, sum) = (received.len(), Sat(sum_of(&received, |_| true)));
+	// More confirmations are no news.
+	onchain.received = received;
+	if is_news {
+		order.note(turn.now, "onchain", format!("{sum} in {count} outputs"));
 	}
 	let enough = is_paid_onchain(turn, &order);
 	match order.state {
@@ -118,11 +123,12 @@ fn is_paid_onchain(turn: &Turn<'_>, order: &Order) -> bool {
 	sum_of(&onchain.received, counts) >= order.order_total.0
 }
 
-pub(super) fn sum_of(received: &[Received], counts: impl Fn(&Received) -> bool) -> u64 {
+fn sum_of(received: &[Received], counts: impl Fn(&Received) -> bool) -> u64 {
 	received.iter().filter(|output| counts(output)).fold(0, |sum, output| output.value.0.saturating_add(sum))
 }
 
-/// [`Input::Tick`](crate::input::Input::Tick): deadlines, in time and in blocks.
+/// [`Input::Tick`](crate::input::Input::Tick): deadlines, in time and in blocks, and refunds that were not worth their
+/// transaction, or unconfirmed, when they were last looked at.
 pub(crate) fn tick(turn: &mut Turn<'_>) {
 	let ids: Vec<String> = turn.book.live_orders().map(|order| order.id.clone()).collect();
 	for id in ids {
@@ -145,6 +151,13 @@ pub(crate) fn tick(turn: &mut Turn<'_>) {
 			}
 			_ => {}
 		}
+		turn.put_order(order);
+	}
+	let due = |order: &&Order| refund::due(turn, order).is_some();
+	let ids: Vec<String> = turn.book.surplus_orders().filter(due).map(|order| order.id.clone()).collect();
+	for id in ids {
+		let Some(mut order) = turn.order(&id) else { continue };
+		refund::consider(turn, &mut order);
 		turn.put_order(order);
 	}
 }
