@@ -176,7 +176,8 @@ pub enum SaleState {
 		/// When we give up and fail the held parts.
 		deadline: Timestamp,
 	},
-	/// The channel is usable; the parts were forwarded and the fee is not yet earned.
+	/// The channel is usable; the parts were forwarded and the fee is not yet earned. What arrives now is held until it is,
+	/// or is owed again.
 	Forwarded,
 	/// The channel is open and the fee is still owed (the client failed the payment): the next payment pays it.
 	Owing,
@@ -202,6 +203,9 @@ pub struct Part {
 	pub expiry_height: Option<u32>,
 	/// When it arrived.
 	pub arrived: Timestamp,
+	/// When it is failed, while it waits beside the payment that pays the fee.
+	#[serde(default)]
+	pub held_until: Option<Timestamp>,
 }
 
 /// A forward that was decided.

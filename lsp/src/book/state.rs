@@ -38,7 +38,8 @@ impl Sale {
 		let own = match self.state {
 			SaleState::Bought => Some(self.terms.valid_until),
 			SaleState::Gathering { deadline } | SaleState::Opening { deadline } => Some(deadline),
-			SaleState::Forwarded | SaleState::Owing | SaleState::Done | SaleState::Failed { .. } => None,
+			SaleState::Forwarded => self.parts.iter().filter_map(|part| part.held_until).min(),
+			SaleState::Owing | SaleState::Done | SaleState::Failed { .. } => None,
 		};
 		let held = self.forwarded.iter().filter_map(|planned| planned.held_until).min();
 		own.into_iter().chain(held).min()
