@@ -90,7 +90,7 @@ pub enum Input {
 	ForwardFailed {
 		/// The client.
 		peer: NodeId,
-		/// Over which channel it should have gone.
+		/// Over which channel it should have gone: LDK may have chosen another one of this client than we did.
 		channel_id: [u8; 32],
 	},
 	/// A forward was settled: we have the money.

@@ -252,11 +252,14 @@ fn book_partial_fee(turn: &mut Turn<'_>, sale: &mut Sale) {
 	}
 }
 
-/// [`Input::ForwardFailed`]: the client did not take the payment.
+/// [`Input::ForwardFailed`]: the client did not take the payment. If no sale has the channel, or a sale that owes nothing,
+/// LDK chose it in place of another one of the same client: of the sale whose fee is in flight, if there is just one (a
+/// replay must not hit the next).
 pub(crate) fn forward_failed(turn: &mut Turn<'_>, peer: NodeId, channel_id: &[u8; 32]) {
-	let Some(mut sale) = turn.book.sale_by_channel(channel_id).filter(|sale| sale.client == peer).cloned() else {
-		return;
-	};
+	let by_channel = turn.book.sale_by_channel(channel_id).filter(|sale| sale.client == peer);
+	let mut in_flight = turn.book.live_sales().filter(|sale| sale.client == peer && sale.state == SaleState::Forwarded);
+	let only = in_flight.next().filter(|_| in_flight.next().is_none());
+	let Some(mut sale) = by_channel.filter(|sale| sale.state != SaleState::Done).or(only).cloned() else { return };
 	if sale.state == SaleState::Forwarded {
 		sale.note(turn.now, "fail", "the client failed the payment; the fee is owed".to_string());
 		// What LDK still holds stays: it has a deadline of its own.

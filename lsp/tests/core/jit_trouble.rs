@@ -374,3 +374,21 @@ fn what_the_payer_sends_on_top_of_the_paying_payment_goes_at_once_up_to_twice_it
 	assert!(sim.htlc(&sale, 3, 1, 50_000_000).is_empty());
 	assert_eq!(forwards(&sim.settle(&sale, sale.fee.unwrap().0, "a")), [(3, 50_000_000)]);
 }
+
+#[test]
+fn r2_a_payment_that_failed_over_another_channel_of_the_client_leaves_the_fee_owed() {
+	let (mut sim, client, sale, _) = in_flight();
+	sim.give(Input::ForwardFailed { peer: node(2), channel_id: [99; 32] });
+	assert_eq!(sim.sale(&sale).state, SaleState::Forwarded, "somebody else's");
+	sim.give(Input::ForwardFailed { peer: client, channel_id: [99; 32] });
+	assert_eq!(sim.sale(&sale).state, SaleState::Owing);
+	// Its first channel is paid for, the fee of the second is in flight, and LDK takes the first for it.
+	let (mut sim, client, first, used) = in_flight();
+	sim.settle(&first, first.fee.unwrap().0, "a");
+	let second = sim.buy(client, Some(50_000_000));
+	let open = opened(&sim.htlc(&second, 5, 5, 50_000_000)).unwrap();
+	sim.funded(open.user_channel_id);
+	sim.ready(client, open.user_channel_id);
+	sim.give(Input::ForwardFailed { peer: client, channel_id: used });
+	assert_eq!((sim.sale(&first).state, sim.sale(&second).state), (SaleState::Done, SaleState::Owing));
+}
