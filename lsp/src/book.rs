@@ -387,6 +387,9 @@ pub enum OrderState {
 		by: PaidBy,
 		/// When the money goes back.
 		deadline: Timestamp,
+		/// We could not open the channel, and do not try again before.
+		#[serde(default)]
+		retry_at: Option<Timestamp>,
 	},
 	/// The channel is being opened, until `deadline`.
 	Opening {

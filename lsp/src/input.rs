@@ -130,6 +130,9 @@ pub enum Input {
 		user_channel_id: u128,
 		/// Why, for people.
 		reason: String,
+		/// The node could not open it for reasons of its own (no coins at this moment, too many channels being opened), so
+		/// the client is not to blame, and it may go better soon.
+		ours: bool,
 	},
 	/// The channel is closed.
 	ChannelClosed {

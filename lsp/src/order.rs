@@ -25,6 +25,8 @@ use crate::turn::Turn;
 /// So many blocks before LDK would fail a held payment, we do: a channel that is not funded by then comes too late.
 pub const CLAIM_MARGIN_BLOCKS: u32 = 6;
 
+/// So many seconds after we could not open a channel for reasons of our own we try again.
+pub const OPEN_AGAIN_SECS: u64 = 10;
 /// After so many seconds the node is asked again to abandon a channel, if it has not answered.
 pub const ABANDON_AGAIN_SECS: u64 = 5;
 

@@ -1,6 +1,6 @@
 //! A paid order gets its channel; the money is ours when the funding is out.
 
-use super::{abandon_again, forget_attempt, give_up, paid_by, refund, requested, sell};
+use super::{OPEN_AGAIN_SECS, abandon_again, forget_attempt, give_up, paid_by, refund, requested, sell};
 use crate::admission;
 use crate::book::{EntryKind, NodeId, Order, OrderState, PaidBy, PaymentHash, PaymentState};
 use crate::input::{Action, Input, OpenChannel, Owner};
@@ -10,10 +10,11 @@ use crate::quote;
 use crate::turn::Turn;
 
 /// Opens the channel of a paid order if the client is here and nothing stands against it now; else it is tried again
-/// when the client connects, until the deadline.
+/// when the client connects (but not before `retry_at`), until the deadline.
 pub(super) fn open_if_possible(turn: &mut Turn<'_>, order: &mut Order) {
 	let (by, deadline) = match order.state {
-		OrderState::Paid { by, deadline } | OrderState::Opening { by, deadline } => (by, deadline),
+		OrderState::Paid { retry_at: Some(at), .. } if turn.now < at => return,
+		OrderState::Paid { by, deadline, .. } | OrderState::Opening { by, deadline } => (by, deadline),
 		_ => return,
 	};
 	if !turn.world.peer.connected || turn.now >= deadline {
@@ -188,9 +189,9 @@ pub(crate) fn channel_ready(turn: &mut Turn<'_>, mut order: Order, user_channel_
 	turn.put_order(order);
 }
 
-/// [`Input::OpenFailed`]: a client that went away is waited for; one that refused, or whose time was up, gets its money
-/// back now.
-pub(crate) fn open_failed(turn: &mut Turn<'_>, mut order: Order, user_channel_id: u128, reason: &str) {
+/// [`Input::OpenFailed`]: a client that went away is waited for, and what is our own fault (`ours`) is tried again; a client
+/// that refused, or whose time was up, gets its money back now.
+pub(crate) fn open_failed(turn: &mut Turn<'_>, mut order: Order, user_channel_id: u128, reason: &str, ours: bool) {
 	if !is_being_opened(&order) || order.user_channel_id != user_channel_id {
 		return;
 	}
@@ -198,10 +199,13 @@ pub(crate) fn open_failed(turn: &mut Turn<'_>, mut order: Order, user_channel_id
 	forget_attempt(turn, &mut order);
 	match order.state.clone() {
 		OrderState::Abandoning { reason, .. } => give_up(turn, &mut order, &reason),
-		OrderState::Opening { .. } if turn.world.peer.connected => {
+		OrderState::Opening { .. } if turn.world.peer.connected && !ours => {
 			give_up(turn, &mut order, "the channel could not be opened");
 		}
-		OrderState::Opening { by, deadline } => order.state = OrderState::Paid { by, deadline },
+		OrderState::Opening { by, deadline } => {
+			let retry_at = ours.then(|| turn.now.plus_secs(OPEN_AGAIN_SECS));
+			order.state = OrderState::Paid { by, deadline, retry_at };
+		}
 		_ => {}
 	}
 	turn.put_order(order);
@@ -214,7 +218,7 @@ fn is_being_opened(order: &Order) -> bool {
 /// [`Input::ChannelClosed`].
 pub(crate) fn channel_closed(turn: &mut Turn<'_>, mut order: Order, user_channel_id: u128, reason: &str) {
 	if is_being_opened(&order) {
-		return open_failed(turn, order, user_channel_id, reason);
+		return open_failed(turn, order, user_channel_id, reason, false);
 	}
 	let now = turn.now;
 	let Some(channel) = order.channel.as_mut().filter(|_| order.user_channel_id == user_channel_id) else { return };

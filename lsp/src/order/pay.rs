@@ -19,7 +19,7 @@ pub(crate) fn payment_held(turn: &mut Turn<'_>, payment_hash: PaymentHash, amoun
 			if turn.now < order.expires_at && is_enough(&order, amount) && !is_too_late(turn, claim_deadline) =>
 		{
 			let deadline = turn.now.plus_secs(turn.policy().lsps1.open_window_secs);
-			order.state = OrderState::Paid { by: PaidBy::Lightning, deadline };
+			order.state = OrderState::Paid { by: PaidBy::Lightning, deadline, retry_at: None };
 			if let Some(lightning) = &mut order.lightning {
 				lightning.state = PaymentState::Hold;
 				lightning.claim_deadline = claim_deadline;
@@ -84,7 +84,7 @@ pub(crate) fn address_activity(turn: &mut Turn<'_>, mut order: Order, received: 
 	match order.state {
 		OrderState::AwaitingPayment if enough && turn.now < order.expires_at => {
 			let deadline = turn.now.plus_secs(turn.policy().lsps1.open_window_secs);
-			order.state = OrderState::Paid { by: PaidBy::Onchain, deadline };
+			order.state = OrderState::Paid { by: PaidBy::Onchain, deadline, retry_at: None };
 			set_onchain_state(&mut order, PaymentState::Paid);
 			order.note(turn.now, "paid", format!("{} on-chain", order.order_total));
 			deliver::open_if_possible(turn, &mut order);

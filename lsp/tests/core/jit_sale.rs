@@ -57,7 +57,7 @@ fn l2_24_the_channel_holds_the_payment_and_our_reserve() {
 		let open = opened(&sim.htlc(&sale, 1, 1, amount)).unwrap();
 		let usable = open.capacity.0 - (open.capacity.0 / 100).max(1000) - 660;
 		assert!(usable * 1000 > amount, "{amount}");
-		sim.give(Input::OpenFailed { user_channel_id: open.user_channel_id, reason: "next".into() });
+		sim.give(Input::OpenFailed { user_channel_id: open.user_channel_id, reason: "next".into(), ours: false });
 	}
 }
 

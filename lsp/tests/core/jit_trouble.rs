@@ -209,7 +209,7 @@ fn l2_25_a_refused_or_broken_opening_fails_the_parts_and_the_payer_may_retry() {
 	let (mut sim, _, sale) = ready_to_pay();
 	for attempt in 1..=10 {
 		let open = opened(&sim.htlc(&sale, attempt, 1, 50_000_000)).unwrap();
-		let input = Input::OpenFailed { user_channel_id: open.user_channel_id, reason: "no".into() };
+		let input = Input::OpenFailed { user_channel_id: open.user_channel_id, reason: "no".into(), ours: false };
 		assert_eq!(failed(&sim.give(input.clone())), [attempt]);
 		assert!(sim.look(input).writes.is_empty(), "a replay changes nothing");
 		assert_eq!(sim.sale(&sale).state, SaleState::Bought);

@@ -117,7 +117,7 @@ fn l1_24_a_client_that_is_away_is_waited_for_until_the_deadline() {
 	let open = opened(&sim.connect(client)).unwrap();
 	// It goes away while the channel is being opened: still the same deadline.
 	sim.disconnect(client);
-	sim.give(Input::OpenFailed { user_channel_id: open.user_channel_id, reason: "gone".into() });
+	sim.give(Input::OpenFailed { user_channel_id: open.user_channel_id, reason: "gone".into(), ours: false });
 	assert!(matches!(sim.now_order(&order).state, OrderState::Paid { .. }));
 	sim.pass(1);
 	assert_eq!(sim.tick(), [refused(&order)]);
@@ -128,7 +128,7 @@ fn l1_24_a_client_that_is_away_is_waited_for_until_the_deadline() {
 fn l1_26_a_refused_channel_gives_the_money_back_at_once() {
 	let (mut sim, _, order) = ordered();
 	let open = opened(&sim.hold(&order, order.order_total)).unwrap();
-	let failed = Input::OpenFailed { user_channel_id: open.user_channel_id, reason: "no".into() };
+	let failed = Input::OpenFailed { user_channel_id: open.user_channel_id, reason: "no".into(), ours: false };
 	assert_eq!(sim.give(failed.clone()), [refused(&order)]);
 	assert!(sim.look(failed).writes.is_empty());
 	let shown = sim.get_order(&order);
@@ -230,7 +230,7 @@ fn r6_the_money_goes_back_when_the_node_says_that_there_is_no_channel() {
 		let answer = if closed {
 			Input::ChannelClosed { user_channel_id, reason }
 		} else {
-			Input::OpenFailed { user_channel_id, reason }
+			Input::OpenFailed { user_channel_id, reason, ours: false }
 		};
 		assert_eq!(sim.give(answer.clone()), [refused(&order)]);
 		assert!(sim.look(answer).writes.is_empty());
@@ -265,7 +265,7 @@ fn r6_a_payment_that_is_about_to_expire_waits_for_the_end_of_its_channel() {
 	assert_eq!(sim.tick(), [Action::AbandonChannel { user_channel_id, peer: client }]);
 	sim.height += 20;
 	assert!(sim.tick().is_empty(), "LDK decides");
-	assert_eq!(sim.give(Input::OpenFailed { user_channel_id, reason: "none".into() }), [refused(&order)]);
+	assert_eq!(sim.give(Input::OpenFailed { user_channel_id, reason: "none".into(), ours: false }), [refused(&order)]);
 	let reason = "the held payment was about to expire".to_string();
 	assert_eq!(sim.now_order(&order).state, OrderState::Failed { reason });
 }
@@ -274,7 +274,7 @@ fn r6_a_payment_that_is_about_to_expire_waits_for_the_end_of_its_channel() {
 fn a_payment_given_back_just_before_a_crash_is_given_back_again() {
 	let (mut sim, client, order) = ordered();
 	let open = opened(&sim.hold(&order, order.order_total)).unwrap();
-	sim.give(Input::OpenFailed { user_channel_id: open.user_channel_id, reason: "no".into() });
+	sim.give(Input::OpenFailed { user_channel_id: open.user_channel_id, reason: "no".into(), ours: false });
 	// The step is committed, LDK has not recorded that the HTLC failed, and does not show it again.
 	sim.restart();
 	assert_eq!(sim.give(Input::Started), [refused(&order)]);
@@ -303,4 +303,29 @@ fn a_payment_of_an_order_that_was_paid_onchain_is_given_back_again_after_a_crash
 	assert_eq!(sim.now_order(&order).state, OrderState::Completed);
 	sim.restart();
 	assert_eq!(sim.give(Input::Started), [refused(&order)]);
+}
+
+#[test]
+fn a_channel_that_we_could_not_open_is_tried_again_without_haste_until_the_deadline() {
+	let (mut sim, client, order) = ordered();
+	let mut open = opened(&sim.hold(&order, order.order_total)).unwrap();
+	for _ in 0..179 {
+		let reason = "no coins at this moment".to_string();
+		let ours = Input::OpenFailed { user_channel_id: open.user_channel_id, reason, ours: true };
+		assert!(sim.give(ours.clone()).is_empty());
+		assert!(sim.look(ours).writes.is_empty());
+		assert!(matches!(sim.now_order(&order).state, OrderState::Paid { by: PaidBy::Lightning, .. }));
+		assert!(sim.book.awaited_clients().contains(&client));
+		sim.pass(9);
+		assert!(sim.connect(client).is_empty() && sim.hold(&order, order.order_total).is_empty(), "not yet");
+		sim.pass(1);
+		let again = opened(&sim.connect(client)).unwrap();
+		assert_ne!(again.user_channel_id, open.user_channel_id);
+		open = again;
+	}
+	sim.give(Input::OpenFailed { user_channel_id: open.user_channel_id, reason: "no coins".into(), ours: true });
+	sim.pass(10);
+	assert!(sim.connect(client).is_empty());
+	assert_eq!(sim.tick(), [refused(&order)]);
+	assert!(matches!(sim.now_order(&order).state, OrderState::Failed { .. }));
 }

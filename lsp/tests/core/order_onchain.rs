@@ -118,7 +118,7 @@ fn l1_28_a_failed_opening_is_refunded() {
 	let (mut sim, _, order) = ordered();
 	let total = order.order_total.0;
 	let open = opened(&sim.onchain(&order, vec![output(1, total, 1, 500)])).unwrap();
-	let failed = Input::OpenFailed { user_channel_id: open.user_channel_id, reason: "no".into() };
+	let failed = Input::OpenFailed { user_channel_id: open.user_channel_id, reason: "no".into(), ours: false };
 	assert_eq!(sim.give(failed), [refund(&order, total)]);
 	assert_eq!(sim.book.reserved(), Sat(total));
 }

@@ -33,6 +33,7 @@ enum Event {
 	},
 	OpenFailed {
 		channel: u8,
+		ours: bool,
 	},
 	Closed {
 		channel: u8,
@@ -64,7 +65,7 @@ fn event() -> impl Strategy<Value = Event> {
 		1 => order().prop_map(|order| Event::Reorganise { order }),
 		4 => any::<u8>().prop_map(|channel| Event::Funded { channel }),
 		2 => any::<u8>().prop_map(|channel| Event::FundedUnseen { channel }),
-		1 => any::<u8>().prop_map(|channel| Event::OpenFailed { channel }),
+		1 => any::<(u8, bool)>().prop_map(|(channel, ours)| Event::OpenFailed { channel, ours }),
 		1 => any::<u8>().prop_map(|channel| Event::Closed { channel }),
 		4 => order().prop_map(|order| Event::Claimed { order }),
 		3 => order().prop_map(|order| Event::Refunded { order }),
@@ -110,7 +111,7 @@ impl Node {
 				}
 				Action::AbandonChannel { user_channel_id, .. } => {
 					let answer = match self.channels.get(&user_channel_id) {
-						None => Input::OpenFailed { user_channel_id, reason: "there is none".into() },
+						None => Input::OpenFailed { user_channel_id, reason: "there is none".into(), ours: false },
 						Some(true) => self.sim().funded_input(user_channel_id),
 						Some(false) => {
 							self.channels.remove(&user_channel_id);
@@ -207,10 +208,10 @@ impl Node {
 				let Some(id) = self.channel(channel) else { return };
 				self.channels.insert(id, true);
 			}
-			Event::OpenFailed { channel } => {
+			Event::OpenFailed { channel, ours } => {
 				let Some(id) = self.channel(channel).filter(|id| !self.channels[id]) else { return };
 				self.channels.remove(&id);
-				self.give(Input::OpenFailed { user_channel_id: id, reason: "no".into() });
+				self.give(Input::OpenFailed { user_channel_id: id, reason: "no".into(), ours });
 			}
 			Event::Closed { channel } => {
 				let Some(id) = self.channel(channel) else { return };

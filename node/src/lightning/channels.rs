@@ -57,7 +57,7 @@ impl Channels {
 		}
 		match self.create(lightning, &open) {
 			Ok(_) => Vec::new(),
-			Err(reason) => vec![Input::OpenFailed { user_channel_id: id, reason }],
+			Err(reason) => vec![Input::OpenFailed { user_channel_id: id, reason, ours: true }],
 		}
 	}
 
