@@ -66,7 +66,10 @@ impl Handler {
 				let (id, peer) = (temporary_channel_id, counterparty_node_id);
 				let (script, value) = (output_script, channel_value_satoshis);
 				let others = self.driver.read(|book| self.channels.reserved_for_others(book, user_channel_id));
-				self.channels.fund(lightning, id, peer, user_channel_id, script, value, others).await;
+				let funded = self.channels.fund(lightning, id, peer, user_channel_id, script, value, others).await;
+				if let Err(reason) = funded {
+					self.driver.submit(Input::OpenFailed { user_channel_id, reason, ours: true }).await?;
+				}
 			}
 			Event::HTLCIntercepted {
 				intercept_id,

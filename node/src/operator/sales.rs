@@ -84,7 +84,9 @@ fn order_view(order: &book::Order) -> Order {
 		OrderState::Preparing => (OrderStatus::Preparing, None, None),
 		OrderState::AwaitingPayment => (OrderStatus::AwaitingPayment, None, None),
 		OrderState::Paid { by: how, .. } => (OrderStatus::Paid, None, by(how)),
-		OrderState::Opening { by: how, .. } => (OrderStatus::Opening, None, by(how)),
+		OrderState::Opening { by: how, .. } | OrderState::Abandoning { by: how, .. } => {
+			(OrderStatus::Opening, None, by(how))
+		}
 		OrderState::Funded { by: how } => (OrderStatus::Funded, None, by(how)),
 		OrderState::Completed => (OrderStatus::Completed, None, None),
 		OrderState::Refunding { reason } => (OrderStatus::Refunding, Some(reason.clone()), None),
