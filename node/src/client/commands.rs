@@ -28,11 +28,15 @@ pub(super) async fn perform(cli: Cli, ui: &mut Ui<'_>) -> Result<(), Failure> {
 	if let Command::Completions { shell } = cli.command {
 		return ui.say(&completions(shell));
 	}
-	let Some(dir) = cli.data_dir() else {
-		let hint = "give --data-dir DIR or set INLET_DATA_DIR".to_owned();
-		return Err(Failure::Usage { detail: "there is no home directory to look into".to_owned(), hint });
+	let node = match (&cli.socket, cli.data_dir()) {
+		(Some(socket), _) => Node::at(socket.clone()),
+		(None, Some(dir)) => Node::new(&dir),
+		(None, None) => {
+			let hint = "give --data-dir DIR or set INLET_DATA_DIR".to_owned();
+			return Err(Failure::Usage { detail: "there is no home directory to look into".to_owned(), hint });
+		}
 	};
-	let mut session = Session { node: Node::new(&dir), json: cli.json, ui };
+	let mut session = Session { node, json: cli.json, ui };
 	let s = &mut session;
 	match cli.command {
 		Command::Status { watch: false } => s.show(Request::get("/v1/status"), render::status).await,
