@@ -123,7 +123,8 @@ fn the_data_directory_is_what_was_given_or_by_network() {
 	assert_eq!(cli("inlet --data-dir /x --network regtest info").data_dir(), Some(PathBuf::from("/x")));
 	let by_network = |line| cli(line).data_dir().unwrap();
 	assert!(by_network("inlet info").ends_with(".inlet/signet"));
-	assert!(by_network("inlet --network mainnet info").ends_with(".inlet/bitcoin"));
+	assert!(by_network("inlet --network mainnet info").ends_with(".inlet/mainnet"));
+	assert!(by_network("inlet --network bitcoin info").ends_with(".inlet/mainnet"));
 }
 
 #[test]
