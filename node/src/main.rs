@@ -1,7 +1,7 @@
 //! The binary: parse, then be the node or its client.
 
-use inlet::cli::{Cli, Command, ConfigCommand, RunArgs, SeedCommand};
 use inlet::api::Problem;
+use inlet::cli::{Cli, Command, ConfigCommand, RunArgs, SeedCommand};
 use inlet::config::{Config, ConfigError, Overrides, Place};
 use inlet::{cli, client, logging, run, seed};
 use std::io::{IsTerminal, stdin, stdout};

@@ -5,8 +5,9 @@ use super::http::{Node, Request, escape};
 use super::render::{self, Style};
 use super::terminal::Ui;
 use crate::cli::{
-	AmountOrAll, ChannelsCommand, Cli, CloseArgs, Command, EventsArgs, InvoiceArgs, OfferArgs, OpenArgs, PageArgs,
-	PayArgs, PeersCommand, PolicyArgs, QuoteArgs, QuoteKindArg, Records, RecordsCommand, SendArgs, completions,
+	AmountOrAll, ChannelsCommand, Cli, CloseArgs, Command, EventsArgs, ForceCloseArgs, InvoiceArgs, OfferArgs,
+	OpenArgs, PageArgs, PayArgs, PeersCommand, PolicyArgs, QuoteArgs, QuoteKindArg, Records, RecordsCommand, SendArgs,
+	completions,
 };
 use crate::control::*;
 use http_body_util::BodyExt;
@@ -177,7 +178,9 @@ impl Session<'_, '_> {
 			ChannelsCommand::Show { id } => self.show(Request::get(at("/v1/channels", &id)), render::channel).await,
 			ChannelsCommand::Open(args) => self.open(args).await,
 			ChannelsCommand::Close(args) => self.close(args, false).await,
-			ChannelsCommand::ForceClose(args) => self.close(args, true).await,
+			ChannelsCommand::ForceClose(ForceCloseArgs { id, break_lease, yes }) => {
+				self.close(CloseArgs { id, break_lease, feerate: None, yes }, true).await
+			}
 			ChannelsCommand::Policy(args) => self.policy(args).await,
 		}
 	}

@@ -320,8 +320,8 @@ const LDK: &str = "lightning";
 /// LDK's own lines hold payment preimages from `debug` on: they stay at `info` unless `lightning=` says otherwise.
 pub(super) fn log_level(text: &str) -> Result<Targets, Wrong> {
 	let right = "write a level (error, warn, info, debug, trace, off), and target=level after a comma if you like";
-	let mut targets = Targets::new().with_target(LDK, LevelFilter::INFO);
-	let ldk_named = text.split(',').any(|part| part.trim().starts_with(LDK));
+	let mut targets = Targets::new();
+	let ldk_named = text.split(',').any(|part| part.split_once('=').is_some_and(|(target, _)| target.trim() == LDK));
 	for part in text.split(',').map(str::trim) {
 		let (target, level) = part.split_once('=').map_or((None, part), |(t, l)| (Some(t.trim()), l.trim()));
 		let named = matches!(level, "error" | "warn" | "info" | "debug" | "trace" | "off");

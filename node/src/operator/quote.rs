@@ -137,11 +137,7 @@ fn terms(price: &quote::Quote, order: Option<&Asked>) -> Vec<QuoteTerm> {
 			format!("a funding transaction of {} weight units at {vb} sat/vB", quote::FUNDING_WEIGHT),
 		),
 		sat("close", price.close_share, format!("{} ppm of a close at {vb} sat/vB", price.close_share_ppm.0)),
-		QuoteTerm {
-			name: "proportional".to_owned(),
-			amount_msat: price.proportional.0,
-			how: proportional,
-		},
+		QuoteTerm { name: "proportional".to_owned(), amount_msat: price.proportional.0, how: proportional },
 		sat("floor", price.floor, floor.to_owned()),
 	]
 }

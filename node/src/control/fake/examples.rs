@@ -226,6 +226,7 @@ pub(crate) fn payment(n: u32) -> Payment {
 		description: Some(s("coffee")),
 		reason: Some(s("no route")),
 		created_at: T0,
+		expires_at: None,
 		finished_at: Some(T1),
 	}
 }
