@@ -30,6 +30,20 @@ struct Opening {
 	claim: Amount,
 }
 
+/// A channel that wants its funding transaction.
+pub struct Wanted {
+	/// Its id for now.
+	pub temporary: ChannelId,
+	/// With whom.
+	pub peer: PublicKey,
+	/// Our mark for it.
+	pub user_channel_id: u128,
+	/// The funding output's script.
+	pub script: ScriptBuf,
+	/// The funding output's value, in satoshis.
+	pub value: u64,
+}
+
 /// Channels being opened, by `user_channel_id`, and the rules for those that others open to us.
 pub struct Channels {
 	config: UserConfig,
@@ -136,16 +150,8 @@ impl Channels {
 	///
 	/// # Errors
 	/// Why we cannot, for people. LDK's `ChannelClosed` follows, which does not say whose fault it is.
-	pub async fn fund(
-		&self,
-		lightning: &Lightning,
-		temporary: ChannelId,
-		peer: PublicKey,
-		id: u128,
-		script: ScriptBuf,
-		value: u64,
-		others: Amount,
-	) -> Result<(), String> {
+	pub async fn fund(&self, lightning: &Lightning, wanted: Wanted, others: Amount) -> Result<(), String> {
+		let Wanted { temporary, peer, user_channel_id: id, script, value } = wanted;
 		let feerate = self.opening.lock().expect("not poisoned").get(&id).map(|opening| opening.feerate);
 		let Some(feerate) = feerate else {
 			// Abandoned, or not opened by this run: nobody waits for it.
