@@ -3,7 +3,7 @@
 //! LDK awaits the handler inside the loop that also persists its state: nothing here waits for the network.
 
 use super::channels::{Channels, Wanted};
-use super::payments::{Payments, id_of};
+use super::payments::{Payments, failure, id_of};
 use super::{Lightning, peers};
 use crate::control::{EventKind, Events, PaymentKind};
 use crate::driver::{Driver, Stopped};
@@ -107,7 +107,7 @@ impl Handler {
 			}
 			Event::PaymentFailed { payment_id, reason, .. } => {
 				let id = id_of(payment_id);
-				let reason = reason.map_or_else(|| "unknown reason".to_owned(), |reason| format!("{reason:?}"));
+				let reason = reason.map_or_else(|| "unknown reason".to_owned(), failure);
 				self.payments.failed(&id, reason.clone()).await?;
 				self.tell(EventKind::PaymentFailed, id, reason);
 			}
