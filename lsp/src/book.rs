@@ -16,7 +16,7 @@ mod state;
 
 pub(crate) use index::order_reserved;
 pub use index::{LEDGER_IN_MEMORY, MAX_CLIENTS, MAX_FINISHED};
-pub(crate) use state::push_bounded;
+pub(crate) use state::{DUST, push_bounded};
 
 /// A client is known by its node id.
 pub type NodeId = PublicKey;
@@ -176,7 +176,8 @@ pub enum SaleState {
 		/// When we give up and fail the held parts.
 		deadline: Timestamp,
 	},
-	/// The channel is usable; the parts were forwarded and the fee is not yet earned.
+	/// The channel is usable; the parts were forwarded and the fee is not yet earned. What arrives now is held until it is,
+	/// or is owed again.
 	Forwarded,
 	/// The channel is open and the fee is still owed (the client failed the payment): the next payment pays it.
 	Owing,
@@ -202,6 +203,9 @@ pub struct Part {
 	pub expiry_height: Option<u32>,
 	/// When it arrived.
 	pub arrived: Timestamp,
+	/// When it is failed, while it waits beside the payment that pays the fee.
+	#[serde(default)]
+	pub held_until: Option<Timestamp>,
 }
 
 /// A forward that was decided.
@@ -313,7 +317,7 @@ pub struct OnchainOption {
 	pub address: String,
 	/// Offered as `min_fee_for_0conf`.
 	pub min_fee_for_0conf: FeePerKw,
-	/// What arrived there, by outpoint.
+	/// What arrived there, sorted by outpoint.
 	pub received: Vec<Received>,
 	/// The refund, once it is decided.
 	pub refund: Option<Refund>,
@@ -383,6 +387,9 @@ pub enum OrderState {
 		by: PaidBy,
 		/// When the money goes back.
 		deadline: Timestamp,
+		/// We could not open the channel, and do not try again before.
+		#[serde(default)]
+		retry_at: Option<Timestamp>,
 	},
 	/// The channel is being opened, until `deadline`.
 	Opening {
@@ -390,6 +397,16 @@ pub enum OrderState {
 		by: PaidBy,
 		/// When the money goes back.
 		deadline: Timestamp,
+	},
+	/// It is too late, and the node was asked to stop the channel. The funding may be out already, so the money goes back
+	/// only when the answer is that there is no channel; if it is funded, the order is delivered.
+	Abandoning {
+		/// How it was paid.
+		by: PaidBy,
+		/// When the node is asked again.
+		deadline: Timestamp,
+		/// Why, for people.
+		reason: String,
 	},
 	/// The funding is out. If paid by Lightning, the payment is being claimed.
 	Funded {

@@ -90,7 +90,7 @@ pub enum Input {
 	ForwardFailed {
 		/// The client.
 		peer: NodeId,
-		/// Over which channel it should have gone.
+		/// Over which channel it should have gone: LDK may have chosen another one of this client than we did.
 		channel_id: [u8; 32],
 	},
 	/// A forward was settled: we have the money.
@@ -130,6 +130,9 @@ pub enum Input {
 		user_channel_id: u128,
 		/// Why, for people.
 		reason: String,
+		/// The node could not open it for reasons of its own (no coins at this moment, too many channels being opened), so
+		/// the client is not to blame, and it may go better soon.
+		ours: bool,
 	},
 	/// The channel is closed.
 	ChannelClosed {
@@ -220,7 +223,8 @@ pub enum Action {
 	},
 	/// Open a channel, unless one with this `user_channel_id` exists.
 	OpenChannel(OpenChannel),
-	/// Abandon a channel that is not funded yet.
+	/// Abandon a channel that is not funded yet. Always answered: by [`Input::OpenFailed`] if there is no such channel, by
+	/// [`Input::Funded`] if its funding is out, else by [`Input::ChannelClosed`] once LDK has closed it.
 	AbandonChannel {
 		/// Which channel.
 		user_channel_id: u128,

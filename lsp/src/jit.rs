@@ -38,6 +38,17 @@ fn fail_parts(turn: &mut Turn<'_>, sale: &mut Sale, reason: &str) {
 	sale.note(turn.now, "fail", format!("{count} parts: {reason}"));
 }
 
+/// The payment that was to pay the fee did not: the next one does. If it is held already it goes with the next
+/// [`Input::Connected`](crate::input::Input::Connected) and not at once, for LDK reports the failure of each part alike, and
+/// the rest of them must not be taken for its own.
+fn owe(turn: &mut Turn<'_>, sale: &mut Sale) {
+	rest(turn, sale);
+	if !sale.parts.is_empty() {
+		sale.state = SaleState::Gathering { deadline: turn.now };
+		gather::wait(turn, sale);
+	}
+}
+
 /// The state of a sale for which nothing is held and nothing is being opened.
 fn rest(turn: &Turn<'_>, sale: &mut Sale) {
 	sale.paying = None;

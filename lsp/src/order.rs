@@ -1,7 +1,7 @@
 //! bLIP-51: channels on order.
 //!
-//! `Preparing -> AwaitingPayment -> Paid -> Opening -> Funded -> Completed`, or by way of `Refunding` to `Failed`. See
-//! `docs/core.md`.
+//! `Preparing -> AwaitingPayment -> Paid -> Opening -> Funded -> Completed`, or by way of `Abandoning` and `Refunding` to
+//! `Failed`. See `docs/core.md`.
 //!
 //! On-chain payment is offered as bLIP-51's "0 confirmations above `min_fee_for_0conf`", because LDK's client half can
 //! read nothing else. A payment below that feerate, or for more than `lsps1.max_unconfirmed_order_sat`, counts when it
@@ -25,13 +25,31 @@ use crate::turn::Turn;
 /// So many blocks before LDK would fail a held payment, we do: a channel that is not funded by then comes too late.
 pub const CLAIM_MARGIN_BLOCKS: u32 = 6;
 
-/// Ends an order for which nothing was delivered: what is held goes back now, what was paid on-chain is refunded.
-fn give_up(turn: &mut Turn<'_>, order: &mut Order, reason: &str) {
-	let opening = order.channel.as_ref().is_some_and(|channel| channel.funding.is_none());
-	if opening {
+/// So many seconds after we could not open a channel for reasons of our own we try again.
+pub const OPEN_AGAIN_SECS: u64 = 10;
+/// After so many seconds the node is asked again to abandon a channel, if it has not answered.
+pub const ABANDON_AGAIN_SECS: u64 = 5;
+
+/// Asks the node to stop the channel of an order that is `Opening`. The funding, and what is pushed with it, may be out
+/// already: until the node has answered, the payment is neither given back nor claimed.
+fn abandon(turn: &mut Turn<'_>, order: &mut Order, reason: &str) {
+	let OrderState::Opening { by, deadline } = order.state else { return };
+	order.note(turn.now, "fail", format!("abandoning the channel: {reason}"));
+	order.state = OrderState::Abandoning { by, deadline, reason: reason.to_string() };
+	abandon_again(turn, order);
+}
+
+/// Asks once more, and sets the time for the next.
+fn abandon_again(turn: &mut Turn<'_>, order: &mut Order) {
+	if let OrderState::Abandoning { deadline, .. } = &mut order.state {
+		*deadline = turn.now.plus_secs(ABANDON_AGAIN_SECS);
 		turn.act(Action::AbandonChannel { user_channel_id: order.user_channel_id, peer: order.client });
-		forget_attempt(turn, order);
 	}
+}
+
+/// Ends an order for which nothing was delivered and nothing is being opened: what is held goes back now, what was paid
+/// on-chain is refunded.
+fn give_up(turn: &mut Turn<'_>, order: &mut Order, reason: &str) {
 	if let Some(lightning) = &mut order.lightning {
 		if lightning.state == PaymentState::Hold {
 			turn.act(Action::FailPayment { payment_hash: lightning.payment_hash });
@@ -60,7 +78,7 @@ fn forget_attempt(turn: &Turn<'_>, order: &mut Order) {
 /// How the order was paid, and is not delivered yet.
 fn paid_by(order: &Order) -> Option<PaidBy> {
 	match order.state {
-		OrderState::Paid { by, .. } | OrderState::Opening { by, .. } => Some(by),
+		OrderState::Paid { by, .. } | OrderState::Opening { by, .. } | OrderState::Abandoning { by, .. } => Some(by),
 		_ => None,
 	}
 }

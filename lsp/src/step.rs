@@ -136,7 +136,7 @@ fn channel(turn: &mut Turn<'_>, input: &Input) {
 		match input {
 			Input::Funded { .. } => order::funded(turn, row, input),
 			Input::ChannelReady { channel_id, .. } => order::channel_ready(turn, row, id, *channel_id),
-			Input::OpenFailed { reason, .. } => order::open_failed(turn, row, id, reason),
+			Input::OpenFailed { reason, ours, .. } => order::open_failed(turn, row, id, reason, *ours),
 			Input::ChannelClosed { reason, .. } => order::channel_closed(turn, row, id, reason),
 			_ => {}
 		}

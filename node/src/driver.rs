@@ -46,8 +46,8 @@ pub trait Surroundings: Send + Sync + 'static {
 	/// Is this client here?
 	fn is_connected(&self, client: &NodeId) -> bool;
 
-	/// Tells the operator what was written.
-	fn written(&self, writes: &[Write]);
+	/// Tells the operator what was written; what is new in it happened `at` this time.
+	fn written(&self, writes: &[Write], at: Timestamp);
 }
 
 struct Job {
@@ -168,14 +168,15 @@ impl Engine {
 	async fn take(&self, around: &impl Surroundings, input: Input) {
 		let mut inputs = VecDeque::from([input]);
 		while let Some(input) = inputs.pop_front() {
+			let at = now();
 			let step = {
 				let book = self.book.read().expect("not poisoned");
 				let world = around.world(input.client(&book), &book);
-				self.lsp.step(&book, &world, now(), input)
+				self.lsp.step(&book, &world, at, input)
 			};
 			if !step.writes.is_empty() {
 				self.store.commit(step.writes.clone()).await;
-				around.written(&step.writes);
+				around.written(&step.writes, at);
 				let mut book = self.book.write().expect("not poisoned");
 				for write in step.writes {
 					book.apply(write);
@@ -240,7 +241,7 @@ mod tests {
 			true
 		}
 
-		fn written(&self, _: &[Write]) {}
+		fn written(&self, _: &[Write], _: Timestamp) {}
 	}
 
 	fn peer() -> NodeId {

@@ -9,6 +9,7 @@ use bitcoin::{Address, Amount, BlockHash, Network};
 use inlet_lsp::book::{Book, NodeId, OrderId, Write};
 use inlet_lsp::input::{Action, ChannelView, Input, PeerView, World};
 use inlet_lsp::money::{Msat, Sat};
+use inlet_lsp::time::Timestamp;
 use lightning::ln::channelmanager::InterceptId;
 use lightning::ln::types::ChannelId;
 use lightning::sign::EntropySource;
@@ -257,12 +258,12 @@ impl Surroundings for Hands {
 		let watched = book.watched_addresses();
 		let addresses: Vec<&str> = watched.iter().map(String::as_str).collect();
 		let mut seen = self.wallet.activities(&addresses);
-		let differs = |address: &&str| {
+		let differs = |address: &str| {
 			let now = seen.get(address).map(Vec::as_slice).unwrap_or_default();
 			let known = book.order_by_address(address).and_then(|order| order.onchain.as_ref());
 			known.is_none_or(|known| known.received != now)
 		};
-		let changed: Vec<&str> = addresses.iter().copied().filter(|address| differs(&address)).collect();
+		let changed: Vec<&str> = addresses.iter().copied().filter(|address| differs(address)).collect();
 		let input = |address: &str| {
 			let received = seen.remove(address).unwrap_or_default();
 			Input::AddressActivity { address: address.to_owned(), received }
@@ -274,9 +275,9 @@ impl Surroundings for Hands {
 		self.lightning.wire.is_connected(client)
 	}
 
-	fn written(&self, writes: &[Write]) {
+	fn written(&self, writes: &[Write], at: Timestamp) {
 		for write in writes {
-			crate::operator::publish(&self.events, write);
+			crate::operator::publish(&self.events, write, at);
 		}
 	}
 }

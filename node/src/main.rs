@@ -1,7 +1,8 @@
 //! The binary: parse, then be the node or its client.
 
+use inlet::api::Problem;
 use inlet::cli::{Cli, Command, ConfigCommand, RunArgs, SeedCommand};
-use inlet::config::{Config, Overrides, Place};
+use inlet::config::{Config, ConfigError, Overrides, Place};
 use inlet::{cli, client, logging, run, seed};
 use std::io::{IsTerminal, stdin, stdout};
 use std::process::ExitCode;
@@ -11,7 +12,7 @@ fn main() -> ExitCode {
 	let flags = overrides(&cli);
 	let done = match &cli.command {
 		Command::Run(_) => node(&flags),
-		Command::Config { verb: ConfigCommand::Check { .. } } => check(&flags),
+		Command::Config { verb: ConfigCommand::Check { .. } } => check(&flags, cli.json),
 		Command::Seed { verb: SeedCommand::Show { yes } } => show(&flags, *yes),
 		_ => match Place::find(&flags, std::env::vars_os()) {
 			Ok(place) => {
@@ -24,11 +25,28 @@ fn main() -> ExitCode {
 	};
 	match done {
 		Ok(()) => ExitCode::SUCCESS,
-		Err(e) => {
-			eprintln!("inlet: {e:#}");
-			ExitCode::FAILURE
-		}
+		Err(e) => complain(&e, cli.json),
 	}
+}
+
+/// Says what is wrong. A configuration that has to be changed ends with 2, like a command that has to be written otherwise:
+/// starting again does not help (systemd's `RestartPreventExitStatus`).
+fn complain(e: &anyhow::Error, json: bool) -> ExitCode {
+	let config = e.downcast_ref::<ConfigError>();
+	let (code, detail, hint) = match config {
+		Some(e) => ("config", e.what(), e.right.clone()),
+		None => ("failed", format!("{e:#}"), "inlet --help and node/docs describe what is needed".to_owned()),
+	};
+	let problem = Problem {
+		kind: format!("urn:inlet:{code}"),
+		title: "Not done".to_owned(),
+		status: 0,
+		code: code.to_owned(),
+		detail,
+		hint,
+	};
+	client::complain(&problem, json);
+	ExitCode::from(if config.is_some() { 2 } else { 1 })
 }
 
 /// What the command line says of the configuration.
@@ -66,9 +84,14 @@ fn node(flags: &Overrides) -> anyhow::Result<()> {
 	result
 }
 
-fn check(flags: &Overrides) -> anyhow::Result<()> {
+fn check(flags: &Overrides, json_wanted: bool) -> anyhow::Result<()> {
 	let config = Config::load(flags, std::env::vars_os())?;
-	println!("{} is right", config.place.file.display());
+	let (file, json) = (config.place.file.display(), serde_json::json!(config.place.file));
+	match (config.place.file.exists(), json_wanted) {
+		(exists, true) => println!("{}", serde_json::json!({ "file": json, "exists": exists, "right": true })),
+		(true, false) => println!("{file} is right"),
+		(false, false) => println!("no file at {file}: defaults, variables and flags only, and they are right"),
+	}
 	Ok(())
 }
 

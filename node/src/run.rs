@@ -174,6 +174,7 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 		refunding: Arc::default(),
 	});
 	let payments = Arc::new(Payments::load(store.clone()).await?);
+	payments.reconcile(&lightning).await?;
 	let handler = Arc::new(Handler {
 		lightning: lightning.clone(),
 		channels,

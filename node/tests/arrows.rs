@@ -54,7 +54,6 @@ const LDK_ROOMS: &[&str] = &[
 	"node/src/onchain",
 	"node/src/operator",
 	"node/src/hands",
-	"node/src/reconcile",
 	"node/src/run",
 	"storage/src/kv",
 	"storage/src/spawn",

@@ -33,6 +33,8 @@ pub(crate) struct Index {
 	/// Finished and without an open channel, oldest first: what may be dropped from memory.
 	dead_sales: BTreeSet<(Timestamp, SaleId)>,
 	dead_orders: BTreeSet<(Timestamp, OrderId)>,
+	/// Finished, with a [surplus](Order::surplus) that may have to go back.
+	surplus_orders: BTreeSet<OrderId>,
 	references: BTreeSet<(EntryKind, String)>,
 	reserved: u64,
 }
@@ -246,6 +248,11 @@ impl Book {
 		self.index.live_orders.iter().filter_map(|id| self.order(id))
 	}
 
+	/// Finished orders that may have to be refunded, see [`Order::surplus`].
+	pub(crate) fn surplus_orders(&self) -> impl Iterator<Item = &Order> {
+		self.index.surplus_orders.iter().filter_map(|id| self.order(id))
+	}
+
 	pub(crate) fn has_scid(&self, scid: u64) -> bool {
 		self.index.scids.contains_key(&scid)
 	}
@@ -315,7 +322,9 @@ impl Index {
 		}
 		if !order.state.is_finished() || order.pending_refund().is_some() {
 			self.live_orders.insert(order.id.clone());
-		} else if !order.channel.as_ref().is_some_and(SoldChannel::is_open) && !awaits_refund(order) {
+		} else if order.surplus().is_some() {
+			self.surplus_orders.insert(order.id.clone());
+		} else if !order.channel.as_ref().is_some_and(SoldChannel::is_open) {
 			self.dead_orders.insert((order.created_at, order.id.clone()));
 		}
 		self.reserved = self.reserved.saturating_add(order_reserved(order));
@@ -339,6 +348,7 @@ impl Index {
 		}
 		self.live_orders.remove(&order.id);
 		self.dead_orders.remove(&(order.created_at, order.id.clone()));
+		self.surplus_orders.remove(&order.id);
 		self.reserved = self.reserved.saturating_sub(order_reserved(order));
 	}
 }
@@ -350,12 +360,6 @@ fn sale_intercepts(sale: &Sale) -> impl Iterator<Item = &[u8; 32]> {
 
 fn sale_is_live(sale: &Sale) -> bool {
 	!sale.state.is_finished() || !sale.parts.is_empty() || sale.forwarded.iter().any(|one| one.held_until.is_some())
-}
-
-/// Money arrived for it that may have to go back once it is confirmed.
-fn awaits_refund(order: &Order) -> bool {
-	let onchain = order.onchain.as_ref().filter(|_| order.refund_address.is_some());
-	onchain.is_some_and(|onchain| onchain.refund.is_none() && !onchain.received.is_empty())
 }
 
 /// What an order keeps of our on-chain money: its channel until that is funded, its refund until that is sent.

@@ -38,7 +38,8 @@ impl Sale {
 		let own = match self.state {
 			SaleState::Bought => Some(self.terms.valid_until),
 			SaleState::Gathering { deadline } | SaleState::Opening { deadline } => Some(deadline),
-			SaleState::Forwarded | SaleState::Owing | SaleState::Done | SaleState::Failed { .. } => None,
+			SaleState::Forwarded => self.parts.iter().filter_map(|part| part.held_until).min(),
+			SaleState::Owing | SaleState::Done | SaleState::Failed { .. } => None,
 		};
 		let held = self.forwarded.iter().filter_map(|planned| planned.held_until).min();
 		own.into_iter().chain(held).min()
@@ -81,6 +82,9 @@ impl OrderState {
 	}
 }
 
+/// The largest dust limit of a segwit output.
+pub(crate) const DUST: Sat = Sat(330);
+
 /// How long the node may take to make an invoice and an address, in seconds.
 pub(crate) const PREPARE_SECS: u64 = 60;
 
@@ -95,12 +99,28 @@ impl Order {
 		match self.state {
 			OrderState::Preparing => Some(self.created_at.plus_secs(PREPARE_SECS)),
 			OrderState::AwaitingPayment => Some(self.expires_at),
-			OrderState::Paid { deadline, .. } | OrderState::Opening { deadline, .. } => Some(deadline),
+			OrderState::Paid { deadline, .. }
+			| OrderState::Opening { deadline, .. }
+			| OrderState::Abandoning { deadline, .. } => Some(deadline),
 			OrderState::Funded { .. }
 			| OrderState::Completed
 			| OrderState::Refunding { .. }
 			| OrderState::Failed { .. } => None,
 		}
+	}
+
+	/// What arrived on-chain for a finished order beyond what paid it, if it can go back, is more than dust, and no refund
+	/// was decided yet.
+	pub fn surplus(&self) -> Option<Sat> {
+		let kept = match self.state {
+			OrderState::Completed if self.paid_by == Some(PaidBy::Onchain) => self.order_total,
+			OrderState::Completed | OrderState::Failed { .. } => Sat::ZERO,
+			_ => return None,
+		};
+		let onchain =
+			self.onchain.as_ref().filter(|onchain| onchain.refund.is_none() && self.refund_address.is_some())?;
+		let received = onchain.received.iter().fold(Sat::ZERO, |sum, output| sum.saturating_add(output.value));
+		Some(received.saturating_sub(kept)).filter(|surplus| *surplus > DUST)
 	}
 
 	/// The refund that was decided and is not out yet.

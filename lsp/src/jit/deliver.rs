@@ -1,7 +1,7 @@
 //! The channel comes to be, the parts are forwarded less the fee, and the fee is earned.
 
-use super::gather::{Paying, advance};
-use super::{FUNDING_MARGIN_BLOCKS, fail_parts, forget_attempt, rest};
+use super::gather::{Paying, advance, wait};
+use super::{FUNDING_MARGIN_BLOCKS, fail_parts, forget_attempt, owe, rest};
 use crate::book::{EntryKind, MAX_FORWARDS_KEPT, NodeId, Part, PlannedForward, Sale, SaleState, push_bounded};
 use crate::input::{Action, ChannelView, Input};
 use crate::ledger;
@@ -36,35 +36,64 @@ pub fn split(amounts: &[Msat], fee: Msat, minimum: Msat) -> Option<Vec<Msat>> {
 	Some(forwards).filter(|_| left == Msat::ZERO)
 }
 
-/// Forwards all that is held over the sale's channel: the parts of the `paying` payment less the fee, others in full.
-pub(super) fn forward(turn: &mut Turn<'_>, sale: &mut Sale, link: &ChannelView, paying: Option<Paying>) {
-	let minimum = link.next_outbound_htlc_minimum.max(Msat(1));
-	if let Some(paying) = &paying {
-		let amounts: Vec<Msat> = paid_parts(sale, paying).map(|part| part.amount).collect();
-		let Some(forwards) = split(&amounts, owed(sale, paying), minimum) else {
-			fail_parts(turn, sale, "the channel's smallest HTLC leaves no room for the fee");
-			return rest(turn, sale);
-		};
-		let (mine, others): (Vec<Part>, Vec<Part>) =
-			sale.parts.drain(..).partition(|part| paying.parts.contains(&part.intercept_id));
-		sale.parts = others;
-		sale.fee = Some(paying.fee);
-		sale.paying = Some(paying.hash);
-		sale.state = SaleState::Forwarded;
-		let sum = Msat(forwards.iter().fold(0, |sum, amount| amount.0.saturating_add(sum)));
-		sale.note(turn.now, "forward", format!("{sum} in {} parts", mine.len()));
-		for (part, amount) in mine.iter().zip(forwards) {
-			plan(turn, sale, link, part, amount);
-		}
+/// Forwards the parts of the `paying` payment, less the fee, over the sale's channel. Other payments wait until it is
+/// settled: whoever could have them at once, in full, would have no reason to take the one that pays.
+pub(super) fn forward(turn: &mut Turn<'_>, sale: &mut Sale, link: &ChannelView, paying: Paying) {
+	let amounts: Vec<Msat> = paid_parts(sale, &paying).map(|part| part.amount).collect();
+	let Some(forwards) = split(&amounts, owed(sale, &paying), smallest(link)) else {
+		fail_parts(turn, sale, "the channel's smallest HTLC leaves no room for the fee");
+		return rest(turn, sale);
+	};
+	let (mine, others): (Vec<Part>, Vec<Part>) =
+		sale.parts.drain(..).partition(|part| paying.parts.contains(&part.intercept_id));
+	sale.parts = others;
+	sale.fee = Some(paying.fee);
+	sale.paying = Some(paying.hash);
+	sale.state = SaleState::Forwarded;
+	let sum = Msat(forwards.iter().fold(0, |sum, amount| amount.0.saturating_add(sum)));
+	sale.note(turn.now, "forward", format!("{sum} in {} parts", mine.len()));
+	for (part, amount) in mine.iter().zip(forwards) {
+		plan(turn, sale, link, part, amount);
 	}
+	wait(turn, sale);
+}
+
+/// Forwards all that is held, in full.
+pub(super) fn forward_in_full(turn: &mut Turn<'_>, sale: &mut Sale, link: &ChannelView) {
 	for part in std::mem::take(&mut sale.parts) {
-		if part.amount < minimum {
-			turn.fail_htlc(part.intercept_id, "below the channel's smallest HTLC");
-			continue;
-		}
-		sale.note(turn.now, "forward", format!("{} in full", part.amount));
-		plan(turn, sale, link, &part, part.amount);
+		forward_one_in_full(turn, sale, link, &part);
 	}
+}
+
+/// Forwards the parts of the paying payment that came after its size was there: its payer sends more than was asked for,
+/// and the client waits for all of it. That goes up to twice the size, as in BOLT 4.
+pub(super) fn forward_late_parts(turn: &mut Turn<'_>, sale: &mut Sale, link: &ChannelView) {
+	let Some(most) = sale.payment_size.map(|size| size.0.saturating_mul(2)) else { return };
+	let (paying, others): (Vec<Part>, Vec<Part>) =
+		sale.parts.drain(..).partition(|part| Some(part.payment_hash) == sale.paying);
+	sale.parts = others;
+	for part in paying {
+		let mine = sale.forwarded.iter().filter(|planned| Some(planned.payment_hash) == sale.paying);
+		let with_fee = part.amount.0.saturating_add(sale.fee.unwrap_or_default().0);
+		let sum = mine.fold(with_fee, |sum, planned| sum.saturating_add(planned.amount.0));
+		if sum <= most {
+			forward_one_in_full(turn, sale, link, &part);
+		} else {
+			sale.parts.push(part);
+		}
+	}
+}
+
+fn forward_one_in_full(turn: &mut Turn<'_>, sale: &mut Sale, link: &ChannelView, part: &Part) {
+	if part.amount < smallest(link) {
+		return turn.fail_htlc(part.intercept_id, "below the channel's smallest HTLC");
+	}
+	sale.note(turn.now, "forward", format!("{} in full", part.amount));
+	plan(turn, sale, link, part, part.amount);
+}
+
+fn smallest(link: &ChannelView) -> Msat {
+	link.next_outbound_htlc_minimum.max(Msat(1))
 }
 
 fn plan(turn: &mut Turn<'_>, sale: &mut Sale, link: &ChannelView, part: &Part, amount: Msat) {
@@ -119,7 +148,7 @@ pub(super) fn forget_forward(turn: &mut Turn<'_>, sale: &mut Sale, intercept_id:
 	let paying_left = sale.forwarded.iter().any(|planned| Some(planned.payment_hash) == sale.paying);
 	if sale.forwarded.len() < known && sale.state == SaleState::Forwarded && !paying_left {
 		sale.note(turn.now, "fail", "the payment could not be forwarded; the fee is owed".to_string());
-		rest(turn, sale);
+		owe(turn, sale);
 	}
 }
 
@@ -223,16 +252,19 @@ fn book_partial_fee(turn: &mut Turn<'_>, sale: &mut Sale) {
 	}
 }
 
-/// [`Input::ForwardFailed`]: the client did not take the payment.
+/// [`Input::ForwardFailed`]: the client did not take the payment. If no sale has the channel, or a sale that owes nothing,
+/// LDK chose it in place of another one of the same client: of the sale whose fee is in flight, if there is just one (a
+/// replay must not hit the next).
 pub(crate) fn forward_failed(turn: &mut Turn<'_>, peer: NodeId, channel_id: &[u8; 32]) {
-	let Some(mut sale) = turn.book.sale_by_channel(channel_id).filter(|sale| sale.client == peer).cloned() else {
-		return;
-	};
+	let by_channel = turn.book.sale_by_channel(channel_id).filter(|sale| sale.client == peer);
+	let mut in_flight = turn.book.live_sales().filter(|sale| sale.client == peer && sale.state == SaleState::Forwarded);
+	let only = in_flight.next().filter(|_| in_flight.next().is_none());
+	let Some(mut sale) = by_channel.filter(|sale| sale.state != SaleState::Done).or(only).cloned() else { return };
 	if sale.state == SaleState::Forwarded {
 		sale.note(turn.now, "fail", "the client failed the payment; the fee is owed".to_string());
 		// What LDK still holds stays: it has a deadline of its own.
 		sale.forwarded.retain(|planned| Some(planned.payment_hash) != sale.paying || planned.held_until.is_some());
-		rest(turn, &mut sale);
+		owe(turn, &mut sale);
 		turn.put_sale(sale);
 	}
 }

@@ -30,6 +30,7 @@ pub(crate) fn htlc_intercepted(turn: &mut Turn<'_>, input: &Input) {
 		amount: (*inbound).min(*expected_outbound),
 		expiry_height: *expiry_height,
 		arrived: turn.now,
+		held_until: None,
 	};
 	let is_new = sale.parts.iter().all(|held| held.intercept_id != *intercept_id);
 	if is_new {
@@ -103,14 +104,21 @@ pub(super) fn advance(turn: &mut Turn<'_>, sale: &mut Sale) {
 	let channel_id = sale.open_channel().and_then(|channel| channel.channel_id);
 	let link = channel_id.and_then(|id| turn.usable(&id));
 	match (&sale.state, link) {
+		// The fee is on its way and not earned.
+		(SaleState::Forwarded, link) => {
+			if let Some(link) = link {
+				deliver::forward_late_parts(turn, sale, &link);
+			}
+			wait(turn, sale);
+		}
 		// Nothing is owed by what is held: all of it, or nothing.
-		(SaleState::Done | SaleState::Forwarded, Some(link)) => deliver::forward(turn, sale, &link, None),
-		(SaleState::Done | SaleState::Forwarded | SaleState::Failed { .. }, _) => {
+		(SaleState::Done, Some(link)) => deliver::forward_in_full(turn, sale, &link),
+		(SaleState::Done | SaleState::Failed { .. }, _) => {
 			fail_parts(turn, sale, "the client is not here");
 		}
 		(_, link) => match paying_parts(sale) {
 			Some(paying) => match link {
-				Some(link) => deliver::forward(turn, sale, &link, Some(paying)),
+				Some(link) => deliver::forward(turn, sale, &link, paying),
 				None if sale.open_channel().is_some() => wait(turn, sale),
 				None if matches!(sale.state, SaleState::Opening { .. }) => {}
 				None => open(turn, sale, &paying),
@@ -163,8 +171,14 @@ fn paying_parts(sale: &Sale) -> Option<Paying> {
 }
 
 /// Goes on gathering, until the first payment's time is up: `gather_secs` from its first part (L2-19), and not past
-/// `valid_until` while there is no channel (L2-20).
-fn wait(turn: &Turn<'_>, sale: &mut Sale) {
+/// `valid_until` while there is no channel (L2-20). What waits beside the payment that pays the fee has as much time.
+pub(super) fn wait(turn: &Turn<'_>, sale: &mut Sale) {
+	if sale.state == SaleState::Forwarded {
+		let first = first_arrivals(sale);
+		let until = |part: &Part| first.get(&part.payment_hash).map(|at| gather_until(turn, sale, *at));
+		let times: Vec<Option<Timestamp>> = sale.parts.iter().map(until).collect();
+		sale.parts.iter_mut().zip(times).for_each(|(part, time)| part.held_until = time);
+	}
 	if !matches!(sale.state, SaleState::Gathering { .. }) {
 		return;
 	}
@@ -319,6 +333,10 @@ fn deadline(turn: &mut Turn<'_>, sale: &mut Sale) {
 			fail_overdue_payments(turn, sale);
 			if sale.parts.is_empty() { rest(turn, sale) } else { wait(turn, sale) }
 		}
+		SaleState::Forwarded => {
+			fail_overdue_payments(turn, sale);
+			wait(turn, sale);
+		}
 		SaleState::Opening { deadline } if turn.now >= deadline => {
 			abandon(turn, sale, "the channel was not usable in time");
 		}
@@ -347,7 +365,7 @@ pub(crate) fn started(turn: &mut Turn<'_>) {
 	for id in ids {
 		let Some(mut sale) = turn.sale(&id) else { continue };
 		match &mut sale.state {
-			SaleState::Gathering { .. } => {
+			SaleState::Gathering { .. } | SaleState::Forwarded => {
 				sale.parts.iter_mut().for_each(|part| part.arrived = turn.now);
 				wait(turn, &mut sale);
 			}

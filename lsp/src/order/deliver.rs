@@ -1,6 +1,6 @@
 //! A paid order gets its channel; the money is ours when the funding is out.
 
-use super::{forget_attempt, give_up, paid_by, refund, requested, sell};
+use super::{OPEN_AGAIN_SECS, abandon_again, forget_attempt, give_up, paid_by, refund, requested, sell};
 use crate::admission;
 use crate::book::{EntryKind, NodeId, Order, OrderState, PaidBy, PaymentHash, PaymentState};
 use crate::input::{Action, Input, OpenChannel, Owner};
@@ -10,10 +10,11 @@ use crate::quote;
 use crate::turn::Turn;
 
 /// Opens the channel of a paid order if the client is here and nothing stands against it now; else it is tried again
-/// when the client connects, until the deadline.
+/// when the client connects (but not before `retry_at`), until the deadline.
 pub(super) fn open_if_possible(turn: &mut Turn<'_>, order: &mut Order) {
 	let (by, deadline) = match order.state {
-		OrderState::Paid { by, deadline } | OrderState::Opening { by, deadline } => (by, deadline),
+		OrderState::Paid { retry_at: Some(at), .. } if turn.now < at => return,
+		OrderState::Paid { by, deadline, .. } | OrderState::Opening { by, deadline } => (by, deadline),
 		_ => return,
 	};
 	if !turn.world.peer.connected || turn.now >= deadline {
@@ -60,20 +61,41 @@ pub(crate) fn connected(turn: &mut Turn<'_>, peer: NodeId) {
 	}
 }
 
-/// [`Input::Started`]: claims and refunds are asked for again; an order that was being made is dropped (its client is
-/// gone, and was promised nothing).
+/// [`Input::Started`]: claims, refunds and the end of channels that come too late are asked for again; an order that was being made is dropped (its client is
+/// gone, and was promised nothing). Payments that were given back are failed again.
 pub(crate) fn started(turn: &mut Turn<'_>) {
 	let ids: Vec<String> = turn.book.live_orders().map(|order| order.id.clone()).collect();
 	for id in ids {
 		let Some(mut order) = turn.order(&id) else { continue };
 		match order.state {
 			OrderState::Preparing => give_up(turn, &mut order, "the process stopped while it was being made"),
+			OrderState::Abandoning { .. } => abandon_again(turn, &mut order),
 			OrderState::Funded { by: PaidBy::Lightning } => claim(turn, &order),
 			_ => {}
 		}
 		refund::ask(turn, &order);
 		turn.put_order(order);
 	}
+	let height = turn.world.height;
+	let refused: Vec<PaymentHash> = turn.book.orders().filter_map(|order| refused_payment(order, height)).collect();
+	for payment_hash in refused {
+		turn.act(Action::FailPayment { payment_hash });
+	}
+}
+
+/// A payment that was given back and that LDK may hold all the same: a crash came before it recorded that, and it does not
+/// show the payment again.
+fn refused_payment(order: &Order, height: u32) -> Option<PaymentHash> {
+	let is_refused = match order.state {
+		OrderState::Preparing | OrderState::AwaitingPayment => false,
+		OrderState::Paid { by, .. }
+		| OrderState::Opening { by, .. }
+		| OrderState::Abandoning { by, .. }
+		| OrderState::Funded { by } => by == PaidBy::Onchain,
+		OrderState::Completed | OrderState::Refunding { .. } | OrderState::Failed { .. } => true,
+	};
+	let lightning = order.lightning.as_ref().filter(|option| is_refused && option.state != PaymentState::Paid)?;
+	lightning.claim_deadline.filter(|deadline| *deadline > height).map(|_| lightning.payment_hash)
 }
 
 /// Asks the node to claim the held payment.
@@ -167,25 +189,36 @@ pub(crate) fn channel_ready(turn: &mut Turn<'_>, mut order: Order, user_channel_
 	turn.put_order(order);
 }
 
-/// [`Input::OpenFailed`]: a client that went away is waited for; one that refused gets its money back now.
-pub(crate) fn open_failed(turn: &mut Turn<'_>, mut order: Order, user_channel_id: u128, reason: &str) {
-	let OrderState::Opening { by, deadline } = order.state else { return };
-	if order.user_channel_id != user_channel_id {
+/// [`Input::OpenFailed`]: a client that went away is waited for, and what is our own fault (`ours`) is tried again; a client
+/// that refused, or whose time was up, gets its money back now.
+pub(crate) fn open_failed(turn: &mut Turn<'_>, mut order: Order, user_channel_id: u128, reason: &str, ours: bool) {
+	if !is_being_opened(&order) || order.user_channel_id != user_channel_id {
 		return;
 	}
 	order.note(turn.now, "fail", format!("open failed: {reason}"));
 	forget_attempt(turn, &mut order);
-	order.state = OrderState::Paid { by, deadline };
-	if turn.world.peer.connected {
-		give_up(turn, &mut order, "the channel could not be opened");
+	match order.state.clone() {
+		OrderState::Abandoning { reason, .. } => give_up(turn, &mut order, &reason),
+		OrderState::Opening { .. } if turn.world.peer.connected && !ours => {
+			give_up(turn, &mut order, "the channel could not be opened");
+		}
+		OrderState::Opening { by, deadline } => {
+			let retry_at = ours.then(|| turn.now.plus_secs(OPEN_AGAIN_SECS));
+			order.state = OrderState::Paid { by, deadline, retry_at };
+		}
+		_ => {}
 	}
 	turn.put_order(order);
 }
 
+fn is_being_opened(order: &Order) -> bool {
+	matches!(order.state, OrderState::Opening { .. } | OrderState::Abandoning { .. })
+}
+
 /// [`Input::ChannelClosed`].
 pub(crate) fn channel_closed(turn: &mut Turn<'_>, mut order: Order, user_channel_id: u128, reason: &str) {
-	if matches!(order.state, OrderState::Opening { .. }) {
-		return open_failed(turn, order, user_channel_id, reason);
+	if is_being_opened(&order) {
+		return open_failed(turn, order, user_channel_id, reason, false);
 	}
 	let now = turn.now;
 	let Some(channel) = order.channel.as_mut().filter(|_| order.user_channel_id == user_channel_id) else { return };

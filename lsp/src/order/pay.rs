@@ -1,10 +1,12 @@
 //! Payments arrive, by Lightning (held, not claimed) or on-chain, in time or too late.
 
-use super::{CLAIM_MARGIN_BLOCKS, deliver, give_up, paid_by, refund, sell};
+use super::{CLAIM_MARGIN_BLOCKS, abandon, abandon_again, deliver, give_up, paid_by, refund, sell};
 use crate::book::{Order, OrderState, PaidBy, PaymentHash, PaymentState, Received};
 use crate::input::Action;
 use crate::money::{Msat, Sat};
 use crate::turn::Turn;
+
+const ABOUT_TO_EXPIRE: &str = "the held payment was about to expire";
 
 /// [`Input::PaymentHeld`](crate::input::Input::PaymentHeld).
 pub(crate) fn payment_held(turn: &mut Turn<'_>, payment_hash: PaymentHash, amount: Msat, claim_deadline: Option<u32>) {
@@ -17,7 +19,7 @@ pub(crate) fn payment_held(turn: &mut Turn<'_>, payment_hash: PaymentHash, amoun
 			if turn.now < order.expires_at && is_enough(&order, amount) && !is_too_late(turn, claim_deadline) =>
 		{
 			let deadline = turn.now.plus_secs(turn.policy().lsps1.open_window_secs);
-			order.state = OrderState::Paid { by: PaidBy::Lightning, deadline };
+			order.state = OrderState::Paid { by: PaidBy::Lightning, deadline, retry_at: None };
 			if let Some(lightning) = &mut order.lightning {
 				lightning.state = PaymentState::Hold;
 				lightning.claim_deadline = claim_deadline;
@@ -29,13 +31,26 @@ pub(crate) fn payment_held(turn: &mut Turn<'_>, payment_hash: PaymentHash, amoun
 		OrderState::Paid { by, .. } | OrderState::Opening { by, .. } if by_lightning(by) => {
 			deliver::open_if_possible(turn, &mut order);
 		}
+		// The node's answer decides.
+		OrderState::Abandoning { by, .. } if by_lightning(by) => {}
 		OrderState::Funded { by } if by_lightning(by) => deliver::claim(turn, &order),
 		OrderState::Completed if order.lightning.as_ref().is_some_and(|paid| paid.state == PaymentState::Paid) => {
 			deliver::claim(turn, &order);
 		}
-		_ => turn.act(Action::FailPayment { payment_hash }),
+		_ => {
+			turn.act(Action::FailPayment { payment_hash });
+			remember_until(&mut order, claim_deadline);
+		}
 	}
 	turn.put_order(order);
+}
+
+/// How long LDK may hold what an order refuses: it is failed again after a restart.
+fn remember_until(order: &mut Order, claim_deadline: Option<u32>) {
+	let awaits = order.state.is_unpaid();
+	if let Some(lightning) = order.lightning.as_mut().filter(|_| !awaits) {
+		lightning.claim_deadline = lightning.claim_deadline.max(claim_deadline);
+	}
 }
 
 fn is_enough(order: &Order, amount: Msat) -> bool {
@@ -55,16 +70,21 @@ fn held_until(order: &Order) -> Option<u32> {
 /// [`Input::AddressActivity`](crate::input::Input::AddressActivity): what the address holds now, all of it.
 pub(crate) fn address_activity(turn: &mut Turn<'_>, mut order: Order, received: &[Received]) {
 	let Some(onchain) = &mut order.onchain else { return };
-	if onchain.received != received {
-		onchain.received = received.to_vec();
-		let sum = Sat(sum_of(received, |_| true));
-		order.note(turn.now, "onchain", format!("{sum} in {} outputs", received.len()));
+	let mut received = received.to_vec();
+	received.sort_by_key(|output| output.outpoint);
+	let outputs = |list: &[Received]| list.iter().map(|output| (output.outpoint, output.value)).collect::<Vec<_>>();
+	let is_news = outputs(&onchain.received) != outputs(&received);
+	let (count, sum) = (received.len(), Sat(sum_of(&received, |_| true)));
+	// More confirmations are no news.
+	onchain.received = received;
+	if is_news {
+		order.note(turn.now, "onchain", format!("{sum} in {count} outputs"));
 	}
 	let enough = is_paid_onchain(turn, &order);
 	match order.state {
 		OrderState::AwaitingPayment if enough && turn.now < order.expires_at => {
 			let deadline = turn.now.plus_secs(turn.policy().lsps1.open_window_secs);
-			order.state = OrderState::Paid { by: PaidBy::Onchain, deadline };
+			order.state = OrderState::Paid { by: PaidBy::Onchain, deadline, retry_at: None };
 			set_onchain_state(&mut order, PaymentState::Paid);
 			order.note(turn.now, "paid", format!("{} on-chain", order.order_total));
 			deliver::open_if_possible(turn, &mut order);
@@ -103,11 +123,12 @@ fn is_paid_onchain(turn: &Turn<'_>, order: &Order) -> bool {
 	sum_of(&onchain.received, counts) >= order.order_total.0
 }
 
-pub(super) fn sum_of(received: &[Received], counts: impl Fn(&Received) -> bool) -> u64 {
+fn sum_of(received: &[Received], counts: impl Fn(&Received) -> bool) -> u64 {
 	received.iter().filter(|output| counts(output)).fold(0, |sum, output| output.value.0.saturating_add(sum))
 }
 
-/// [`Input::Tick`](crate::input::Input::Tick): deadlines, in time and in blocks.
+/// [`Input::Tick`](crate::input::Input::Tick): deadlines, in time and in blocks, and refunds that were not worth their
+/// transaction, or unconfirmed, when they were last looked at.
 pub(crate) fn tick(turn: &mut Turn<'_>) {
 	let ids: Vec<String> = turn.book.live_orders().map(|order| order.id.clone()).collect();
 	for id in ids {
@@ -120,12 +141,23 @@ pub(crate) fn tick(turn: &mut Turn<'_>) {
 			}
 			OrderState::AwaitingPayment => expire(turn, &mut order),
 			OrderState::Paid { .. } if due => give_up(turn, &mut order, "the client was not here in time"),
-			OrderState::Opening { .. } if due => give_up(turn, &mut order, "the channel was not funded in time"),
-			OrderState::Paid { .. } | OrderState::Opening { .. } if is_too_late(turn, held_until(&order)) => {
-				give_up(turn, &mut order, "the held payment was about to expire");
+			OrderState::Opening { .. } if due => abandon(turn, &mut order, "the channel was not funded in time"),
+			OrderState::Abandoning { .. } if due => abandon_again(turn, &mut order),
+			OrderState::Paid { .. } if is_too_late(turn, held_until(&order)) => {
+				give_up(turn, &mut order, ABOUT_TO_EXPIRE)
+			}
+			OrderState::Opening { .. } if is_too_late(turn, held_until(&order)) => {
+				abandon(turn, &mut order, ABOUT_TO_EXPIRE);
 			}
 			_ => {}
 		}
+		turn.put_order(order);
+	}
+	let due = |order: &&Order| refund::due(turn, order).is_some();
+	let ids: Vec<String> = turn.book.surplus_orders().filter(due).map(|order| order.id.clone()).collect();
+	for id in ids {
+		let Some(mut order) = turn.order(&id) else { continue };
+		refund::consider(turn, &mut order);
 		turn.put_order(order);
 	}
 }

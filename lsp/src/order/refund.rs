@@ -1,7 +1,6 @@
 //! Money that arrived on-chain and is not for a channel goes back: one transaction per order, ever.
 
-use super::pay::sum_of;
-use crate::book::{Order, OrderState, PaidBy, PaymentState, Refund};
+use crate::book::{DUST, Order, OrderState, PaymentState, Refund};
 use crate::input::Action;
 use crate::money::Sat;
 use crate::turn::Turn;
@@ -9,36 +8,25 @@ use bitcoin::Txid;
 
 /// Weight of a refund: two taproot inputs, the client's output, the change.
 const REFUND_WEIGHT: u64 = 850;
-/// The largest dust limit of a segwit output.
-const DUST: Sat = Sat(330);
 
-/// Decides the refund of a finished order, once all that arrived is confirmed and it is worth a transaction: with one
-/// transaction only, it should take all of it.
+/// Decides the refund of a finished order, once it is [`due`]: with one transaction only, it should take all of it.
 pub(super) fn consider(turn: &mut Turn<'_>, order: &mut Order) {
-	let kept = match &order.state {
-		OrderState::Completed if paid_onchain(order) => order.order_total,
-		OrderState::Completed | OrderState::Failed { .. } => Sat::ZERO,
-		_ => return,
-	};
-	let (Some(address), Some(onchain)) = (order.refund_address.clone(), &mut order.onchain) else { return };
-	if onchain.refund.is_some() || onchain.received.iter().any(|output| output.confirmations == 0) {
-		return;
-	}
-	let surplus = Sat(sum_of(&onchain.received, |_| true)).saturating_sub(kept);
-	let feerate = turn.world.feerate.unwrap_or_default();
-	if surplus <= DUST.saturating_add(feerate.cost_ceil(REFUND_WEIGHT)) {
-		return;
-	}
-	onchain.refund = Some(Refund { address, amount: surplus, txid: None });
-	order.note(turn.now, "refund", format!("{surplus} less the miner's fee"));
+	let (Some(amount), Some(address)) = (due(turn, order), order.refund_address.clone()) else { return };
+	let Some(onchain) = &mut order.onchain else { return };
+	onchain.refund = Some(Refund { address, amount, txid: None });
+	order.note(turn.now, "refund", format!("{amount} less the miner's fee"));
 	if let OrderState::Failed { reason } = &order.state {
 		order.state = OrderState::Refunding { reason: reason.clone() };
 	}
 	ask(turn, order);
 }
 
-fn paid_onchain(order: &Order) -> bool {
-	order.paid_by == Some(PaidBy::Onchain)
+/// What is to be refunded now: all that arrived is confirmed, and it is worth a transaction at the feerate of the day.
+pub(super) fn due(turn: &Turn<'_>, order: &Order) -> Option<Sat> {
+	let surplus = order.surplus()?;
+	let confirmed = order.onchain.as_ref()?.received.iter().all(|output| output.confirmations > 0);
+	let cost = turn.world.feerate?.cost_ceil(REFUND_WEIGHT);
+	Some(surplus).filter(|surplus| confirmed && *surplus > DUST.saturating_add(cost))
 }
 
 /// Asks the node to send the refund that was decided.

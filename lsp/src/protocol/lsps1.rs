@@ -171,9 +171,11 @@ pub fn unrecognized_token() -> RpcError {
 /// client half up to lightning-liquidity 0.2 cannot parse `HOLD` and then ignores us until it reconnects.
 pub fn order(order: &Order, for_ldk: bool) -> Value {
 	let state = match order.state {
-		OrderState::Preparing | OrderState::AwaitingPayment | OrderState::Paid { .. } | OrderState::Opening { .. } => {
-			"CREATED"
-		}
+		OrderState::Preparing
+		| OrderState::AwaitingPayment
+		| OrderState::Paid { .. }
+		| OrderState::Opening { .. }
+		| OrderState::Abandoning { .. } => "CREATED",
 		OrderState::Funded { .. } | OrderState::Completed => "COMPLETED",
 		OrderState::Refunding { .. } | OrderState::Failed { .. } => "FAILED",
 	};

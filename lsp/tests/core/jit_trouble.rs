@@ -209,7 +209,7 @@ fn l2_25_a_refused_or_broken_opening_fails_the_parts_and_the_payer_may_retry() {
 	let (mut sim, _, sale) = ready_to_pay();
 	for attempt in 1..=10 {
 		let open = opened(&sim.htlc(&sale, attempt, 1, 50_000_000)).unwrap();
-		let input = Input::OpenFailed { user_channel_id: open.user_channel_id, reason: "no".into() };
+		let input = Input::OpenFailed { user_channel_id: open.user_channel_id, reason: "no".into(), ours: false };
 		assert_eq!(failed(&sim.give(input.clone())), [attempt]);
 		assert!(sim.look(input).writes.is_empty(), "a replay changes nothing");
 		assert_eq!(sim.sale(&sale).state, SaleState::Bought);
@@ -305,4 +305,90 @@ fn an_unpaid_sale_expires_and_frees_its_money() {
 	sim.tick();
 	assert_eq!(sim.sale(&sale).state, SaleState::Failed { reason: "expired".into() });
 	assert_eq!((sim.book.reserved(), sim.book.next_deadline()), (Sat(0), None));
+}
+
+/// A sale whose first payment is on its way to the client, less the fee.
+fn in_flight() -> (Sim, inlet_lsp::book::NodeId, inlet_lsp::book::Sale, [u8; 32]) {
+	let (mut sim, client, sale) = ready_to_pay();
+	let open = opened(&sim.htlc(&sale, 1, 1, 50_000_000)).unwrap();
+	sim.funded(open.user_channel_id);
+	assert_eq!(forwards(&sim.ready(client, open.user_channel_id)).len(), 1);
+	(sim, client, sale, channel_id(open.user_channel_id))
+}
+
+#[test]
+fn r2_while_the_fee_is_in_flight_other_payments_wait_then_go_in_full() {
+	let (mut sim, client, sale, _) = in_flight();
+	assert!(sim.htlc(&sale, 2, 2, 60_000_000).is_empty());
+	assert!(sim.connect(client).is_empty() && sim.tick().is_empty());
+	assert_eq!(sim.book.next_deadline(), Some(sim.now.plus_secs(90)));
+	assert_eq!(forwards(&sim.settle(&sale, sale.fee.unwrap().0, "a")), [(2, 60_000_000)]);
+	assert_eq!((sim.sale(&sale).state, sim.book.next_deadline()), (SaleState::Done, None));
+}
+
+#[test]
+fn r2_what_waits_for_a_payment_that_fails_pays_the_fee_itself() {
+	let (mut sim, client, sale, channel_id) = in_flight();
+	sim.htlc(&sale, 2, 2, 20_000_000);
+	sim.htlc(&sale, 3, 3, 30_000_000);
+	sim.htlc(&sale, 4, 3, 30_000_000);
+	for _part in 0..2 {
+		assert!(sim.give(Input::ForwardFailed { peer: client, channel_id }).is_empty());
+	}
+	let actions = sim.connect(client);
+	let sum: u64 = forwards(&actions).iter().map(|(_, amount)| amount).sum();
+	assert_eq!((forwards(&actions).len(), sum), (2, 60_000_000 - sale.fee.unwrap().0));
+	assert_eq!(sim.sale(&sale).state, SaleState::Forwarded);
+	assert_eq!(forwards(&sim.settle(&sale, sale.fee.unwrap().0, "a")), [(2, 20_000_000)]);
+	// The same when LDK refuses to forward it.
+	let (mut sim, client, sale, _) = in_flight();
+	sim.htlc(&sale, 2, 2, 60_000_000);
+	assert!(sim.give(Input::HtlcGone { intercept_id: [1; 32] }).is_empty());
+	assert!(sim.book.awaited_clients().contains(&client));
+	assert_eq!(forwards(&sim.connect(client)), [(2, 60_000_000 - sale.fee.unwrap().0)]);
+}
+
+#[test]
+fn r2_what_waits_for_a_payment_that_stays_in_flight_is_failed_in_time() {
+	let (mut sim, client, sale, _) = in_flight();
+	sim.htlc(&sale, 2, 2, 60_000_000);
+	sim.pass(30);
+	sim.htlc(&sale, 3, 3, 60_000_000);
+	sim.htlc(&sale, 4, 2, 1_000_000);
+	sim.pass(60);
+	assert_eq!(failed(&sim.tick()), [2, 4]);
+	assert_eq!(sim.book.next_deadline(), Some(sim.now.plus_secs(30)));
+	sim.restart();
+	sim.give(Input::Started);
+	assert_eq!(sim.book.next_deadline(), Some(sim.now.plus_secs(90)), "nobody is here yet");
+	assert!(sim.htlc(&sale, 3, 3, 60_000_000).is_empty() && sim.connect(client).is_empty());
+	sim.pass(90);
+	assert_eq!(failed(&sim.tick()), [3]);
+	assert_eq!((sim.sale(&sale).state, sim.book.next_deadline()), (SaleState::Forwarded, None));
+}
+
+#[test]
+fn what_the_payer_sends_on_top_of_the_paying_payment_goes_at_once_up_to_twice_its_size() {
+	let (mut sim, _, sale, _) = in_flight();
+	assert_eq!(forwards(&sim.htlc(&sale, 2, 1, 1_000_000)), [(2, 1_000_000)]);
+	assert!(sim.htlc(&sale, 3, 1, 50_000_000).is_empty());
+	assert_eq!(forwards(&sim.settle(&sale, sale.fee.unwrap().0, "a")), [(3, 50_000_000)]);
+}
+
+#[test]
+fn r2_a_payment_that_failed_over_another_channel_of_the_client_leaves_the_fee_owed() {
+	let (mut sim, client, sale, _) = in_flight();
+	sim.give(Input::ForwardFailed { peer: node(2), channel_id: [99; 32] });
+	assert_eq!(sim.sale(&sale).state, SaleState::Forwarded, "somebody else's");
+	sim.give(Input::ForwardFailed { peer: client, channel_id: [99; 32] });
+	assert_eq!(sim.sale(&sale).state, SaleState::Owing);
+	// Its first channel is paid for, the fee of the second is in flight, and LDK takes the first for it.
+	let (mut sim, client, first, used) = in_flight();
+	sim.settle(&first, first.fee.unwrap().0, "a");
+	let second = sim.buy(client, Some(50_000_000));
+	let open = opened(&sim.htlc(&second, 5, 5, 50_000_000)).unwrap();
+	sim.funded(open.user_channel_id);
+	sim.ready(client, open.user_channel_id);
+	sim.give(Input::ForwardFailed { peer: client, channel_id: used });
+	assert_eq!((sim.sale(&first).state, sim.sale(&second).state), (SaleState::Done, SaleState::Owing));
 }

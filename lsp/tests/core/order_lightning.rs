@@ -117,7 +117,7 @@ fn l1_24_a_client_that_is_away_is_waited_for_until_the_deadline() {
 	let open = opened(&sim.connect(client)).unwrap();
 	// It goes away while the channel is being opened: still the same deadline.
 	sim.disconnect(client);
-	sim.give(Input::OpenFailed { user_channel_id: open.user_channel_id, reason: "gone".into() });
+	sim.give(Input::OpenFailed { user_channel_id: open.user_channel_id, reason: "gone".into(), ours: false });
 	assert!(matches!(sim.now_order(&order).state, OrderState::Paid { .. }));
 	sim.pass(1);
 	assert_eq!(sim.tick(), [refused(&order)]);
@@ -128,7 +128,7 @@ fn l1_24_a_client_that_is_away_is_waited_for_until_the_deadline() {
 fn l1_26_a_refused_channel_gives_the_money_back_at_once() {
 	let (mut sim, _, order) = ordered();
 	let open = opened(&sim.hold(&order, order.order_total)).unwrap();
-	let failed = Input::OpenFailed { user_channel_id: open.user_channel_id, reason: "no".into() };
+	let failed = Input::OpenFailed { user_channel_id: open.user_channel_id, reason: "no".into(), ours: false };
 	assert_eq!(sim.give(failed.clone()), [refused(&order)]);
 	assert!(sim.look(failed).writes.is_empty());
 	let shown = sim.get_order(&order);
@@ -198,15 +198,134 @@ fn an_order_that_was_being_made_is_dropped_by_a_restart_or_a_failure() {
 	assert_eq!((sim.book.reserved(), sim.book.next_deadline()), (Sat(0), None));
 }
 
-#[test]
-fn a_funding_that_comes_after_the_money_went_back_is_booked() {
-	let (mut sim, _, order) = ordered();
-	let open = opened(&sim.hold(&order, order.order_total)).unwrap();
+/// An order whose channel was not funded in time: the node is asked to stop it.
+fn abandoning() -> (Sim, Order, u128, Action) {
+	let (mut sim, client, order) = ordered();
+	let user_channel_id = opened(&sim.hold(&order, order.order_total)).unwrap().user_channel_id;
 	sim.pass(1800);
-	let actions = sim.tick();
-	assert!(actions.contains(&refused(&order)));
-	assert!(matches!(actions[0], Action::AbandonChannel { .. }));
-	assert!(sim.funded(open.user_channel_id).is_empty(), "nothing to claim");
-	assert_eq!(sim.earned(EntryKind::FundingCost), -850_000);
-	assert_eq!(sim.now_order(&order).lightning.unwrap().state, PaymentState::Refunded);
+	let abandon = Action::AbandonChannel { user_channel_id, peer: client };
+	assert_eq!(sim.tick(), std::slice::from_ref(&abandon), "the payment is not given back yet");
+	assert!(matches!(sim.now_order(&order).state, OrderState::Abandoning { by: PaidBy::Lightning, .. }));
+	(sim, order, user_channel_id, abandon)
+}
+
+#[test]
+fn r6_a_channel_funded_at_the_deadline_is_paid_for() {
+	let (mut sim, order, user_channel_id, _) = abandoning();
+	assert!(sim.book.reserved() > Sat(520_000), "the channel may still come");
+	let shown = sim.get_order(&order);
+	assert_eq!((&shown["order_state"], &shown["payment"]["bolt11"]["state"]), (&"CREATED".into(), &"HOLD".into()));
+	let payment_hash = order.lightning.as_ref().unwrap().payment_hash;
+	assert_eq!(sim.funded(user_channel_id), [Action::ClaimPayment { order: order.id.clone(), payment_hash }]);
+	sim.claimed(&order, order.order_total);
+	assert_eq!(sim.now_order(&order).state, OrderState::Completed);
+	assert_eq!((sim.book.reserved(), sim.book.next_deadline()), (Sat(0), None));
+}
+
+#[test]
+fn r6_the_money_goes_back_when_the_node_says_that_there_is_no_channel() {
+	for closed in [true, false] {
+		let (mut sim, order, user_channel_id, _) = abandoning();
+		let reason = "too late".to_string();
+		let answer = if closed {
+			Input::ChannelClosed { user_channel_id, reason }
+		} else {
+			Input::OpenFailed { user_channel_id, reason, ours: false }
+		};
+		assert_eq!(sim.give(answer.clone()), [refused(&order)]);
+		assert!(sim.look(answer).writes.is_empty());
+		let failed = OrderState::Failed { reason: "the channel was not funded in time".into() };
+		assert_eq!(sim.now_order(&order).state, failed);
+		assert_eq!((sim.book.reserved(), sim.book.next_deadline()), (Sat(0), None));
+		assert!(sim.funded(user_channel_id).is_empty(), "nothing to claim");
+		assert_eq!(sim.earned(EntryKind::FundingCost), -850_000, "booked all the same");
+		assert_eq!(sim.now_order(&order).lightning.unwrap().state, PaymentState::Refunded);
+	}
+}
+
+#[test]
+fn an_answer_that_does_not_come_is_asked_for_again_without_haste() {
+	let (mut sim, order, _, abandon) = abandoning();
+	assert_eq!(sim.book.next_deadline(), Some(sim.now.plus_secs(5)));
+	assert!(sim.tick().is_empty());
+	sim.pass(5);
+	assert_eq!(sim.tick(), std::slice::from_ref(&abandon));
+	assert!(sim.tick().is_empty());
+	assert!(sim.connect(order.client).is_empty() && !sim.book.awaited_clients().contains(&order.client));
+	assert!(sim.hold(&order, order.order_total).is_empty(), "LDK shows the payment again");
+	sim.restart();
+	assert_eq!(sim.give(Input::Started), [abandon]);
+}
+
+#[test]
+fn r6_a_payment_that_is_about_to_expire_waits_for_the_end_of_its_channel() {
+	let (mut sim, client, order) = ordered();
+	let user_channel_id = opened(&sim.hold(&order, order.order_total)).unwrap().user_channel_id;
+	sim.height += 94;
+	assert_eq!(sim.tick(), [Action::AbandonChannel { user_channel_id, peer: client }]);
+	sim.height += 20;
+	assert!(sim.tick().is_empty(), "LDK decides");
+	assert_eq!(sim.give(Input::OpenFailed { user_channel_id, reason: "none".into(), ours: false }), [refused(&order)]);
+	let reason = "the held payment was about to expire".to_string();
+	assert_eq!(sim.now_order(&order).state, OrderState::Failed { reason });
+}
+
+#[test]
+fn a_payment_given_back_just_before_a_crash_is_given_back_again() {
+	let (mut sim, client, order) = ordered();
+	let open = opened(&sim.hold(&order, order.order_total)).unwrap();
+	sim.give(Input::OpenFailed { user_channel_id: open.user_channel_id, reason: "no".into(), ours: false });
+	// The step is committed, LDK has not recorded that the HTLC failed, and does not show it again.
+	sim.restart();
+	assert_eq!(sim.give(Input::Started), [refused(&order)]);
+	sim.height += 100;
+	sim.restart();
+	assert!(sim.give(Input::Started).is_empty(), "LDK has failed it itself");
+	// Another one, paid by its own means: its payment is never failed.
+	let params = sim.order_params();
+	let (paid, _) = sim.order(client, params);
+	sim.connect(client);
+	let open = opened(&sim.hold(&paid, paid.order_total)).unwrap();
+	sim.funded(open.user_channel_id);
+	sim.claimed(&paid, paid.order_total);
+	sim.restart();
+	assert!(sim.give(Input::Started).is_empty());
+}
+
+#[test]
+fn a_payment_of_an_order_that_was_paid_onchain_is_given_back_again_after_a_crash() {
+	let (mut sim, _, order) = ordered();
+	let open = opened(&sim.onchain(&order, vec![output(1, order.order_total.0, 1, 500)])).unwrap();
+	assert_eq!(sim.hold(&order, order.order_total), [refused(&order)]);
+	sim.restart();
+	assert_eq!(sim.give(Input::Started), [refused(&order)]);
+	sim.funded(open.user_channel_id);
+	assert_eq!(sim.now_order(&order).state, OrderState::Completed);
+	sim.restart();
+	assert_eq!(sim.give(Input::Started), [refused(&order)]);
+}
+
+#[test]
+fn a_channel_that_we_could_not_open_is_tried_again_without_haste_until_the_deadline() {
+	let (mut sim, client, order) = ordered();
+	let mut open = opened(&sim.hold(&order, order.order_total)).unwrap();
+	for _ in 0..179 {
+		let reason = "no coins at this moment".to_string();
+		let ours = Input::OpenFailed { user_channel_id: open.user_channel_id, reason, ours: true };
+		assert!(sim.give(ours.clone()).is_empty());
+		assert!(sim.look(ours).writes.is_empty());
+		assert!(matches!(sim.now_order(&order).state, OrderState::Paid { by: PaidBy::Lightning, .. }));
+		assert!(sim.book.awaited_clients().contains(&client));
+		sim.pass(9);
+		assert!(sim.connect(client).is_empty() && sim.hold(&order, order.order_total).is_empty(), "not yet");
+		sim.pass(1);
+		let again = opened(&sim.connect(client)).unwrap();
+		assert_ne!(again.user_channel_id, open.user_channel_id);
+		open = again;
+	}
+	sim.give(Input::OpenFailed { user_channel_id: open.user_channel_id, reason: "no coins".into(), ours: true });
+	sim.pass(10);
+	assert!(sim.connect(client).is_empty());
+	assert_eq!(sim.tick(), [refused(&order)]);
+	assert!(matches!(sim.now_order(&order).state, OrderState::Failed { .. }));
 }

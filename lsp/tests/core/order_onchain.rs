@@ -118,7 +118,7 @@ fn l1_28_a_failed_opening_is_refunded() {
 	let (mut sim, _, order) = ordered();
 	let total = order.order_total.0;
 	let open = opened(&sim.onchain(&order, vec![output(1, total, 1, 500)])).unwrap();
-	let failed = Input::OpenFailed { user_channel_id: open.user_channel_id, reason: "no".into() };
+	let failed = Input::OpenFailed { user_channel_id: open.user_channel_id, reason: "no".into(), ours: false };
 	assert_eq!(sim.give(failed), [refund(&order, total)]);
 	assert_eq!(sim.book.reserved(), Sat(total));
 }
@@ -160,4 +160,39 @@ fn r7_above_the_ceiling_a_paid_order_waits() {
 	assert!(sim.onchain(&order, vec![output(1, order.order_total.0, 1, 500)]).is_empty());
 	sim.feerate = Some(FeePerKw(1_000));
 	assert!(opened(&sim.connect(client)).is_some());
+}
+
+#[test]
+fn more_confirmations_are_no_news() {
+	let (mut sim, _, order) = ordered();
+	let address = order.onchain.as_ref().unwrap().address.clone();
+	let look = |received| Input::AddressActivity { address: address.clone(), received };
+	sim.give(look(vec![output(1, 15_000, 0, 500), output(2, 20, 1, 500)]));
+	let known = sim.now_order(&order);
+	let same = look(vec![output(2, 20, 1, 500), output(1, 15_000, 0, 500)]);
+	assert!(sim.look(same).writes.is_empty(), "in another order");
+	sim.give(look(vec![output(1, 15_000, 1, 500), output(2, 20, 2, 500)]));
+	let confirmed = sim.now_order(&order);
+	assert_ne!(confirmed.onchain, known.onchain);
+	assert_eq!(confirmed.history, known.history);
+	sim.give(look(vec![output(1, 15_000, 1, 500)]));
+	assert_eq!(sim.now_order(&order).history.len(), known.history.len() + 1);
+}
+
+#[test]
+fn a_refund_that_was_too_dear_is_looked_at_again_with_every_tick() {
+	let (mut sim, _, order) = ordered();
+	sim.onchain(&order, vec![output(1, 15_000, 2, 500)]);
+	sim.pass(3600);
+	sim.feerate = Some(FeePerKw(30_000));
+	assert!(sim.tick().is_empty());
+	sim.feerate = None;
+	sim.height += 1;
+	assert!(sim.tick().is_empty(), "nobody knows what it would cost");
+	sim.feerate = Some(FeePerKw(1_000));
+	assert_eq!(sim.tick(), [refund(&order, 15_000)]);
+	assert!(matches!(sim.now_order(&order).state, OrderState::Refunding { .. }));
+	assert!(sim.tick().is_empty(), "once");
+	sim.restart();
+	assert_eq!(sim.give(Input::Started), [refund(&order, 15_000)]);
 }

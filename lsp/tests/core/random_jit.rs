@@ -263,7 +263,7 @@ impl Ldk {
 				let found = self.channels.get_mut(&id).unwrap();
 				if !found.funded && !found.closed {
 					found.closed = true;
-					self.give(Input::OpenFailed { user_channel_id: id, reason: "no".into() });
+					self.give(Input::OpenFailed { user_channel_id: id, reason: "no".into(), ours: false });
 				}
 			}
 			Event::Closed { channel } => {

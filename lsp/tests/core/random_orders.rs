@@ -9,20 +9,49 @@ use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Clone, Debug)]
 enum Event {
-	Order { refund: bool },
-	Hold { order: u8, enough: bool },
-	Receive { order: u8, amount: u32 },
+	Order {
+		refund: bool,
+	},
+	Hold {
+		order: u8,
+		enough: bool,
+	},
+	Receive {
+		order: u8,
+		amount: u32,
+	},
 	Mine,
-	Reorganise { order: u8 },
-	Funded { channel: u8 },
-	OpenFailed { channel: u8 },
-	Closed { channel: u8 },
-	Claimed { order: u8 },
-	Refunded { order: u8 },
+	Reorganise {
+		order: u8,
+	},
+	Funded {
+		channel: u8,
+	},
+	/// The funding goes out, and we are not told yet.
+	FundedUnseen {
+		channel: u8,
+	},
+	OpenFailed {
+		channel: u8,
+		ours: bool,
+	},
+	Closed {
+		channel: u8,
+	},
+	Claimed {
+		order: u8,
+	},
+	Refunded {
+		order: u8,
+	},
 	Connect,
 	Disconnect,
-	Pass { secs: u16 },
-	Fees { feerate: u16 },
+	Pass {
+		secs: u16,
+	},
+	Fees {
+		feerate: u16,
+	},
 	Crash,
 }
 
@@ -35,7 +64,8 @@ fn event() -> impl Strategy<Value = Event> {
 		4 => Just(Event::Mine),
 		1 => order().prop_map(|order| Event::Reorganise { order }),
 		4 => any::<u8>().prop_map(|channel| Event::Funded { channel }),
-		1 => any::<u8>().prop_map(|channel| Event::OpenFailed { channel }),
+		2 => any::<u8>().prop_map(|channel| Event::FundedUnseen { channel }),
+		1 => any::<(u8, bool)>().prop_map(|(channel, ours)| Event::OpenFailed { channel, ours }),
 		1 => any::<u8>().prop_map(|channel| Event::Closed { channel }),
 		4 => order().prop_map(|order| Event::Claimed { order }),
 		3 => order().prop_map(|order| Event::Refunded { order }),
@@ -54,6 +84,7 @@ struct Node {
 	/// Payments that LDK holds.
 	held: BTreeMap<[u8; 32], Sat>,
 	claimable: BTreeSet<[u8; 32]>,
+	/// Is its funding out?
 	channels: BTreeMap<u128, bool>,
 	onchain: BTreeMap<String, Vec<inlet_lsp::book::Received>>,
 	refunds: BTreeMap<String, Sat>,
@@ -79,7 +110,15 @@ impl Node {
 					self.channels.entry(open.user_channel_id).or_insert(false);
 				}
 				Action::AbandonChannel { user_channel_id, .. } => {
-					self.channels.retain(|id, funded| *funded || *id != user_channel_id);
+					let answer = match self.channels.get(&user_channel_id) {
+						None => Input::OpenFailed { user_channel_id, reason: "there is none".into(), ours: false },
+						Some(true) => self.sim().funded_input(user_channel_id),
+						Some(false) => {
+							self.channels.remove(&user_channel_id);
+							Input::ChannelClosed { user_channel_id, reason: "abandoned".into() }
+						}
+					};
+					self.give(answer);
 				}
 				Action::ClaimPayment { payment_hash, .. } => {
 					let order = self.sim().book.order_by_payment_hash(&payment_hash).unwrap().clone();
@@ -88,6 +127,12 @@ impl Node {
 				}
 				Action::FailPayment { payment_hash } => {
 					assert!(!self.claimable.contains(&payment_hash), "not failed after it was claimed");
+					let order = self.sim().book.order_by_payment_hash(&payment_hash).unwrap().clone();
+					if matches!(order.state, OrderState::Failed { .. } | OrderState::Refunding { .. }) {
+						let mut attempts = order.earlier_channel_ids.iter().chain([&order.user_channel_id]);
+						let there = attempts.any(|id| self.channels.contains_key(id));
+						assert!(!there, "the client has no channel and its money back");
+					}
 					self.held.remove(&payment_hash);
 				}
 				Action::Refund { order, amount, address } => {
@@ -159,14 +204,22 @@ impl Node {
 				self.give(input.clone());
 				self.give(input);
 			}
-			Event::OpenFailed { channel } => {
+			Event::FundedUnseen { channel } => {
+				let Some(id) = self.channel(channel) else { return };
+				self.channels.insert(id, true);
+			}
+			Event::OpenFailed { channel, ours } => {
 				let Some(id) = self.channel(channel).filter(|id| !self.channels[id]) else { return };
 				self.channels.remove(&id);
-				self.give(Input::OpenFailed { user_channel_id: id, reason: "no".into() });
+				self.give(Input::OpenFailed { user_channel_id: id, reason: "no".into(), ours });
 			}
 			Event::Closed { channel } => {
 				let Some(id) = self.channel(channel) else { return };
-				self.channels.remove(&id);
+				if self.channels.remove(&id) == Some(true) {
+					// LDK tells things in order.
+					let input = self.sim().funded_input(id);
+					self.give(input);
+				}
 				self.give(Input::ChannelClosed { user_channel_id: id, reason: "closed".into() });
 			}
 			Event::Claimed { order } => {

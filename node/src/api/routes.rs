@@ -56,6 +56,15 @@ pub(super) fn router(context: Context) -> Router {
 }
 
 async fn no_such_path(uri: Uri) -> Problem {
+	if let Some(noun) = uri
+		.path()
+		.strip_prefix("/v1/")
+		.and_then(|rest| rest.split_once('/'))
+		.filter(|(_, id)| id.is_empty() || id.starts_with('/'))
+	{
+		let detail = format!("an empty id fits all {}", noun.0);
+		return Refusal::invalid("empty_id", detail, format!("GET /v1/{} lists them", noun.0)).into();
+	}
 	let detail = format!("there is nothing at {}", uri.path());
 	Refusal::new(404, "no_such_path", detail, "GET /v1/openapi.json lists what there is").into()
 }

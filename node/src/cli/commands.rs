@@ -252,7 +252,7 @@ pub enum ChannelsCommand {
 	/// Close one together with its peer
 	Close(CloseArgs),
 	/// Close one without its peer: the money comes back after a delay
-	ForceClose(CloseArgs),
+	ForceClose(ForceCloseArgs),
 	/// Set what forwarding over one costs
 	Policy(PolicyArgs),
 }
@@ -278,7 +278,20 @@ pub struct OpenArgs {
 	pub yes: bool,
 }
 
-/// `channels close` and `force-close`.
+/// `channels force-close`. Its feerate is not for us to choose: the transaction is signed already, and bumped as needed.
+#[derive(Clone, Debug, Args)]
+pub struct ForceCloseArgs {
+	/// Its id, or the beginning of it
+	pub id: String,
+	/// Even though a client has paid for it to stay open
+	#[arg(long)]
+	pub break_lease: bool,
+	/// Do not ask
+	#[arg(long, short)]
+	pub yes: bool,
+}
+
+/// `channels close`.
 #[derive(Clone, Debug, Args)]
 pub struct CloseArgs {
 	/// Its id, or the beginning of it
@@ -296,11 +309,12 @@ pub struct CloseArgs {
 
 /// `channels policy`.
 #[derive(Clone, Debug, Args)]
+#[command(group = clap::ArgGroup::new("terms").required(true).multiple(true).args(["base", "ppm", "cltv_delta"]))]
 pub struct PolicyArgs {
 	/// Its id, or the beginning of it
 	pub id: String,
 	/// Fixed part of the fee (1000msat)
-	#[arg(long, value_name = "AMOUNT", required_unless_present_any = ["ppm", "cltv_delta"])]
+	#[arg(long, value_name = "AMOUNT")]
 	pub base: Option<Amount>,
 	/// Share of the payment, in parts per million
 	#[arg(long, value_name = "PPM")]

@@ -41,7 +41,7 @@ const AFTER_HELP: &str = "Amounts have a unit: 250000sat, 0.01btc, 1000msat. Ids
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Network {
 	/// Real money.
-	#[value(name = "bitcoin", alias = "mainnet")]
+	#[value(name = "mainnet", alias = "bitcoin")]
 	Bitcoin,
 	/// For tests, blocks are signed.
 	Signet,
@@ -55,7 +55,7 @@ impl Network {
 	/// Its name, as in `--network` and in the data directory's path.
 	pub fn as_str(self) -> &'static str {
 		match self {
-			Network::Bitcoin => "bitcoin",
+			Network::Bitcoin => "mainnet",
 			Network::Signet => "signet",
 			Network::Testnet4 => "testnet4",
 			Network::Regtest => "regtest",

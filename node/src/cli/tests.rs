@@ -42,6 +42,8 @@ fn commands_of_the_contract() {
 		"inlet channels close 9c1e --break-lease -y",
 		"inlet channels force-close 9c1e --yes",
 		"inlet channels policy 9c1e --base 1000msat --ppm 100 --cltv-delta 72",
+		"inlet channels policy 9c1e --ppm 100",
+		"inlet channels policy 9c1e --cltv-delta 72",
 		"inlet invoice any",
 		"inlet invoice 250000sat --description coffee --expiry 60m",
 		"inlet pay lnbc1xyz",
@@ -123,7 +125,8 @@ fn the_data_directory_is_what_was_given_or_by_network() {
 	assert_eq!(cli("inlet --data-dir /x --network regtest info").data_dir(), Some(PathBuf::from("/x")));
 	let by_network = |line| cli(line).data_dir().unwrap();
 	assert!(by_network("inlet info").ends_with(".inlet/signet"));
-	assert!(by_network("inlet --network mainnet info").ends_with(".inlet/bitcoin"));
+	assert!(by_network("inlet --network mainnet info").ends_with(".inlet/mainnet"));
+	assert!(by_network("inlet --network bitcoin info").ends_with(".inlet/mainnet"));
 }
 
 #[test]
@@ -134,6 +137,7 @@ fn mistakes_are_usage_errors_that_say_what_would_be_right() {
 		("inlet peers connect 02ee@h:1", "66 hex digits"),
 		("inlet channels list --limit 501", "1..=500"),
 		("inlet channels policy 9c1e", "--base"),
+		("inlet channels force-close 9c1e --feerate 5", "--feerate"),
 		("inlet events --since 7", "--follow"),
 		("inlet run --network moon", "regtest"),
 		("inlet frobnicate", "unrecognized"),

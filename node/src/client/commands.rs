@@ -5,8 +5,9 @@ use super::http::{Node, Request, escape};
 use super::render::{self, Style};
 use super::terminal::Ui;
 use crate::cli::{
-	AmountOrAll, ChannelsCommand, Cli, CloseArgs, Command, EventsArgs, InvoiceArgs, OfferArgs, OpenArgs, PageArgs,
-	PayArgs, PeersCommand, PolicyArgs, QuoteArgs, QuoteKindArg, Records, RecordsCommand, SendArgs, completions,
+	AmountOrAll, ChannelsCommand, Cli, CloseArgs, Command, EventsArgs, ForceCloseArgs, InvoiceArgs, OfferArgs,
+	OpenArgs, PageArgs, PayArgs, PeersCommand, PolicyArgs, QuoteArgs, QuoteKindArg, Records, RecordsCommand, SendArgs,
+	completions,
 };
 use crate::control::*;
 use http_body_util::BodyExt;
@@ -28,11 +29,15 @@ pub(super) async fn perform(cli: Cli, ui: &mut Ui<'_>) -> Result<(), Failure> {
 	if let Command::Completions { shell } = cli.command {
 		return ui.say(&completions(shell));
 	}
-	let Some(dir) = cli.data_dir() else {
-		let hint = "give --data-dir DIR or set INLET_DATA_DIR".to_owned();
-		return Err(Failure::Usage { detail: "there is no home directory to look into".to_owned(), hint });
+	let node = match (&cli.socket, cli.data_dir()) {
+		(Some(socket), _) => Node::at(socket.clone()),
+		(None, Some(dir)) => Node::new(&dir),
+		(None, None) => {
+			let hint = "give --data-dir DIR or set INLET_DATA_DIR".to_owned();
+			return Err(Failure::Usage { detail: "there is no home directory to look into".to_owned(), hint });
+		}
 	};
-	let mut session = Session { node: Node::new(&dir), json: cli.json, ui };
+	let mut session = Session { node, json: cli.json, ui };
 	let s = &mut session;
 	match cli.command {
 		Command::Status { watch: false } => s.show(Request::get("/v1/status"), render::status).await,
@@ -173,7 +178,9 @@ impl Session<'_, '_> {
 			ChannelsCommand::Show { id } => self.show(Request::get(at("/v1/channels", &id)), render::channel).await,
 			ChannelsCommand::Open(args) => self.open(args).await,
 			ChannelsCommand::Close(args) => self.close(args, false).await,
-			ChannelsCommand::ForceClose(args) => self.close(args, true).await,
+			ChannelsCommand::ForceClose(ForceCloseArgs { id, break_lease, yes }) => {
+				self.close(CloseArgs { id, break_lease, feerate: None, yes }, true).await
+			}
 			ChannelsCommand::Policy(args) => self.policy(args).await,
 		}
 	}

@@ -81,8 +81,14 @@ pub(super) struct Node {
 }
 
 impl Node {
+	/// At this socket.
+	pub fn at(socket: PathBuf) -> Node {
+		Node { socket }
+	}
+
+	/// In this data directory, where sockets are unless the configuration has another place.
 	pub fn new(data_dir: &Path) -> Node {
-		Node { socket: data_dir.join(SOCKET_NAME) }
+		Node::at(data_dir.join(SOCKET_NAME))
 	}
 
 	/// The body of the answer.

@@ -2,6 +2,7 @@
 
 use super::failure::Failure;
 use super::render::{Style, Zone};
+use crate::api::Problem;
 use crate::control::Time;
 use std::io::{self, IsTerminal, Write};
 use std::time::SystemTime;
@@ -50,16 +51,23 @@ impl Ui<'_> {
 
 	/// Says why nothing came of it, and what to do.
 	pub fn complain(&mut self, failure: &Failure, json: bool) {
-		let problem = failure.problem();
-		let text = match json {
-			true => serde_json::to_string(&problem).expect("a struct of strings is JSON"),
-			false => {
-				format!("inlet: {}\n  → {}", super::render::clean(&problem.detail), super::render::clean(&problem.hint))
-			}
-		};
-		// If even this cannot be written there is nobody left to be told.
-		let _ = writeln!(self.err, "{text}");
+		write_complaint(self.err, &failure.problem(), json);
 	}
+}
+
+/// Says on standard error why nothing came of a command, and what to do.
+pub fn complain(problem: &Problem, json: bool) {
+	write_complaint(&mut io::stderr(), problem, json);
+}
+
+fn write_complaint(err: &mut dyn Write, problem: &Problem, json: bool) {
+	let clean = super::render::clean;
+	let text = match json {
+		true => serde_json::to_string(problem).expect("a struct of strings is JSON"),
+		false => format!("inlet: {}\n  → {}", clean(&problem.detail), clean(&problem.hint)),
+	};
+	// If even this cannot be written there is nobody left to be told.
+	let _ = writeln!(err, "{text}");
 }
 
 /// Runs `work` with the process' own terminal.

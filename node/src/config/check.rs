@@ -4,10 +4,10 @@ use super::error::ConfigError;
 use super::keys::{RawConfig, RawNode, RawRouting};
 use super::layers::Layers;
 use super::value::{self, Wrong};
-use super::{ChainBackend, Config, InboundFrom, LogConfig, NodeConfig, Place, RoutingConfig};
+use super::{ChainBackend, Config, InboundFrom, LogConfig, NodeConfig, Origin, Place, RoutingConfig};
 use bitcoin::Network;
 use inlet_lsp::money::Sat;
-use inlet_lsp::policy::Policy;
+use inlet_lsp::policy::{Policy, PolicyError};
 
 /// LDK's `MIN_CLTV_EXPIRY_DELTA`: less leaves no time to claim on-chain.
 const MIN_CLTV_EXPIRY_DELTA: u32 = 48;
@@ -110,7 +110,7 @@ fn routing(layers: &Layers, raw: &RawRouting) -> Result<RoutingConfig, ConfigErr
 	})
 }
 
-/// What can be said about the policy line by line. The core checks it as a whole when it is built.
+/// The policy, checked as the core checks it when it is built, so that nothing is right here and refused there.
 fn policy(layers: &Layers, raw: RawConfig) -> Result<Policy, ConfigError> {
 	let RawConfig { lsps1, lsps2, price, risk, .. } = raw;
 	let sat = |key, Sat(amount): Sat| (key, amount);
@@ -142,7 +142,29 @@ fn policy(layers: &Layers, raw: RawConfig) -> Result<Policy, ConfigError> {
 			return Err(refusal(layers, "risk", "max_channel_sat", wrong));
 		}
 	}
-	Ok(Policy { lsps1, lsps2, price, risk })
+	let policy = Policy { lsps1, lsps2, price, risk };
+	policy.check().map_err(|error| core_refusal(layers, &error))?;
+	Ok(policy)
+}
+
+/// What the core says of a key, with the place of that key. A key that nobody set is blamed on the one that it is
+/// measured against, if that was set.
+fn core_refusal(layers: &Layers, PolicyError { key, problem }: &PolicyError) -> ConfigError {
+	let place = |name: &str| name.split_once('.').map(|(section, key)| layers.origin(section, key));
+	let origin = place(key).unwrap_or(Origin::Default);
+	let value = |name: &str| name.split_once('.').and_then(|(section, key)| layers.value(section, key));
+	let is = |name: &str| value(name).map_or_else(String::new, |value| format!("is {value}"));
+	let right = format!("it {problem}");
+	if origin == Origin::Default {
+		let words = problem.split_whitespace();
+		let other = words.filter_map(|word| Some((word, place(word)?))).find(|(_, place)| *place != Origin::Default);
+		if let Some((name, origin)) = other {
+			let problem = format!("{}, which does not go with {key}, which {}", is(name), is(key));
+			let right = format!("{key} {}", right.trim_start_matches("it "));
+			return ConfigError { origin, key: Some(name.to_owned()), problem, right };
+		}
+	}
+	ConfigError { origin, key: Some((*key).to_owned()), problem: format!("{}, which cannot be", is(key)), right }
 }
 
 fn at_least(layers: &Layers, section: &str, key: &str, found: u64, least: u64) -> Result<(), ConfigError> {

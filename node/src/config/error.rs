@@ -48,12 +48,16 @@ pub struct ConfigError {
 	pub right: String,
 }
 
+impl ConfigError {
+	/// Where it is and what is wrong, without what would be right.
+	pub fn what(&self) -> String {
+		let key = self.key.as_ref().map_or_else(String::new, |key| format!("{key} "));
+		format!("{}: {key}{}", self.origin, self.problem)
+	}
+}
+
 impl fmt::Display for ConfigError {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-		write!(f, "{}: ", self.origin)?;
-		if let Some(key) = &self.key {
-			write!(f, "{key} ")?;
-		}
-		write!(f, "{}; {}", self.problem, self.right)
+		write!(f, "{}; {}", self.what(), self.right)
 	}
 }

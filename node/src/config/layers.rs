@@ -29,6 +29,12 @@ impl Layers {
 		self.values.get(&(section.into(), key.into())).map_or(Origin::Default, |(_, origin)| origin.clone())
 	}
 
+	/// The value of `section.key`, set or default, as it is written in TOML.
+	pub fn value(&self, section: &str, key: &str) -> Option<String> {
+		let set = self.values.get(&(section.into(), key.into())).map(|(value, _)| value);
+		set.or_else(|| self.default_of(section, key)).map(Value::to_string)
+	}
+
 	/// Lays the config file's `text` over what is there.
 	pub fn add_file(&mut self, path: &Path, text: &str) -> Result<(), ConfigError> {
 		let at = |offset: usize| Origin::File { path: path.into(), line: Some(line_of(text, offset)) };

@@ -187,6 +187,15 @@ fn values_that_make_no_sense_are_refused() {
 	refused(&format!("[node]\npeers = [\"{NODE}@host\"]\n"), 2, "node.peers", &["HOST:PORT"]);
 	refused("[log]\nlevel = \"inof\"\n", 2, "log.level", &["no level"]);
 	refused("[log]\nlevel = \"info,lightning\"\n", 2, "log.level", &["no level"]);
+	refused("[lsps1]\nonchain_confirmations = 7\n", 2, "lsps1.onchain_confirmations", &["is 7", "from 1 to 6"]);
+	refused("[lsps2]\nopen_secs = 5\n", 2, "lsps2.open_secs", &["is 5", "from 10 to 600"]);
+	refused(
+		"[lsps1]\nmax_channel_sat = 20_000\nmin_lsp_balance_sat = 30_000\n",
+		3,
+		"lsps1.min_lsp_balance_sat",
+		&["20000"],
+	);
+	refused("[risk]\nmax_open_total = 8\n", 2, "risk.max_open_total", &["risk.max_open_sales_per_client"]);
 	refused("[log]\nformat = \"xml\"\n", 2, "log.format", &["text or json"]);
 	refused("[routing]\ninbound_from = \"friends\"\n", 2, "routing.inbound_from", &["anyone, listed or nobody"]);
 	refused("[api]\nsocket = \"\"\n", 2, "api.socket", &["107"]);
@@ -339,4 +348,13 @@ fn each_setting_can_come_from_its_variable() {
 		}
 	}
 	assert_eq!(toml::Table::try_from(RawConfig::default()).unwrap(), defaults());
+}
+
+#[test]
+fn ldk_says_no_secrets_unless_it_is_named() {
+	let ldk = |text: &str, level| super::value::log_level(text).unwrap().would_enable("lightning", &level);
+	let (debug, info) = (tracing::Level::DEBUG, tracing::Level::INFO);
+	assert!(!ldk("debug", debug) && ldk("debug", info) && !ldk("trace,inlet=debug", debug));
+	assert!(!ldk("warn", info) && !ldk("inlet=debug", info));
+	assert!(ldk("debug,lightning=debug", debug) && ldk("lightning=debug,info", debug));
 }

@@ -311,17 +311,25 @@ pub(super) fn log_format(text: &str) -> Result<LogFormat, Wrong> {
 	}
 }
 
+/// The target of LDK's log lines.
+const LDK: &str = "lightning";
+
 /// `info,lightning=warn`: one level for all, and levels for targets. A bare target name, which `Targets` itself would
 /// take for "everything of it", is refused: it is nearly always a misspelt level.
+///
+/// LDK's own lines hold payment preimages from `debug` on: they stay at `info` unless `lightning=` says otherwise.
 pub(super) fn log_level(text: &str) -> Result<Targets, Wrong> {
 	let right = "write a level (error, warn, info, debug, trace, off), and target=level after a comma if you like";
 	let mut targets = Targets::new();
+	let ldk_named = text.split(',').any(|part| part.split_once('=').is_some_and(|(target, _)| target.trim() == LDK));
 	for part in text.split(',').map(str::trim) {
 		let (target, level) = part.split_once('=').map_or((None, part), |(t, l)| (Some(t.trim()), l.trim()));
 		let named = matches!(level, "error" | "warn" | "info" | "debug" | "trace" | "off");
 		let level = level.parse::<LevelFilter>().ok().filter(|_| named);
 		let level = level.ok_or_else(|| wrong(format!("has {part:?}, which is no level"), right))?;
 		targets = match target {
+			// A level below `info` holds for LDK too.
+			None if !ldk_named => targets.with_target(LDK, level.min(LevelFilter::INFO)).with_default(level),
 			None => targets.with_default(level),
 			Some("") => return Err(wrong(format!("has {part:?} without a target"), right)),
 			Some(target) => targets.with_target(target, level),

@@ -25,6 +25,34 @@ impl Default for ListRequest {
 	}
 }
 
+impl ListRequest {
+	/// Refuses a cursor that no page of this list ever ended with, as `fits` tells. (The row itself may be gone.)
+	///
+	/// # Errors
+	/// 400.
+	pub fn check(&self, fits: impl Fn(&str) -> bool) -> Result<(), Refusal> {
+		match self.cursor.as_deref().filter(|cursor| !fits(cursor)) {
+			Some(cursor) => Err(Refusal::invalid(
+				"bad_cursor",
+				format!("{cursor} is not a cursor of this list"),
+				"take `next` of the page before",
+			)),
+			None => Ok(()),
+		}
+	}
+}
+
+/// Is this a whole id of `digits` hexadecimal digits?
+pub fn is_hex(text: &str, digits: usize) -> bool {
+	text.len() == digits && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+/// Is this a time of 20 digits, a dash and an id?
+pub fn is_time_and_id(text: &str) -> bool {
+	text.split_once('-')
+		.is_some_and(|(time, id)| time.len() == 20 && time.bytes().all(|b| b.is_ascii_digit()) && !id.is_empty())
+}
+
 /// A thing that is listed.
 pub trait Listed {
 	/// The plural noun under which the API lists it.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub struct Info {
 	/// Inlet's version.
 	pub version: String,
-	/// `bitcoin`, `signet`, `testnet4` or `regtest`.
+	/// `mainnet`, `signet`, `testnet4` or `regtest`.
 	pub network: String,
 	/// Public key.
 	pub node_id: String,

@@ -149,6 +149,9 @@ pub struct Payment {
 	pub reason: Option<String>,
 	/// When it was made (going out) or asked for (coming in).
 	pub created_at: Time,
+	/// Until when an invoice of ours can be paid; `None` for all else.
+	#[serde(default)]
+	pub expires_at: Option<Time>,
 	/// When it was done or failed.
 	pub finished_at: Option<Time>,
 }

@@ -41,7 +41,7 @@ pub struct OnchainBalance {
 pub struct LightningBalance {
 	/// Our side of open channels.
 	pub local_msat: u64,
-	/// What could be sent now.
+	/// What could be sent now, over all channels together.
 	pub outbound_msat: u64,
 	/// What could be received now.
 	pub inbound_msat: u64,
@@ -94,6 +94,9 @@ pub struct Sent {
 	pub feerate_sat_per_kw: u32,
 	/// Nothing was sent.
 	pub dry_run: bool,
+	/// Made and stored, but the chain backend has not answered yet: it is sent as soon as that is back. Do not send again.
+	#[serde(default)]
+	pub queued: bool,
 }
 
 /// An unspent output.

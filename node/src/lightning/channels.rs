@@ -30,6 +30,20 @@ struct Opening {
 	claim: Amount,
 }
 
+/// A channel that wants its funding transaction.
+pub struct Wanted {
+	/// Its id for now.
+	pub temporary: ChannelId,
+	/// With whom.
+	pub peer: PublicKey,
+	/// Our mark for it.
+	pub user_channel_id: u128,
+	/// The funding output's script.
+	pub script: ScriptBuf,
+	/// The funding output's value, in satoshis.
+	pub value: u64,
+}
+
 /// Channels being opened, by `user_channel_id`, and the rules for those that others open to us.
 pub struct Channels {
 	config: UserConfig,
@@ -54,7 +68,7 @@ impl Channels {
 		}
 		match self.create(lightning, &open) {
 			Ok(_) => Vec::new(),
-			Err(reason) => vec![failed(id, &reason)],
+			Err(reason) => vec![Input::OpenFailed { user_channel_id: id, reason, ours: true }],
 		}
 	}
 
@@ -133,21 +147,16 @@ impl Channels {
 	}
 
 	/// LDK wants the funding transaction: builds it from confirmed coins; the anchor reserve and `others` stay in the wallet.
-	pub async fn fund(
-		&self,
-		lightning: &Lightning,
-		temporary: ChannelId,
-		peer: PublicKey,
-		id: u128,
-		script: ScriptBuf,
-		value: u64,
-		others: Amount,
-	) {
+	///
+	/// # Errors
+	/// Why we cannot, for people. LDK's `ChannelClosed` follows, which does not say whose fault it is.
+	pub async fn fund(&self, lightning: &Lightning, wanted: Wanted, others: Amount) -> Result<(), String> {
+		let Wanted { temporary, peer, user_channel_id: id, script, value } = wanted;
 		let feerate = self.opening.lock().expect("not poisoned").get(&id).map(|opening| opening.feerate);
 		let Some(feerate) = feerate else {
-			// Not opened by this run: nobody waits for it.
+			// Abandoned, or not opened by this run: nobody waits for it.
 			self.give_up(lightning, temporary, peer, "it is not wanted any more");
-			return;
+			return Ok(());
 		};
 		let keep = lightning.anchor_reserve().required + others;
 		let funded = match self.wallet.fund(script, Amount::from_sat(value), feerate, keep).await {
@@ -155,7 +164,7 @@ impl Channels {
 			Err(e) => {
 				tracing::warn!(target: "inlet::channels", %peer, "no funding for a channel of {value} sat: {e}");
 				self.give_up(lightning, temporary, peer, "the funding transaction could not be made");
-				return;
+				return Err(e.to_string());
 			}
 		};
 		let txid = funded.tx.compute_txid();
@@ -166,7 +175,9 @@ impl Channels {
 			tracing::warn!(target: "inlet::channels", %peer, "LDK did not take the funding transaction: {e:?}");
 			self.wallet.release(txid).await;
 			self.give_up(lightning, temporary, peer, "the funding transaction was not taken");
+			return Err(format!("{e:?}"));
 		}
+		Ok(())
 	}
 
 	/// Gives up a channel unless its funding is out. The answer is always an input: that it is out, that there is no such
@@ -175,7 +186,8 @@ impl Channels {
 		let channels = lightning.manager.list_channels_with_counterparty(&peer);
 		let Some(channel) = channels.iter().find(|channel| channel.user_channel_id == id) else {
 			self.opening.lock().expect("not poisoned").remove(&id);
-			return vec![failed(id, "there is no such channel any more")];
+			let reason = "there is no such channel any more".to_owned();
+			return vec![Input::OpenFailed { user_channel_id: id, reason, ours: false }];
 		};
 		let out = self.progress(channel);
 		if out.is_empty() {
@@ -267,10 +279,6 @@ impl Channels {
 		}
 		Ok(())
 	}
-}
-
-fn failed(user_channel_id: u128, reason: &str) -> Input {
-	Input::OpenFailed { user_channel_id, reason: reason.to_owned() }
 }
 
 /// What the book reserves for the sale or order that this channel is for.

@@ -2,8 +2,8 @@
 //!
 //! LDK awaits the handler inside the loop that also persists its state: nothing here waits for the network.
 
-use super::channels::Channels;
-use super::payments::{Payments, id_of};
+use super::channels::{Channels, Wanted};
+use super::payments::{Payments, failure, id_of};
 use super::{Lightning, peers};
 use crate::control::{EventKind, Events, PaymentKind};
 use crate::driver::{Driver, Stopped};
@@ -63,10 +63,18 @@ impl Handler {
 				output_script,
 				user_channel_id,
 			} => {
-				let (id, peer) = (temporary_channel_id, counterparty_node_id);
-				let (script, value) = (output_script, channel_value_satoshis);
+				let wanted = Wanted {
+					temporary: temporary_channel_id,
+					peer: counterparty_node_id,
+					user_channel_id,
+					script: output_script,
+					value: channel_value_satoshis,
+				};
 				let others = self.driver.read(|book| self.channels.reserved_for_others(book, user_channel_id));
-				self.channels.fund(lightning, id, peer, user_channel_id, script, value, others).await;
+				let funded = self.channels.fund(lightning, wanted, others).await;
+				if let Err(reason) = funded {
+					self.driver.submit(Input::OpenFailed { user_channel_id, reason, ours: true }).await?;
+				}
 			}
 			Event::HTLCIntercepted {
 				intercept_id,
@@ -99,7 +107,7 @@ impl Handler {
 			}
 			Event::PaymentFailed { payment_id, reason, .. } => {
 				let id = id_of(payment_id);
-				let reason = reason.map_or_else(|| "unknown reason".to_owned(), |reason| format!("{reason:?}"));
+				let reason = reason.map_or_else(|| "unknown reason".to_owned(), failure);
 				self.payments.failed(&id, reason.clone()).await?;
 				self.tell(EventKind::PaymentFailed, id, reason);
 			}

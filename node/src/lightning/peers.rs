@@ -94,7 +94,8 @@ impl Peers {
 		self.kept.lock().expect("not poisoned").iter().map(|(id, kept)| (*id, kept.address.clone())).collect()
 	}
 
-	/// Connects and keeps the connection from now on.
+	/// Connects and keeps the connection from now on. Of a peer that is connected already and has an address here, that
+	/// address stays: a new one cannot be tried while the connection stands.
 	///
 	/// # Errors
 	/// Why there is no connection, for people; nothing is kept then.
@@ -111,6 +112,8 @@ impl Peers {
 		}
 		if !lightning.wire.is_connected(&peer.node_id) {
 			dial(lightning, peer.node_id, &peer.address).await?;
+		} else if self.address(&peer.node_id).is_some_and(|kept| kept != peer.address) {
+			return Ok(());
 		}
 		let bytes = peer.address.clone().into_bytes();
 		KVStore::write(&self.store, PRIMARY, SECONDARY, &peer.node_id.to_string(), bytes).await?;

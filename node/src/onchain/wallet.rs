@@ -7,6 +7,7 @@ use super::broadcast::Broadcaster;
 use super::coins::{self, Coin, NoPlan, Plan, Want};
 use super::fees::Fees;
 use super::keep::{Folder, Keep};
+use crate::config::network_name;
 use bdk_wallet::chain::ChainPosition;
 use bdk_wallet::signer::SignersContainer;
 use bdk_wallet::template::{Bip86, DescriptorTemplate};
@@ -57,7 +58,7 @@ pub enum WalletError {
 		limit: Amount,
 	},
 	/// Ask for an address of the right network.
-	#[error("{address} is not an address of {network}")]
+	#[error("{address} is not an address of {}", network_name(*network))]
 	WrongNetwork {
 		/// As given.
 		address: String,
@@ -129,6 +130,8 @@ pub struct Sent {
 	pub tx: Transaction,
 	/// What the miner gets.
 	pub fee: Amount,
+	/// The backend has not said yet that it took it: it is sent on and on.
+	pub queued: bool,
 }
 
 /// A refund as stored; fields are only ever added.
@@ -314,13 +317,14 @@ impl Wallet {
 		self.save().await;
 		let txid = tx.compute_txid();
 		self.broadcaster.send(vec![tx.clone()]);
-		if let Some(Err(reason)) = self.broadcaster.outcome(txid, VERDICT).await {
+		let outcome = self.broadcaster.outcome(txid, VERDICT).await;
+		if let Some(Err(reason)) = outcome {
 			self.broadcaster.forget(&txid);
 			self.evict(txid);
 			self.save().await;
 			return Err(WalletError::Refused(reason));
 		}
-		Ok(Sent { tx, fee })
+		Ok(Sent { tx, fee, queued: outcome.is_none() })
 	}
 
 	/// What the miner gets for a transaction of ours; `None` if not all of its inputs are ours.
@@ -374,7 +378,7 @@ impl Wallet {
 		self.keep.write(Folder::Refund, marker, bytes);
 		self.save().await;
 		self.broadcaster.send(vec![tx.clone()]);
-		Ok(Sent { tx, fee })
+		Ok(Sent { tx, fee, queued: true })
 	}
 
 	/// All outputs that ever paid to `address` and are in the chain or the mempool, spent ones included.
@@ -460,6 +464,12 @@ impl Wallet {
 			return Ok(());
 		}
 		Err(WalletError::WrongNetwork { address: address.to_string(), network: self.network })
+	}
+
+	/// Does a transaction that spends `outpoint`, which need not be ours, concern the wallet: pay to it, say?
+	pub fn is_paid_from(&self, outpoint: OutPoint) -> bool {
+		let bdk = self.lock();
+		bdk.tx_graph().outspends(outpoint).iter().any(|txid| bdk.get_tx(*txid).is_some())
 	}
 
 	/// Was this transaction handed over for broadcast, in this run or an earlier one?
@@ -604,7 +614,7 @@ fn read_refund(marker: &str, row: &[u8]) -> Result<Sent, WalletError> {
 	let damaged = |e: String| WalletError::Build(format!("stored refund {marker} is not readable: {e}"));
 	let row: RefundRow = serde_json::from_slice(row).map_err(|e| damaged(e.to_string()))?;
 	let tx = bitcoin::consensus::encode::deserialize_hex(&row.tx).map_err(|e| damaged(e.to_string()))?;
-	Ok(Sent { tx, fee: Amount::from_sat(row.fee_sat) })
+	Ok(Sent { tx, fee: Amount::from_sat(row.fee_sat), queued: true })
 }
 
 pub(super) fn confirmations<A: bdk_wallet::chain::Anchor>(position: &ChainPosition<A>, tip: u32) -> u32 {

@@ -138,7 +138,7 @@ impl Operator {
 			short_channel_id: channel.short_channel_id.map(scid_text),
 			capacity_sat: channel.channel_value_satoshis,
 			local_msat: local_msat(channel),
-			outbound_msat: channel.next_outbound_htlc_limit_msat,
+			outbound_msat: channel.outbound_capacity_msat,
 			inbound_msat: channel.inbound_capacity_msat,
 			announced: channel.is_announced,
 			outbound: channel.is_outbound,

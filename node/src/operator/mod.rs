@@ -88,9 +88,11 @@ impl Control for Operator {
 		self.send_onchain(request).await
 	}
 	async fn utxos(&self, list: ListRequest) -> Result<Page<Utxo>, Refusal> {
+		list.check(|cursor| cursor.split_once(':').is_some_and(|(txid, _)| is_hex(txid, 64)))?;
 		Ok(self.utxo_page(&list))
 	}
 	async fn peers(&self, list: ListRequest) -> Result<Page<Peer>, Refusal> {
+		list.check(|cursor| is_hex(cursor, 66))?;
 		Ok(Page::ascending(self.all_peers(), &list, |peer| peer.node_id.clone()))
 	}
 	async fn connect(&self, request: ConnectRequest) -> Result<Peer, Refusal> {
@@ -100,6 +102,7 @@ impl Control for Operator {
 		self.disconnect_peer(&node_id).await
 	}
 	async fn channels(&self, list: ListRequest) -> Result<Page<Channel>, Refusal> {
+		list.check(|cursor| is_hex(cursor, 64))?;
 		Ok(Page::ascending(self.all_channels(), &list, |channel| channel.id.clone()))
 	}
 	async fn channel(&self, id: String) -> Result<Channel, Refusal> {
@@ -124,6 +127,7 @@ impl Control for Operator {
 		self.pay_now(request).await
 	}
 	async fn payments(&self, list: ListRequest) -> Result<Page<Payment>, Refusal> {
+		list.check(is_time_and_id)?;
 		Ok(Page::descending(self.payments.all(), &list, |payment| {
 			format!("{:020}-{}", payment.created_at.0, payment.id)
 		}))
@@ -132,18 +136,21 @@ impl Control for Operator {
 		pick("payments", &id, self.payments.all().into_iter().map(|payment| (payment.id.clone(), payment)))
 	}
 	async fn orders(&self, list: ListRequest) -> Result<Page<Order>, Refusal> {
+		list.check(is_time_and_id)?;
 		Ok(self.order_page(&list))
 	}
 	async fn order(&self, id: String) -> Result<OrderDetail, Refusal> {
 		self.order_detail(&id)
 	}
 	async fn sales(&self, list: ListRequest) -> Result<Page<Sale>, Refusal> {
+		list.check(is_time_and_id)?;
 		Ok(self.sale_page(&list))
 	}
 	async fn sale(&self, id: String) -> Result<SaleDetail, Refusal> {
 		self.sale_detail(&id)
 	}
 	async fn clients(&self, list: ListRequest) -> Result<Page<Client>, Refusal> {
+		list.check(|cursor| is_hex(cursor, 66))?;
 		Ok(Page::ascending(self.all_clients(), &list, |client| client.node_id.clone()))
 	}
 	async fn quote(&self, request: QuoteRequest) -> Result<Quote, Refusal> {

@@ -2,9 +2,17 @@
 
 use super::Operator;
 use super::channels::{local_msat, no_feerate};
+use crate::config::network_name;
 use crate::control::*;
 use crate::onchain::WalletError;
-use bitcoin::{Address, Amount, FeeRate};
+use bitcoin::{Address, Amount, FeeRate, OutPoint};
+use lightning::chain::channelmonitor::{self, BalanceSource};
+use lightning::ln::channel_state::ChannelDetails;
+use lightning::sign::SpendableOutputDescriptor;
+use lightning::util::sweep::OutputSpendStatus;
+
+/// No feerate that was ever right is above this: 1,500 sat/vB.
+const MAX_FEERATE_SAT_PER_KW: u32 = 1_500 * 250;
 
 impl Operator {
 	/// Confirmed coins that belong to nothing: no anchor (that of one more channel included), no sale, no order.
@@ -25,9 +33,7 @@ impl Operator {
 		let wallet = self.hands.wallet.balance();
 		let lightning = &self.hands.lightning;
 		let channels = lightning.manager.list_channels();
-		let open: Vec<_> = channels.iter().collect();
-		let closing_sat =
-			lightning.monitor.get_claimable_balances(&open).iter().map(|b| b.claimable_amount_satoshis()).sum::<u64>();
+		let closing_sat = self.closing_sat(&channels);
 		let local: u64 = channels.iter().map(local_msat).sum();
 		let onchain = OnchainBalance {
 			confirmed_sat: wallet.confirmed.to_sat(),
@@ -43,12 +49,31 @@ impl Operator {
 			onchain,
 			lightning: LightningBalance {
 				local_msat: local,
-				outbound_msat: channels.iter().map(|c| c.next_outbound_htlc_limit_msat).sum(),
+				outbound_msat: channels.iter().map(|c| c.outbound_capacity_msat).sum(),
 				inbound_msat: channels.iter().map(|c| c.inbound_capacity_msat).sum(),
 				closing_sat,
 			},
 			total_sat: in_wallet.to_sat() + closing_sat + local / 1000,
 		}
+	}
+
+	/// What comes back from channels that are not in `open`, and is not in the wallet yet.
+	fn closing_sat(&self, open: &[ChannelDetails]) -> u64 {
+		let (monitors, wallet) = (&self.hands.lightning.monitor, &self.hands.wallet);
+		let closed = monitors.list_monitors().into_iter().filter(|id| open.iter().all(|c| c.channel_id != *id));
+		let claimable: u64 = closed
+			.filter_map(|id| monitors.get_monitor(id).ok())
+			.map(|monitor| {
+				let funding = monitor.get_funding_txo();
+				let by_agreement = || wallet.is_paid_from(OutPoint::new(funding.txid, funding.index.into()));
+				monitor.get_claimable_balances().iter().map(|b| not_in_wallet_sat(b, by_agreement)).sum::<u64>()
+			})
+			.sum();
+		// Once its sweep is broadcast, an output is in the wallet as unconfirmed money.
+		let outputs = self.hands.lightning.sweeper.tracked_spendable_outputs();
+		let unswept =
+			outputs.iter().filter(|output| matches!(output.status, OutputSpendStatus::PendingInitialBroadcast { .. }));
+		claimable + unswept.map(|output| value(&output.descriptor).to_sat()).sum::<u64>()
 	}
 
 	pub(super) async fn address(&self) -> Result<NewAddress, Refusal> {
@@ -64,8 +89,8 @@ impl Operator {
 		let to = unchecked.require_network(network).map_err(|_| {
 			Refusal::invalid(
 				"wrong_network",
-				format!("{} is not an address of {network}", request.address),
-				format!("this node runs on {network}; ask the recipient for an address there"),
+				format!("{} is not an address of {}", request.address, network_name(network)),
+				format!("this node runs on {}; ask the recipient for an address there", network_name(network)),
 			)
 		})?;
 		let amount = match (request.amount_sat, request.all) {
@@ -77,16 +102,18 @@ impl Operator {
 			Some(given) => given,
 			None => self.hands.fees.fresh().ok_or_else(no_feerate)?.0,
 		};
+		sane_feerate(feerate)?;
 		let rate = FeeRate::from_sat_per_kwu(u64::from(feerate));
 		let wallet = &self.hands.wallet;
-		let (amount, fee, txid) = if request.dry_run {
-			let (amount, fee) = wallet.plan(&to, amount, rate, self.kept()).map_err(refuse)?;
-			(amount, fee, None)
+		let (planned, planned_fee) = wallet.plan(&to, amount, rate, self.kept()).map_err(refuse)?;
+		sane_fee(planned, planned_fee)?;
+		let (amount, fee, txid, queued) = if request.dry_run {
+			(planned, planned_fee, None, false)
 		} else {
 			let script = to.script_pubkey();
 			let sent = wallet.send(to, amount, Some(rate), self.kept()).await.map_err(refuse)?;
 			let paid = sent.tx.output.iter().find(|output| output.script_pubkey == script).map(|output| output.value);
-			(paid.unwrap_or_default(), sent.fee, Some(sent.tx.compute_txid().to_string()))
+			(paid.unwrap_or_default(), sent.fee, Some(sent.tx.compute_txid().to_string()), sent.queued)
 		};
 		Ok(Sent {
 			txid,
@@ -95,6 +122,7 @@ impl Operator {
 			fee_sat: fee.to_sat(),
 			feerate_sat_per_kw: feerate,
 			dry_run: request.dry_run,
+			queued,
 		})
 	}
 
@@ -109,8 +137,70 @@ impl Operator {
 	}
 }
 
+/// What a closed channel owes us, unless the wallet has it: what a close by agreement pays goes to an address of ours,
+/// and is in the wallet from its broadcast on.
+fn not_in_wallet_sat(balance: &channelmonitor::Balance, by_agreement: impl Fn() -> bool) -> u64 {
+	use channelmonitor::Balance;
+	match balance {
+		Balance::ClaimableAwaitingConfirmations { source: BalanceSource::CoopClose, .. } => 0,
+		Balance::ClaimableOnChannelClose { .. } if by_agreement() => 0,
+		other => other.claimable_amount_satoshis(),
+	}
+}
+
+fn value(output: &SpendableOutputDescriptor) -> Amount {
+	match output {
+		SpendableOutputDescriptor::StaticOutput { output, .. } => output.value,
+		SpendableOutputDescriptor::DelayedPaymentOutput(delayed) => delayed.output.value,
+		SpendableOutputDescriptor::StaticPaymentOutput(payment) => payment.output.value,
+	}
+}
+
+/// A feerate that can only be a slip of the keyboard is refused.
+fn sane_feerate(sat_per_kw: u32) -> Result<(), Refusal> {
+	if sat_per_kw <= MAX_FEERATE_SAT_PER_KW {
+		return Ok(());
+	}
+	let (vb, most) = (sat_per_kw.div_ceil(250), MAX_FEERATE_SAT_PER_KW / 250);
+	let detail = format!("a feerate of {vb} sat/vB is above {most}, the most that is taken for meant");
+	Err(Refusal::invalid("absurd_feerate", detail, "choose a lower feerate; inlet fees shows what is usual now"))
+}
+
+/// Nobody means to pay the miner more than the recipient.
+fn sane_fee(amount: Amount, fee: Amount) -> Result<(), Refusal> {
+	if fee <= amount {
+		return Ok(());
+	}
+	let detail =
+		format!("the fee of {} sat would be more than the {} sat that are sent", fee.to_sat(), amount.to_sat());
+	Err(Refusal::invalid("fee_above_amount", detail, "send more at once, or choose a lower feerate"))
+}
+
 /// The wallet's refusals, for the API.
 fn refuse(e: WalletError) -> Refusal {
 	let hint = "inlet balance shows what is free and what is reserved";
 	Refusal::not_possible("wallet_refused", e.to_string(), hint)
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+	use channelmonitor::Balance;
+
+	#[test]
+	fn a_close_by_agreement_is_in_the_wallet_and_not_counted_again() {
+		let awaiting =
+			|source| Balance::ClaimableAwaitingConfirmations { amount_satoshis: 7, confirmation_height: 1, source };
+		assert_eq!(not_in_wallet_sat(&awaiting(BalanceSource::CoopClose), || false), 0);
+		assert_eq!(not_in_wallet_sat(&awaiting(BalanceSource::HolderForceClosed), || false), 7);
+		assert_eq!(not_in_wallet_sat(&awaiting(BalanceSource::CounterpartyForceClosed), || true), 7);
+	}
+
+	#[test]
+	fn slips_of_the_keyboard_are_refused() {
+		assert!(sane_feerate(MAX_FEERATE_SAT_PER_KW).is_ok());
+		assert_eq!(sane_feerate(MAX_FEERATE_SAT_PER_KW + 1).unwrap_err().status, 400);
+		assert!(sane_fee(Amount::from_sat(500), Amount::from_sat(500)).is_ok());
+		assert_eq!(sane_fee(Amount::from_sat(500), Amount::from_sat(501)).unwrap_err().code, "fee_above_amount");
+	}
 }

@@ -4,6 +4,7 @@ use super::Operator;
 use crate::config::{ChainBackend, Gossip, network_name};
 use crate::control::*;
 use crate::driver::now;
+use bitcoin::Amount;
 use inlet_lsp::book::{EntryKind, NodeId, OrderState, SaleState};
 use inlet_lsp::time::Timestamp;
 use std::time::SystemTime;
@@ -98,7 +99,8 @@ impl Operator {
 		let reserve_needed = lightning.anchor_reserve().required;
 		let wallet = self.hands.wallet.balance();
 		let utxos = self.hands.wallet.utxos().iter().filter(|utxo| utxo.confirmations > 0).count();
-		let reserve_ok = wallet.confirmed >= reserve_needed;
+		let short = reserve_needed.checked_sub(wallet.confirmed).unwrap_or_default();
+		let (reserve_ok, pending) = (short == Amount::ZERO, wallet.trusted_pending);
 		let open_sales = self.driver.read(|book| {
 			let sales = book.sales().filter(|sale| sale.reserved.0 > 0).count();
 			sales + book.orders().filter(|order| order.reserved.0 > 0).count()
@@ -126,7 +128,7 @@ impl Operator {
 				total: u32::try_from(channels.len()).unwrap_or(u32::MAX),
 				online: u32::try_from(channels.iter().filter(|c| c.is_usable).count()).unwrap_or(u32::MAX),
 				inbound_msat: channels.iter().map(|c| c.inbound_capacity_msat).sum(),
-				outbound_msat: channels.iter().map(|c| c.next_outbound_htlc_limit_msat).sum(),
+				outbound_msat: channels.iter().map(|c| c.outbound_capacity_msat).sum(),
 			},
 			today: self.today().await?,
 			clients: self.clients_now(),
@@ -135,7 +137,7 @@ impl Operator {
 				syncs: stats.syncs,
 				free_bytes: self.free_bytes(),
 			},
-			attention: self.attention(free_sat, reserve_ok),
+			attention: self.attention(free_sat, short, pending),
 		};
 		Ok(status)
 	}
@@ -185,8 +187,9 @@ impl Operator {
 		})
 	}
 
-	/// What the operator should look at, most urgent first.
-	fn attention(&self, free_sat: u64, reserve_ok: bool) -> Vec<Attention> {
+	/// What the operator should look at, most urgent first. `short`: confirmed coins that the anchors lack. `pending`: change
+	/// of our own transactions that is not mined yet.
+	fn attention(&self, free_sat: u64, short: Amount, pending: Amount) -> Vec<Attention> {
 		let mut list = Vec::new();
 		let mut say = |code: &str, text: String, command: &str| {
 			list.push(Attention { code: code.to_owned(), text, command: command.to_owned() });
@@ -196,9 +199,14 @@ impl Operator {
 			let why = tip.error.map_or_else(String::new, |error| format!(" ({error})"));
 			say("out_of_sync", format!("the chain view is not current{why}: nothing is sold"), "inlet sync");
 		}
-		if !reserve_ok {
-			let text = "the wallet holds less than its anchor channels may need for fees".to_owned();
-			say("anchor_reserve", text, "inlet address");
+		let waiting = |short: u64| short <= pending.to_sat();
+		let wait = format!("{} sat wait for a confirmation", pending.to_sat());
+		if short > Amount::ZERO {
+			let text = "the wallet holds less than its anchor channels may need for fees";
+			match waiting(short.to_sat()) {
+				true => say("anchor_reserve", format!("{text}: {wait}"), "inlet utxos"),
+				false => say("anchor_reserve", text.to_owned(), "inlet address"),
+			}
 		}
 		match self.hands.fees.fresh() {
 			None => say("no_feerate", "no fresh fee estimate: nothing is sold".to_owned(), "inlet fees"),
@@ -213,7 +221,10 @@ impl Operator {
 		let smallest = self.config.policy.lsps2.min_channel_sat.0;
 		if free_sat < smallest {
 			let text = format!("{free_sat} sat are free, the smallest channel takes {smallest}: nothing is sold");
-			say("no_funds", text, "inlet address");
+			match waiting(short.to_sat().saturating_add(smallest - free_sat)) {
+				true => say("no_funds", format!("{text} yet; {wait}"), "inlet utxos"),
+				false => say("no_funds", text, "inlet address"),
+			}
 		}
 		let stuck = self
 			.driver

@@ -12,6 +12,7 @@ const INVOICE_EXPIRY_SECS: u32 = 3600;
 
 impl Operator {
 	pub(super) async fn make_invoice(&self, request: InvoiceRequest) -> Result<Invoice, Refusal> {
+		not_zero(request.amount_msat)?;
 		let expiry = request.expiry_secs.unwrap_or(INVOICE_EXPIRY_SECS);
 		let lightning = &self.hands.lightning;
 		let made =
@@ -34,10 +35,11 @@ impl Operator {
 	}
 
 	pub(super) fn make_offer(&self, request: OfferRequest) -> Result<Offer, Refusal> {
+		not_zero(request.amount_msat)?;
 		let refuse = |e: lightning::offers::parse::Bolt12SemanticError| {
 			Refusal::not_possible(
 				"no_offer",
-				format!("LDK made no offer: {e:?}"),
+				format!("no offer could be made: {}", payments::offer_failure(&e)),
 				"an offer needs a description if it has an amount, and a connected peer that passes on onion messages",
 			)
 		};
@@ -63,9 +65,9 @@ impl Operator {
 	}
 
 	pub(super) async fn pay_now(&self, request: PayRequest) -> Result<Payment, Refusal> {
-		let lightning = &self.hands.lightning;
-		let started =
-			payments::pay(lightning, &self.payments, &request.to, request.amount_msat, request.max_fee_msat).await;
+		let PayRequest { to, amount_msat, max_fee_msat, .. } = &request;
+		let (lightning, network) = (&self.hands.lightning, self.hands.network);
+		let started = payments::pay(lightning, &self.payments, network, to, *amount_msat, *max_fee_msat).await;
 		let id = started.map_err(|e| {
 			Refusal::not_possible("not_paid", format!("{e:#}"), "inlet payments shows what was paid; inlet pay --help")
 		})?;
@@ -85,5 +87,13 @@ impl Operator {
 		};
 		let settled = timeout(Duration::from_secs(wait), outcome).await.ok().flatten();
 		settled.or_else(|| self.payments.get(&id)).ok_or_else(|| Refusal::internal("the payment is not on record"))
+	}
+}
+
+/// Nobody can pay nothing.
+fn not_zero(amount_msat: Option<u64>) -> Result<(), Refusal> {
+	match amount_msat {
+		Some(0) => Err(Refusal::invalid("zero_amount", "nobody can pay 0 sat", "give an amount, or `any`")),
+		_ => Ok(()),
 	}
 }

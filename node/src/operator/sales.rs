@@ -5,21 +5,22 @@ use super::channels::{local_msat, scid_text};
 use crate::control::*;
 use bitcoin::hex::DisplayHex;
 use inlet_lsp::book::{self, OrderState, PaidBy, PaymentState, SaleState, Write};
+use inlet_lsp::time::Timestamp;
 use serde_json::json;
 use std::collections::BTreeMap;
 
-/// Tells the operator's events what was written to the book: the newest line of a sale's or an order's history.
-pub fn publish(events: &Events, write: &Write) {
+/// Tells the operator's events what was written to the book `at` this time: the new lines of a sale's or an order's history.
+pub fn publish(events: &Events, write: &Write, at: Timestamp) {
 	let (kind, id, client, history) = match write {
 		Write::Sale(sale) => (EventKind::Sale, &sale.id, sale.client, &sale.history),
 		Write::Order(order) => (EventKind::Order, &order.id, order.client, &order.history),
 		_ => return,
 	};
-	let Some(note) = history.last() else { return };
-	let target = if kind == EventKind::Sale { "sale" } else { "order" };
-	tracing::info!(target: "inlet::lsp", %client, "{target} {id}: {} {}", note.step, note.text);
-	let data = json!({ "step": note.step, "client": client.to_string() });
-	events.publish(note.at.into(), kind, Some(id.clone()), format!("{} {}", note.step, note.text), data);
+	for note in history.iter().filter(|note| note.at == at) {
+		tracing::info!(target: "inlet::lsp", %client, "{} {id}: {} {}", kind.as_str(), note.step, note.text);
+		let data = json!({ "step": note.step, "client": client.to_string() });
+		events.publish(note.at.into(), kind, Some(id.clone()), format!("{} {}", note.step, note.text), data);
+	}
 }
 
 fn history(notes: &[book::Note]) -> Vec<HistoryLine> {
@@ -84,7 +85,9 @@ fn order_view(order: &book::Order) -> Order {
 		OrderState::Preparing => (OrderStatus::Preparing, None, None),
 		OrderState::AwaitingPayment => (OrderStatus::AwaitingPayment, None, None),
 		OrderState::Paid { by: how, .. } => (OrderStatus::Paid, None, by(how)),
-		OrderState::Opening { by: how, .. } => (OrderStatus::Opening, None, by(how)),
+		OrderState::Opening { by: how, .. } | OrderState::Abandoning { by: how, .. } => {
+			(OrderStatus::Opening, None, by(how))
+		}
 		OrderState::Funded { by: how } => (OrderStatus::Funded, None, by(how)),
 		OrderState::Completed => (OrderStatus::Completed, None, None),
 		OrderState::Refunding { reason } => (OrderStatus::Refunding, Some(reason.clone()), None),

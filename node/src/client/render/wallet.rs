@@ -40,14 +40,17 @@ pub(in crate::client) fn send_question(s: &Sent) -> String {
 }
 
 pub(in crate::client) fn sent(s: &Sent, _: &Style) -> String {
-	let what = match s.txid.as_deref() {
-		Some(_) => "sent",
-		None => "would send",
+	let what = match (s.txid.as_deref(), s.queued) {
+		(Some(_), false) => "sent",
+		(Some(_), true) => "queued",
+		(None, _) => "would send",
 	};
+	let queued = "the chain backend does not answer; the node sends it when it does. Do not send again";
 	pairs([
 		(what, Some(format!("{} sat to {}", number(s.amount_sat), s.address))),
 		("fee", Some(format!("{} sat ({} sat/vB)", number(s.fee_sat), feerate(s.feerate_sat_per_kw)))),
 		("txid", s.txid.clone()),
+		("note", s.queued.then(|| queued.to_owned())),
 	])
 }
 

@@ -122,6 +122,7 @@ pub(crate) fn sent(request: &SendRequest) -> Sent {
 		fee_sat: 400,
 		feerate_sat_per_kw: request.feerate_sat_per_kw.unwrap_or(500),
 		dry_run: request.dry_run,
+		queued: false,
 	}
 }
 
@@ -225,6 +226,7 @@ pub(crate) fn payment(n: u32) -> Payment {
 		description: Some(s("coffee")),
 		reason: Some(s("no route")),
 		created_at: T0,
+		expires_at: None,
 		finished_at: Some(T1),
 	}
 }

@@ -11,6 +11,7 @@ mod servers;
 use super::broadcast::{Broadcaster, RESEND};
 use super::fees::{Estimates, Fees};
 use super::wallet::{Wallet, WalletError};
+use crate::config::network_name;
 use crate::stop::stopped;
 use bitcoin::{BlockHash, Network};
 use lightning::chain::{BlockLocator, Confirm, Filter, Listen};
@@ -91,7 +92,8 @@ pub enum ChainError {
 	},
 	/// It serves another chain.
 	#[error(
-		"{url} is not on {expected}: its first block is {found}. Choose a backend of {expected} or another network"
+		"{url} is not on {0}: its first block is {found}. Choose a backend of {0} or another network",
+		network_name(*expected)
 	)]
 	WrongNetwork {
 		/// Which.
