@@ -349,7 +349,13 @@ impl Wallet {
 	/// There is none within `limit`.
 	pub async fn pay_soon(&self, invoice: &Invoice, limit: Duration) -> Result<String> {
 		let sent = async || Ok(Some(self.pay(invoice, None).await?));
-		eventually(limit, &format!("{} finds a route", self.options.name), sent).await
+		match eventually(limit, &format!("{} finds a route", self.options.name), sent).await {
+			Ok(id) => Ok(id),
+			Err(error) => {
+				let graph = self.call("graph", json!({})).await?;
+				Err(error.context(format!("it knows {graph} and has {:?}", self.channels().await?)))
+			}
+		}
 	}
 
 	/// Waits until the payment to this hash has arrived here.

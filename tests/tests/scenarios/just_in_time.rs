@@ -4,7 +4,7 @@ use crate::steps::{PAYER_CHANNEL_SAT, booked, check_sale, pay_just_in_time, pay_
 use anyhow::{Result, ensure};
 use inlet_tests::wallet::number;
 use inlet_tests::world::SOON;
-use inlet_tests::{Backend, InletOptions, Scratch, World, eventually, scenario};
+use inlet_tests::{Backend, InletOptions, Scratch, World, scenario};
 
 async fn single_part(scratch: &Scratch, backend: Backend) -> Result<()> {
 	let world = World::start(scratch, backend).await?;
