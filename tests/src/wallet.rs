@@ -17,6 +17,7 @@ use tokio::sync::{oneshot, watch};
 
 const START_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(60);
+const CONNECT_LIMIT: Duration = Duration::from_secs(20);
 const CALL_LIMIT: Duration = Duration::from_secs(60);
 
 /// What a wallet is to be.
@@ -288,12 +289,13 @@ impl Wallet {
 		array(self.call("payments", json!({})).await?)
 	}
 
-	/// Connects to `NODE_ID@HOST:PORT`.
+	/// Connects to `NODE_ID@HOST:PORT`. Tries again for a while: a peer that still takes us for connected hangs up at first.
 	///
 	/// # Errors
-	/// See [`Wallet::call`].
+	/// It cannot.
 	pub async fn connect(&self, peer: &str) -> Result<()> {
-		self.call("connect", json!({ "peer": peer })).await.map(drop)
+		let connected = async || Ok(Some(self.call("connect", json!({ "peer": peer })).await?));
+		eventually(CONNECT_LIMIT, &format!("{} connects to {peer}", self.options.name), connected).await.map(drop)
 	}
 
 	/// Opens a channel; gives its `user_channel_id`. It is usable once its transaction is mined deep enough.
