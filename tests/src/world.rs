@@ -4,8 +4,8 @@ use crate::bitcoind::Bitcoind;
 use crate::esplora::{self, EsploraServer};
 use crate::inlet::{Inlet, InletOptions};
 use crate::scratch::{Scratch, eventually};
-use crate::wallet::{Wallet, WalletOptions, number};
-use anyhow::Result;
+use crate::wallet::{Wallet, WalletOptions};
+use anyhow::{Context, Result};
 use serde_json::json;
 use std::time::Duration;
 
@@ -155,13 +155,13 @@ impl<'a> World<'a> {
 		}
 		self.mine(CHANNEL_DEPTH, &[wallet]).await?;
 		wallet.usable_channels(usable + channels.len(), SOON).await?;
-		// Who connects to the peer while it tells of the channels may miss half of what it says (LDK sends what it knew
-		// a moment ago, or what comes from now on), so that comes first: both ends' fees are known here.
-		let announced = async || {
-			let graph = wallet.call("graph", json!({})).await?;
-			Ok((number(&graph, "directions")? >= 2 * (usable + channels.len()) as u64).then_some(()))
-		};
-		eventually(SOON, &format!("{} knows its channels as public ones", wallet.name()), announced).await
+		// An LDK node tells its peer what it takes for forwarding when a channel is ready, and the peer forgets that, as the
+		// channel is not public yet. It tells it again when they meet again. (Nobody routes over a channel of which they
+		// know one direction only.)
+		let (node_id, _) = peer.split_once('@').context("a peer is NODE_ID@HOST:PORT")?;
+		wallet.call("disconnect", json!({ "node_id": node_id })).await?;
+		wallet.connect(peer).await?;
+		wallet.usable_channels(usable + channels.len(), SOON).await
 	}
 
 	/// Mines, and waits until the LSP and these wallets have seen it.

@@ -90,13 +90,17 @@ fn peers(node: &Node) -> Value {
 	node.list_peers().iter().map(view).collect()
 }
 
-/// How many channels it heard of, and of how many of their directions it knows what they cost.
+/// How many channels it heard of, of how many of their directions it knows what they cost, and all that in words.
 fn graph(node: &Node) -> Value {
 	let graph = node.network_graph();
-	let ids = graph.list_channels();
-	let infos = ids.iter().filter_map(|id| graph.channel(*id));
-	let directions = infos.map(|info| usize::from(info.one_to_two.is_some()) + usize::from(info.two_to_one.is_some()));
-	json!({ "channels": ids.len(), "directions": directions.sum::<usize>(), "nodes": graph.list_nodes().len() })
+	let channels: Vec<_> = graph.list_channels().iter().filter_map(|id| graph.channel(*id)).collect();
+	let directions = channels.iter().flat_map(|channel| [&channel.one_to_two, &channel.two_to_one]);
+	json!({
+		"channels": channels.len(),
+		"directions": directions.filter(|direction| direction.is_some()).count(),
+		"nodes": graph.list_nodes().len(),
+		"words": channels.iter().map(|channel| format!("{channel:?}")).collect::<Vec<_>>(),
+	})
 }
 
 fn connect(node: &Node, arguments: &Arguments) -> Result<Value> {
