@@ -328,6 +328,8 @@ impl Running {
 				_ => anyhow::anyhow!("a part of the node stopped by itself"),
 			}),
 		};
+		// Others may hear of the stop, and end, before we do: that is no fault.
+		let fault = fault.filter(|_| !*stopping.borrow());
 		Ended { running: self, fault }
 	}
 

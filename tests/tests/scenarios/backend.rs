@@ -20,7 +20,7 @@ fn bitcoind_goes_away_and_comes_back() {
 		let noticed = async || Ok((world.lsp.info().await?["synced"] == false).then_some(()));
 		eventually(SOON * 4, "the LSP says that it is out of step", noticed).await?;
 		// What needs no chain goes on.
-		pay_plainly(&wallet, &payer, 20_000).await?;
+		pay_plainly(&payer, &wallet, 20_000).await?;
 		world.bitcoind.resume().await?;
 		world.mine(CHANNEL_DEPTH, &[&wallet, &payer]).await?;
 		let second = world.client("second").await?;
@@ -69,7 +69,7 @@ async fn reorganisation(scratch: &Scratch, backend: Backend) -> Result<()> {
 	world.settle(&[&wallet, &payer]).await?;
 	let gone = async || Ok((confirmed().await? == before).then_some(()));
 	eventually(SOON, "the deposit is unconfirmed again", gone).await?;
-	pay_plainly(&wallet, &payer, 20_000).await?;
+	pay_plainly(&payer, &wallet, 20_000).await?;
 	world.mine(CHANNEL_DEPTH, &[&wallet, &payer]).await?;
 	let back = async || Ok((confirmed().await? == before + 700_000).then_some(()));
 	eventually(SOON, "the deposit is confirmed again", back).await?;
