@@ -82,9 +82,22 @@ impl Hands {
 		coins.checked_sub(kept).unwrap_or(Amount::ZERO)
 	}
 
+	/// Height of the best block, and whether that view is current.
+	fn seen(&self) -> (u32, bool) {
+		let tip = self.tip.borrow();
+		(tip.height, tip.synced)
+	}
+
+	/// The wallet's version and the tip, now.
+	fn version(&self) -> Version {
+		let changes = *self.wallet.changed().borrow();
+		let tip = self.tip.borrow().hash;
+		(changes, tip)
+	}
+
 	/// Confirmed coins that nothing holds. BDK reckons this from all transactions: it is asked only after a change.
 	fn coins(&self) -> Amount {
-		let version = (*self.wallet.changed().borrow(), self.tip.borrow().hash);
+		let version = self.version();
 		let mut known = self.coins.lock().expect("not poisoned");
 		match *known {
 			Some((at, coins)) if at == version => coins,
@@ -202,11 +215,12 @@ async fn send_refund(
 
 impl Surroundings for Hands {
 	fn world(&self, client: Option<NodeId>, book: &Book) -> World {
-		let tip = self.tip.borrow();
+		// Not held over the rest: looking at the tip twice at once waits for ever when the chain is about to move it.
+		let (height, synced) = self.seen();
 		World {
 			network: self.network,
-			height: tip.height,
-			synced: tip.synced,
+			height,
+			synced,
 			feerate: self.fees.fresh(),
 			spendable: Sat(self.spendable(book).to_sat()),
 			peer: client.map(|client| self.peer(client)).unwrap_or_default(),
@@ -251,7 +265,7 @@ impl Surroundings for Hands {
 	}
 
 	fn activity(&self, book: &Book) -> Vec<Input> {
-		let version = (*self.wallet.changed().borrow(), self.tip.borrow().hash);
+		let version = self.version();
 		if self.looked.lock().expect("not poisoned").replace(version) == Some(version) {
 			return Vec::new();
 		}
