@@ -31,9 +31,6 @@ pub const MAX_PAYLOAD: usize = 65533;
 
 /// Messages that may wait to be read; a peer that sends more is disconnected.
 const INBOX_LIMIT: usize = 100_000;
-/// How long one attempt at a handshake may take, and all of them together.
-const ATTEMPT: Duration = Duration::from_secs(4);
-const CONNECT_LIMIT: Duration = Duration::from_secs(40);
 /// Between two attempts to connect.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// How long a connection may take, and an answer to [`RawPeer::call`].
@@ -146,13 +143,11 @@ impl RawPeer {
 						ended?;
 						tokio::time::sleep(RETRY_PAUSE).await;
 					},
-					// It may also leave us in the middle of the handshake.
-					() = tokio::time::sleep(ATTEMPT) => peers.disconnect_all_peers(),
 				}
 			}
 			anyhow::Ok(())
 		};
-		tokio::time::timeout(CONNECT_LIMIT, shaken)
+		tokio::time::timeout(PATIENCE, shaken)
 			.await
 			.with_context(|| format!("{remote} at {address} does not finish the handshake"))??;
 		Ok(RawPeer {
