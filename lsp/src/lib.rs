@@ -11,6 +11,7 @@ pub mod input;
 pub mod jit;
 mod ledger;
 pub mod money;
+pub mod notice;
 pub mod order;
 pub mod policy;
 pub mod promise;
