@@ -224,6 +224,21 @@ fn no_openssl_and_no_aws_lc_anywhere() {
 	}
 }
 
+/// LDK before 0.3.0-rc3 lacks the fixes that 0.2.5 brought for thefts of funds and stuck failures of held HTLCs.
+#[test]
+fn r18_ldk_is_not_older_than_its_fixes() {
+	let lock: toml::Table = toml::from_str(&read("Cargo.lock")).unwrap();
+	let packages = lock["package"].as_array().unwrap().iter();
+	let ldk: Vec<&str> = packages
+		.filter(|package| package["name"].as_str() == Some("lightning"))
+		.map(|p| p["version"].as_str().unwrap())
+		.collect();
+	let [version] = ldk[..] else { panic!("one LDK, not {ldk:?}") };
+	let (release, candidate) = version.split_once("-rc").unwrap_or((version, "99"));
+	let numbers: Vec<u64> = release.split('.').map(|n| n.parse().unwrap()).collect();
+	assert!(numbers > vec![0, 3, 0] || numbers == [0, 3, 0] && candidate.parse::<u64>().unwrap() >= 3, "LDK {version}");
+}
+
 #[test]
 fn the_core_says_nothing_impure() {
 	let files = sources("lsp/src");

@@ -90,7 +90,7 @@ mod tests {
 	}
 
 	#[test]
-	fn each_channel_needs_a_coin_of_its_own() {
+	fn r10_each_channel_needs_a_coin_of_its_own() {
 		let policy = ReservePolicy::default();
 		let per_channel = anchor_reserve(policy, 0, &[]).per_channel;
 		let one_large = anchor_reserve(policy, 1, &[coin(per_channel * 10, 3)]);
@@ -101,7 +101,7 @@ mod tests {
 	}
 
 	#[test]
-	fn unconfirmed_coins_carry_nothing() {
+	fn r10_unconfirmed_coins_carry_nothing() {
 		let policy = ReservePolicy::default();
 		let rich = Amount::from_sat(10_000_000);
 		assert_eq!(anchor_reserve(policy, 0, &[coin(rich, 0)]).carried, 0);
