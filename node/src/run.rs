@@ -30,7 +30,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 /// The store's file in the data directory.
@@ -103,7 +103,6 @@ struct Node {
 	peers: Arc<Peers>,
 	payments: Arc<Payments>,
 	events: Arc<Events>,
-	heard: mpsc::UnboundedReceiver<WireEvent>,
 	chain: Chain,
 	chain_listeners: Listeners,
 	tip: watch::Sender<Tip>,
@@ -119,7 +118,6 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 	let wallet =
 		Wallet::open(store.clone(), seed.wallet_xprv(network), network, fees.clone(), broadcaster.clone()).await?;
 
-	let (wire, heard) = Wire::new();
 	let Built { lightning, from } = Lightning::build(Parts {
 		network,
 		seed: seed.ldk_seed(),
@@ -131,7 +129,7 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 		tip,
 		routing: config.routing.clone(),
 		gossip: config.node.gossip.clone(),
-		wire: Arc::new(wire),
+		limits: config.peers,
 	})
 	.await?;
 	let lightning = Arc::new(lightning);
@@ -196,7 +194,6 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 		peers,
 		payments,
 		events,
-		heard,
 		chain,
 		chain_listeners,
 		tip,
@@ -291,11 +288,12 @@ fn start(
 	let mut tasks = JoinSet::new();
 	tasks.spawn(node.chain.run(node.chain_listeners, node.tip, stopping.clone()));
 	tasks.spawn(node.engine.run(node.hands.clone(), node.hands.tip.clone(), stopping.clone()));
-	tasks.spawn(listen(node.heard, node.driver.clone(), lightning.wire.clone(), events.clone(), stopping.clone()));
+	tasks.spawn(listen(node.driver.clone(), lightning.wire.clone(), events.clone(), stopping.clone()));
 	for listener in listeners {
 		tasks.spawn(peers::accept(listener, lightning.clone(), stopping.clone()));
 	}
-	tasks.spawn(node.peers.keep(lightning.clone(), stopping.clone()));
+	tasks.spawn(node.peers.clone().keep(lightning.clone(), stopping.clone()));
+	tasks.spawn(guard(node.peers, lightning.clone(), node.driver.clone(), stopping.clone()));
 	tasks.spawn(announce::announce(lightning.clone(), node.config.node.clone(), stopping.clone()));
 	tasks.spawn(tell_sync(node.hands.tip.clone(), events, stopping.clone()));
 	tasks.spawn(heartbeat(node.driver.clone(), pulse.clone(), stopping.clone()));
@@ -364,33 +362,26 @@ async fn tell_sync(mut tip: watch::Receiver<Tip>, events: Arc<Events>, mut stop:
 }
 
 /// Hands what the wire hears to the driver.
-async fn listen(
-	mut heard: mpsc::UnboundedReceiver<WireEvent>,
-	driver: Driver,
-	wire: Arc<Wire>,
-	events: Arc<Events>,
-	mut stop: watch::Receiver<bool>,
-) {
+async fn listen(driver: Driver, wire: Arc<Wire>, events: Arc<Events>, mut stop: watch::Receiver<bool>) {
 	loop {
 		let event = tokio::select! {
 			() = stopped(&mut stop) => return,
-			event = heard.recv() => event,
+			event = wire.next() => event,
 		};
 		let told = |kind, peer: bitcoin::secp256k1::PublicKey, text| {
 			events.publish(SystemTime::now().into(), kind, Some(peer.to_string()), text, json!({}));
 		};
 		let submitted = match event {
-			None => return,
-			Some(WireEvent::Message { peer, bytes }) => {
+			WireEvent::Message { peer, bytes } => {
 				let submitted = driver.submit(Input::Message { peer, bytes }).await;
-				wire.taken(&peer);
+				wire.done(&peer);
 				submitted
 			}
-			Some(WireEvent::Connected { peer }) => {
+			WireEvent::Connected { peer } => {
 				told(EventKind::PeerConnected, peer, "connected");
 				driver.submit(Input::Connected { peer }).await
 			}
-			Some(WireEvent::Disconnected { peer }) => {
+			WireEvent::Disconnected { peer } => {
 				told(EventKind::PeerDisconnected, peer, "disconnected");
 				Ok(())
 			}
@@ -399,6 +390,12 @@ async fn listen(
 			return;
 		}
 	}
+}
+
+/// Keeps room for clients among the peers.
+async fn guard(peers: Arc<Peers>, lightning: Arc<Lightning>, driver: Driver, stop: watch::Receiver<bool>) {
+	let (door, connected) = (lightning.door.clone(), lightning.wire.connections());
+	door.guard(connected, move |nodes| peers.judge(&lightning, &driver, nodes), stop).await;
 }
 
 /// Gives a sign of life each time that the driver comes round.

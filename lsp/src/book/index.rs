@@ -240,6 +240,13 @@ impl Book {
 		sales.map(|sale| sale.client).chain(orders.map(|order| order.client)).collect()
 	}
 
+	/// Clients with a sale or an order that nothing was paid for yet.
+	pub fn promised_clients(&self) -> BTreeSet<NodeId> {
+		let sales = self.live_sales().filter(|sale| sale.state.is_unpaid()).map(|sale| sale.client);
+		let orders = self.live_orders().filter(|order| order.state.is_unpaid()).map(|order| order.client);
+		sales.chain(orders).collect()
+	}
+
 	pub(crate) fn live_sales(&self) -> impl Iterator<Item = &Sale> {
 		self.index.live_sales.iter().filter_map(|id| self.sale(id))
 	}

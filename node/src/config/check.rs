@@ -1,16 +1,19 @@
 //! From laid-out settings to a validated [`Config`]: each value parsed, then what must fit together.
 
 use super::error::ConfigError;
-use super::keys::{RawConfig, RawNode, RawRouting};
+use super::keys::{RawConfig, RawNode, RawPeers, RawRouting};
 use super::layers::Layers;
 use super::value::{self, Wrong};
-use super::{ChainBackend, Config, InboundFrom, LogConfig, NodeConfig, Origin, Place, RoutingConfig};
+use super::{ChainBackend, Config, InboundFrom, LogConfig, NodeConfig, Origin, PeerLimits, Place, RoutingConfig};
 use bitcoin::Network;
 use inlet_lsp::money::Sat;
 use inlet_lsp::policy::{Policy, PolicyError};
 
 /// LDK's `MIN_CLTV_EXPIRY_DELTA`: less leaves no time to claim on-chain.
 const MIN_CLTV_EXPIRY_DELTA: u32 = 48;
+
+/// LDK's limit of 250 channel-less peers that connected to us, less some that may come in before one is disconnected.
+const MAX_STRANGERS: u32 = 240;
 
 /// The longest path that a Unix socket can have (`sun_path` less its final zero).
 const MAX_SOCKET_PATH: usize = 107;
@@ -24,6 +27,7 @@ pub(super) fn config(layers: &Layers, place: Place) -> Result<Config, ConfigErro
 	let node = node(layers, &raw.node, place.network)?;
 	let chain = chain(layers, &raw.chain.backend, place.network)?;
 	let routing = routing(layers, &raw.routing)?;
+	let peers = peers(layers, &raw.peers)?;
 	let log = LogConfig {
 		targets: blame(layers, "log", "level", value::log_level(&raw.log.level))?,
 		format: blame(layers, "log", "format", value::log_format(&raw.log.format))?,
@@ -35,7 +39,7 @@ pub(super) fn config(layers: &Layers, place: Place) -> Result<Config, ConfigErro
 		return Err(refusal(layers, "api", "socket", value::wrong(problem, right)));
 	}
 	let policy = policy(layers, raw)?;
-	Ok(Config { place, node, chain, policy, routing, log })
+	Ok(Config { place, node, chain, policy, routing, peers, log })
 }
 
 fn node(layers: &Layers, raw: &RawNode, network: Network) -> Result<NodeConfig, ConfigError> {
@@ -107,6 +111,23 @@ fn routing(layers: &Layers, raw: &RawRouting) -> Result<RoutingConfig, ConfigErr
 		inbound_max_sat: raw.inbound_max_sat,
 		inbound_max_channels: raw.inbound_max_channels,
 		inbound_max_per_peer: raw.inbound_max_per_peer,
+	})
+}
+
+fn peers(layers: &Layers, raw: &RawPeers) -> Result<PeerLimits, ConfigError> {
+	at_least(layers, "peers", "max_per_ip", raw.max_per_ip.into(), 1)?;
+	at_least(layers, "peers", "max_per_local_ip", raw.max_per_local_ip.into(), 1)?;
+	at_least(layers, "peers", "max_strangers", raw.max_strangers.into(), 1)?;
+	if raw.max_strangers > MAX_STRANGERS {
+		let problem = format!("is {}, but LDK refuses more than 250", raw.max_strangers);
+		let right = format!("write {MAX_STRANGERS} or less");
+		return Err(refusal(layers, "peers", "max_strangers", value::wrong(problem, right)));
+	}
+	let count = |number| usize::try_from(number).unwrap_or(usize::MAX);
+	Ok(PeerLimits {
+		max_per_ip: count(raw.max_per_ip),
+		max_per_local_ip: count(raw.max_per_local_ip),
+		max_strangers: count(raw.max_strangers),
 	})
 }
 

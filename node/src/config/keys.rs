@@ -18,6 +18,7 @@ pub(super) struct RawConfig {
 	pub price: PricePolicy,
 	pub risk: RiskPolicy,
 	pub routing: RawRouting,
+	pub peers: RawPeers,
 	pub log: RawLog,
 	pub api: RawApi,
 }
@@ -81,6 +82,20 @@ impl Default for RawRouting {
 			inbound_max_channels: 50,
 			inbound_max_per_peer: 2,
 		}
+	}
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawPeers {
+	pub max_per_ip: u32,
+	pub max_per_local_ip: u32,
+	pub max_strangers: u32,
+}
+
+impl Default for RawPeers {
+	fn default() -> Self {
+		RawPeers { max_per_ip: 64, max_per_local_ip: 1_000, max_strangers: 200 }
 	}
 }
 
@@ -235,6 +250,24 @@ pub(super) const SECTIONS: &[Section] = &[
 			("inbound_max_sat", "Largest channel that others may open to you."),
 			("inbound_max_channels", "Channels opened by others, in all; each needs some on-chain reserve of yours."),
 			("inbound_max_per_peer", "Channels opened by one peer."),
+		],
+	},
+	Section {
+		name: "peers",
+		about: "How many may connect to you. Clients with a channel, or with something paid, always get in.",
+		keys: &[
+			(
+				"max_per_ip",
+				"Connections from one public IPv4 address or IPv6 /64 network; mobile networks put many clients behind one.",
+			),
+			(
+				"max_per_local_ip",
+				"The same from a loopback or private address, which may stand for many: Tor, a proxy, a VPN.",
+			),
+			(
+				"max_strangers",
+				"Connections from nodes that have neither a channel nor anything paid, 240 at most; beyond, the longest idle is disconnected.",
+			),
 		],
 	},
 	Section {

@@ -84,6 +84,8 @@ pub struct Config {
 	pub policy: Policy,
 	/// `[routing]`
 	pub routing: RoutingConfig,
+	/// `[peers]`
+	pub peers: PeerLimits,
 	/// `[log]`
 	pub log: LogConfig,
 }
@@ -126,6 +128,17 @@ pub struct RoutingConfig {
 	pub inbound_max_channels: u32,
 	/// Channels opened by one peer.
 	pub inbound_max_per_peer: u32,
+}
+
+/// How many may connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerLimits {
+	/// Connections from one public IPv4 address or IPv6 /64 network.
+	pub max_per_ip: usize,
+	/// The same from a loopback or private address, which may stand for many.
+	pub max_per_local_ip: usize,
+	/// Connections that came in from nodes without a channel and without anything paid.
+	pub max_strangers: usize,
 }
 
 /// What is logged, and how.

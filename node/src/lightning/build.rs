@@ -2,10 +2,11 @@
 //!
 //! "Not found" makes a new node; "cannot read" never does.
 
+use super::door::Door;
 use super::gossip::Gossip;
 use super::wire::Wire;
 use super::*;
-use crate::config::RoutingConfig;
+use crate::config::{PeerLimits, RoutingConfig};
 use anyhow::{Context, bail};
 use bitcoin::Network;
 use lightning::chain::{BlockLocator, ChannelMonitorUpdateStatus};
@@ -23,6 +24,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 const MAX_PENDING_UPDATES: u64 = 100;
 /// LDK's default lets a closing peer make us overpay by 1,000 sat to avoid a forced close; this is what Inlet accepts (R9).
 const FORCE_CLOSE_AVOIDANCE_MAX_FEE_SAT: u64 = 50;
+/// HTLCs that a peer may have under way to us in one channel. Who holds payments back (slow jamming) ties up so many and no more.
+const MAX_HTLCS_IN_FLIGHT: u16 = 50;
+/// How much of a public channel a peer may have under way to us, in percent: the rest stays free for others. A client may use
+/// all of its own channel, which only it can jam.
+const MAX_PUBLIC_IN_FLIGHT: u8 = 25;
 
 /// What the node is made of.
 pub struct Parts {
@@ -46,8 +52,8 @@ pub struct Parts {
 	pub routing: RoutingConfig,
 	/// Gossip source.
 	pub gossip: crate::config::Gossip,
-	/// LSPS messages.
-	pub wire: Arc<Wire>,
+	/// How many connections there may be.
+	pub limits: PeerLimits,
 }
 
 /// LDK's parts, and from which block each of them has to be brought up to the tip.
@@ -64,6 +70,10 @@ pub fn user_config(routing: &RoutingConfig) -> UserConfig {
 	config.channel_handshake_config.negotiate_anchors_zero_fee_htlc_tx = true;
 	config.channel_handshake_config.negotiate_scid_privacy = true;
 	config.channel_handshake_config.minimum_depth = 3;
+	config.channel_handshake_config.our_max_accepted_htlcs = MAX_HTLCS_IN_FLIGHT;
+	config.channel_handshake_config.announced_channel_max_inbound_htlc_value_in_flight_percentage =
+		MAX_PUBLIC_IN_FLIGHT;
+	config.channel_handshake_config.unannounced_channel_max_inbound_htlc_value_in_flight_percentage = 100;
 	config.channel_handshake_limits.force_announced_channel_preference = false;
 	config.channel_config.forwarding_fee_base_msat = routing.base_fee_msat;
 	config.channel_config.forwarding_fee_proportional_millionths = routing.fee_ppm;
@@ -205,12 +215,13 @@ impl Lightning {
 			IgnoringMessageHandler {},
 		));
 		let gossip = Gossip::new(&parts.gossip, graph.clone(), logger.clone());
+		let wire = Arc::new(Wire::default());
 		let peers: Arc<PeerManager> = Arc::new(PeerManager::new(
 			MessageHandler {
 				chan_handler: manager.clone(),
 				route_handler: gossip.handler(),
 				onion_message_handler: messenger.clone(),
-				custom_message_handler: parts.wire.clone(),
+				custom_message_handler: wire.clone(),
 				send_only_message_handler: monitor.clone(),
 			},
 			now.as_secs() as u32,
@@ -234,7 +245,8 @@ impl Lightning {
 			messenger,
 			sweeper,
 			graph,
-			wire: parts.wire,
+			wire,
+			door: Door::new(parts.limits),
 			bumper,
 			scorer,
 			gossip,

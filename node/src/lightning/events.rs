@@ -239,7 +239,12 @@ impl Handler {
 	/// LDK needs a direct connection to answer an onion message.
 	fn connect(&self, node: bitcoin::secp256k1::PublicKey, addresses: Vec<SocketAddress>) {
 		let lightning = self.lightning.clone();
+		let Some(errand) = lightning.door.errand() else {
+			tracing::debug!(target: "inlet::peers", %node, "no connection for an onion message: too many are being made");
+			return;
+		};
 		tokio::spawn(async move {
+			let _errand = errand;
 			for address in addresses.iter().take(3) {
 				if peers::dial(&lightning, node, &address.to_string()).await.is_ok() {
 					return;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::PeerLimits;
 use crate::lightning::logger::LdkLogger;
 use crate::lightning::wire::Wire;
 use bitcoin::secp256k1::PublicKey;
@@ -20,6 +21,7 @@ type Peers = PeerManager<
 	IgnoringMessageHandler,
 >;
 
+const LIMITS: PeerLimits = PeerLimits { max_per_ip: 4, max_per_local_ip: 4, max_strangers: 4 };
 /// More than any test needs.
 const PATIENCE: Duration = Duration::from_secs(8);
 
@@ -32,7 +34,7 @@ struct Node {
 fn node(seed: u8) -> Node {
 	let keys = Arc::new(KeysManager::new(&[seed; 32], 0, 0, true));
 	let id = keys.get_node_id(Recipient::Node).unwrap();
-	let wire = Arc::new(Wire::new().0);
+	let wire = Arc::new(Wire::default());
 	let handlers = MessageHandler {
 		chan_handler: ErroringMessageHandler::new(),
 		route_handler: IgnoringMessageHandler {},
@@ -60,10 +62,11 @@ async fn l2_32_a_hang_up_is_noticed_while_answers_wait() {
 	let (peers, server_id) = (client.peers.clone(), server.id);
 	let running = elsewhere.spawn(async move {
 		let out = TcpStream::connect(address).await.unwrap();
-		lightning_net_tokio::setup_outbound(peers, server_id, out.into_std().unwrap()).await;
+		serve_outbound(peers, server_id, out, Door::new(LIMITS).leave_for()).await;
 	});
-	let inc = listener.accept().await.unwrap().0;
-	tokio::spawn(lightning_net_tokio::setup_inbound(server.peers.clone(), inc.into_std().unwrap()));
+	let (inc, from) = listener.accept().await.unwrap();
+	let pass = Door::new(LIMITS).enter(from.ip()).unwrap();
+	tokio::spawn(serve_inbound(server.peers.clone(), inc, pass));
 	assert!(until(&server, client.id, true).await && until(&client, server.id, true).await);
 
 	// Something to read before the end.
