@@ -325,3 +325,27 @@ async fn sweeper(
 		}
 	}
 }
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+	use crate::config::InboundFrom;
+
+	#[test]
+	fn r16_what_one_peer_can_tie_up_is_bounded() {
+		let config = user_config(&RoutingConfig {
+			base_fee_msat: 1_000,
+			fee_ppm: 500,
+			cltv_expiry_delta: 72,
+			inbound_from: InboundFrom::Anyone,
+			inbound_min_sat: 0,
+			inbound_max_sat: 1,
+			inbound_max_channels: 1,
+			inbound_max_per_peer: 1,
+		});
+		let channel = config.channel_handshake_config;
+		assert_eq!(channel.our_max_accepted_htlcs, 50);
+		assert_eq!(channel.announced_channel_max_inbound_htlc_value_in_flight_percentage, 25);
+		assert_eq!(channel.unannounced_channel_max_inbound_htlc_value_in_flight_percentage, 100);
+	}
+}

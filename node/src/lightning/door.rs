@@ -72,11 +72,6 @@ impl Door {
 		self.table().charge(id, bytes, Instant::now())
 	}
 
-	/// Connections that came in.
-	pub fn inbound(&self) -> usize {
-		self.table().inbound()
-	}
-
 	/// Closes the longest idle connections of strangers whenever there are too many, until `stop`.
 	pub async fn guard(
 		self: Arc<Self>,

@@ -155,7 +155,7 @@ impl Table {
 	pub fn enter(&mut self, ip: IpAddr, now: Instant) -> Result<(LineId, Option<LineId>), Refused> {
 		let ip = network(ip);
 		let (max, max_handshakes) = match is_local(ip) {
-			true => (self.limits.max_per_local_ip, MAX_HANDSHAKES),
+			true => (self.limits.max_per_local_ip, usize::MAX),
 			false => (self.limits.max_per_ip, MAX_HANDSHAKES_PER_IP),
 		};
 		if self.inbound >= MAX_INBOUND {
@@ -235,11 +235,6 @@ impl Table {
 		strangers.sort_unstable();
 		let surplus = strangers.len().saturating_sub(self.limits.max_strangers);
 		strangers.into_iter().take(surplus).map(|(_, _, id)| id).collect()
-	}
-
-	/// Connections that came in.
-	pub fn inbound(&self) -> usize {
-		self.inbound
 	}
 
 	fn insert(&mut self, from: Option<IpAddr>, now: Instant) -> LineId {

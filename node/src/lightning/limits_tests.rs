@@ -36,7 +36,7 @@ fn r14_one_address_has_so_many_connections_and_no_more() {
 	table.leave(ids[3], now);
 	entered(&mut table, "203.0.113.7", now);
 	assert_eq!(table.enter(ip("203.0.113.7"), now), Err(Refused::Address));
-	assert_eq!(table.inbound(), 21);
+	assert_eq!(table.inbound, 21);
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn r14_an_address_that_stands_for_many_has_its_own_limit() {
 		assert!(!is_local(network(ip(public))), "{public}");
 	}
 	let (mut table, now) = table();
-	for _ in 0..MAX_HANDSHAKES_PER_IP * 2 {
+	for _ in 0..MAX_HANDSHAKES * 2 {
 		entered(&mut table, "127.0.0.1", now);
 	}
 }
@@ -93,7 +93,7 @@ fn r14_handshakes_are_few_and_the_slow_make_room() {
 	table.shaken(late, peer(2));
 	table.shaken(late, peer(2));
 	assert_eq!(table.enter(ip("192.0.2.1"), now).unwrap().1, None, "there is room again, and no more than that");
-	assert_eq!(table.enter(ip("192.0.2.1"), now).unwrap().1.is_some(), true);
+	assert!(table.enter(ip("192.0.2.1"), now).unwrap().1.is_some());
 }
 
 #[test]

@@ -320,4 +320,19 @@ mod tests {
 			assert!(bad.parse::<PeerAddress>().is_err(), "{bad}");
 		}
 	}
+
+	#[tokio::test]
+	async fn an_address_that_was_never_reached_is_not_stored() {
+		let dir = tempfile::tempdir().unwrap();
+		let store = Store::open(&dir.path().join("store"), |e| panic!("{e}")).unwrap();
+		let (node_id, address) = (KEY.parse().unwrap(), "example.org:9735");
+		let peers = Peers::load(store.clone(), Vec::new()).await.unwrap();
+		peers.kept.lock().unwrap().insert(node_id, Kept::new(address.to_owned(), false));
+		assert!(!peers.tried(&node_id, false));
+		assert!(Peers::load(store.clone(), Vec::new()).await.unwrap().all().is_empty());
+		assert!(peers.tried(&node_id, true), "now it is proven");
+		assert!(!peers.tried(&node_id, true), "and stored once");
+		peers.store(&node_id, address).await.unwrap();
+		assert_eq!(Peers::load(store, Vec::new()).await.unwrap().all(), [(node_id, address.to_owned())]);
+	}
 }

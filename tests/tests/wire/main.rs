@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
+mod hostile;
 mod lsps0;
 mod lsps1;
 mod lsps2;
