@@ -99,7 +99,7 @@ impl Inbox {
 	}
 
 	/// What the driver takes next.
-	pub fn next(&mut self) -> Option<WireEvent> {
+	pub fn take(&mut self) -> Option<WireEvent> {
 		let peer = self.turns.pop_front()?;
 		let waiting = self.peers.get_mut(&peer).expect("who has a turn has a place");
 		let event = if waiting.told && (waiting.again || !waiting.connected) {
@@ -164,7 +164,7 @@ mod tests {
 	}
 
 	fn all(inbox: &mut Inbox) -> Vec<WireEvent> {
-		std::iter::from_fn(|| inbox.next()).collect()
+		std::iter::from_fn(|| inbox.take()).collect()
 	}
 
 	#[test]

@@ -56,7 +56,7 @@ impl Wire {
 	/// What comes next from the peers, for the driver. One caller at a time, which can be cut off while it waits.
 	pub async fn next(&self) -> WireEvent {
 		loop {
-			if let Some(event) = self.inbox().next() {
+			if let Some(event) = self.inbox().take() {
 				return event;
 			}
 			self.arrived.notified().await;
