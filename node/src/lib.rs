@@ -5,6 +5,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod control;
+pub mod crash;
 pub mod driver;
 pub mod hands;
 pub mod lightning;

@@ -5,6 +5,7 @@
 
 mod artifacts;
 pub mod bitcoind;
+pub mod crash;
 pub mod esplora;
 pub mod inlet;
 pub mod process;
