@@ -126,7 +126,7 @@ impl Ourselves {
 		self.names.contains(&bare(host))
 	}
 
-	fn is_address(&self, address: IpAddr) -> bool {
+	pub(super) fn is_address(&self, address: IpAddr) -> bool {
 		let address = address.to_canonical();
 		self.addresses.contains(&address) || self.kernel_tells && binds(address)
 	}

@@ -17,6 +17,9 @@ pub const TIMESTAMP: &str = "x-lsps5-timestamp";
 /// The header with the signature.
 pub const SIGNATURE: &str = "x-lsps5-signature";
 
+/// The longest cause that is logged.
+const MAX_CAUSE_CHARS: usize = 200;
+
 /// What came of one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
@@ -139,17 +142,22 @@ fn failure(error: &reqwest::Error) -> Answer {
 	}
 }
 
+/// An error and its causes. What an [`std::io::Error`] was made of is one too, although its `source` passes over it.
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-	// Two stars: a reference to an error is an error too, with a shorter life.
-	std::iter::successors(Some(error), |e| (**e).source())
+	std::iter::successors(Some(error), |e| match e.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref()) {
+		Some(inner) => Some(inner),
+		// Two stars: a reference to an error is an error too, with a shorter life.
+		None => (**e).source(),
+	})
 }
 
-/// The cause at the bottom: the outer ones name the URL.
+/// The cause at the bottom, of a bounded length: the outer ones name the URL.
 fn innermost(error: &(dyn Error + 'static)) -> String {
 	let last = chain(error).last().unwrap_or(error);
 	match last.downcast_ref::<reqwest::Error>() {
 		Some(e) if e.is_timeout() => "it takes too long".into(),
 		Some(_) => "the request failed".into(),
-		None => last.to_string(),
+		// It may quote what a stranger's certificate says.
+		None => last.to_string().chars().take(MAX_CAUSE_CHARS).collect(),
 	}
 }

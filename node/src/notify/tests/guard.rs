@@ -251,6 +251,13 @@ fn r14_l5_23_our_own_host_is_not_called() {
 	}
 }
 
+#[test]
+fn r14_l5_23_the_kernel_says_which_addresses_are_this_machines() {
+	let ourselves = announced(&[], &[]);
+	assert!(["127.0.0.1", "::ffff:127.0.0.1"].iter().all(|a| ourselves.is_address(ip(a))));
+	assert!(!PUBLIC.iter().any(|a| ourselves.is_address(ip(a))));
+}
+
 fn answering(addresses: &[&str]) -> Lookup {
 	let addresses: Vec<IpAddr> = addresses.iter().map(|a| ip(a)).collect();
 	Arc::new(move |_| -> Found {
