@@ -19,6 +19,7 @@ pub(super) struct RawConfig {
 	pub risk: RiskPolicy,
 	pub routing: RawRouting,
 	pub peers: RawPeers,
+	pub notify: RawNotify,
 	pub log: RawLog,
 	pub api: RawApi,
 }
@@ -83,6 +84,13 @@ impl Default for RawRouting {
 			inbound_max_per_peer: 2,
 		}
 	}
+}
+
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawNotify {
+	pub allow_private: bool,
+	pub ca_file: String,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -267,6 +275,22 @@ pub(super) const SECTIONS: &[Section] = &[
 			(
 				"max_strangers",
 				"Connections from nodes that have neither a channel nor anything paid, 240 at most; beyond, the longest idle is disconnected.",
+			),
+		],
+	},
+	Section {
+		name: "notify",
+		about: "Calling the webhooks of sleeping clients (bLIP-55).",
+		keys: &[
+			(
+				"allow_private",
+				"Call webhooks on this machine and in its network too? Only where every client is yours: a stranger's \
+				 webhook would reach what your firewall hides.",
+			),
+			(
+				"ca_file",
+				"A PEM file with root certificates to trust besides the public ones; a relative path starts in the data \
+				 directory. Empty: none.",
 			),
 		],
 	},

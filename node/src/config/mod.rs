@@ -86,6 +86,8 @@ pub struct Config {
 	pub routing: RoutingConfig,
 	/// `[peers]`
 	pub peers: PeerLimits,
+	/// `[notify]`
+	pub notify: NotifyConfig,
 	/// `[log]`
 	pub log: LogConfig,
 }
@@ -139,6 +141,15 @@ pub struct PeerLimits {
 	pub max_per_local_ip: usize,
 	/// Connections that came in from nodes without a channel and without anything paid.
 	pub max_strangers: usize,
+}
+
+/// How webhooks are called.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NotifyConfig {
+	/// This machine and its network too?
+	pub allow_private: bool,
+	/// The content of `ca_file`, PEM; empty without one.
+	pub extra_roots: Vec<u8>,
 }
 
 /// What is logged, and how.
