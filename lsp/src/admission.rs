@@ -109,6 +109,7 @@ pub(crate) fn one_more_sale(turn: &Turn<'_>, client: &NodeId) -> Result<(), Refu
 /// May this client have one more unpaid order?
 pub(crate) fn one_more_order(turn: &Turn<'_>, client: &NodeId) -> Result<(), Refusal> {
 	let own = turn.book.live_orders().filter(|order| order.client == *client && order.state.is_unpaid()).count();
+	let own = own.saturating_add(crate::order::refused_lately(turn, client));
 	per_client(own, turn.policy().risk.max_open_orders_per_client)?;
 	in_all(turn)
 }

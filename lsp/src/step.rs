@@ -69,7 +69,10 @@ impl Lsp {
 			Input::PaymentPrepared { .. }
 			| Input::PrepareFailed { .. }
 			| Input::AddressActivity { .. }
-			| Input::RefundSent { .. } => of_order(&mut turn, &input),
+			| Input::OpeningTried { .. }
+			| Input::RefundSent { .. }
+			| Input::RefundSeen { .. }
+			| Input::RefundLost { .. } => of_order(&mut turn, &input),
 			Input::PaymentHeld { payment_hash, amount, claim_deadline } => {
 				order::payment_held(&mut turn, *payment_hash, *amount, *claim_deadline);
 			}
@@ -105,7 +108,10 @@ impl Input {
 			}
 			Input::PaymentPrepared { order, .. }
 			| Input::PrepareFailed { order, .. }
-			| Input::RefundSent { order, .. } => book.order(order).map(|order| order.client),
+			| Input::OpeningTried { order, .. }
+			| Input::RefundSent { order, .. }
+			| Input::RefundSeen { order, .. }
+			| Input::RefundLost { order, .. } => book.order(order).map(|order| order.client),
 			Input::PaymentHeld { payment_hash, .. } | Input::PaymentClaimed { payment_hash, .. } => {
 				book.order_by_payment_hash(payment_hash).map(|order| order.client)
 			}
@@ -156,9 +162,24 @@ fn of_order(turn: &mut Turn<'_>, input: &Input) {
 				order::prepare_failed(turn, row, reason);
 			}
 		}
-		Input::RefundSent { order: id, txid, fee } => {
+		Input::OpeningTried { order: id, refusal } => {
 			if let Some(row) = by_id(id) {
-				order::refund_sent(turn, row, *txid, *fee);
+				order::opening_tried(turn, row, refusal.as_deref());
+			}
+		}
+		Input::RefundSent { order: id, .. } => {
+			if let Some(row) = by_id(id) {
+				order::refund_sent(turn, row, input);
+			}
+		}
+		Input::RefundSeen { order: id, txid, confirmations } => {
+			if let Some(row) = by_id(id) {
+				order::refund_seen(turn, row, *txid, *confirmations);
+			}
+		}
+		Input::RefundLost { order: id, number } => {
+			if let Some(row) = by_id(id) {
+				order::refund_lost(turn, row, *number);
 			}
 		}
 		Input::AddressActivity { address, received } => {

@@ -13,6 +13,7 @@ pub mod logging;
 pub mod onchain;
 pub mod operator;
 pub mod pulse;
+pub mod refunds;
 pub mod run;
 pub mod seed;
 pub mod stop;

@@ -9,6 +9,7 @@ pub mod keys;
 pub mod logger;
 pub mod payments;
 pub mod peers;
+pub mod trial;
 pub mod wire;
 
 use crate::onchain::{Broadcaster, Fees, Reserve, ReservePolicy, Wallet, anchor_reserve};
