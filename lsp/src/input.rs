@@ -218,6 +218,13 @@ pub enum Input {
 		/// Which of its refunds.
 		number: u32,
 	},
+	/// The operator closes a channel although its client has a lease on it: on record, whatever LDK makes of it.
+	LeaseBroken {
+		/// LDK's channel id.
+		channel_id: [u8; 32],
+		/// How many blocks it should have stayed.
+		blocks_left: u32,
+	},
 	/// The process has started: re-issue what every unfinished state implies.
 	Started,
 }

@@ -73,6 +73,7 @@ impl Lsp {
 			| Input::RefundSent { .. }
 			| Input::RefundSeen { .. }
 			| Input::RefundLost { .. } => of_order(&mut turn, &input),
+			Input::LeaseBroken { channel_id, blocks_left } => lease_broken(&mut turn, channel_id, *blocks_left),
 			Input::PaymentHeld { payment_hash, amount, claim_deadline } => {
 				order::payment_held(&mut turn, *payment_hash, *amount, *claim_deadline);
 			}
@@ -115,6 +116,7 @@ impl Input {
 			Input::PaymentHeld { payment_hash, .. } | Input::PaymentClaimed { payment_hash, .. } => {
 				book.order_by_payment_hash(payment_hash).map(|order| order.client)
 			}
+			Input::LeaseBroken { channel_id, .. } => book.lease(channel_id).map(|lease| lease.client),
 			Input::AddressActivity { address, .. } => book.order_by_address(address).map(|order| order.client),
 		}
 	}
@@ -146,6 +148,20 @@ fn channel(turn: &mut Turn<'_>, input: &Input) {
 			Input::ChannelClosed { reason, .. } => order::channel_closed(turn, row, id, reason),
 			_ => {}
 		}
+	}
+}
+
+/// Once: a second request to close the same channel adds nothing.
+fn lease_broken(turn: &mut Turn<'_>, channel_id: &[u8; 32], blocks_left: u32) {
+	const STEP: &str = "lease";
+	let text = format!("broken by the operator with {blocks_left} blocks left");
+	let noted = |history: &[crate::book::Note]| history.iter().any(|note| note.step == STEP);
+	if let Some(mut sale) = turn.book.sale_by_channel(channel_id).filter(|sale| !noted(&sale.history)).cloned() {
+		sale.note(turn.now, STEP, text);
+		turn.put_sale(sale);
+	} else if let Some(mut order) = turn.book.order_by_channel(channel_id).filter(|o| !noted(&o.history)).cloned() {
+		order.note(turn.now, STEP, text);
+		turn.put_order(order);
 	}
 }
 

@@ -33,7 +33,7 @@ pub struct Refunds {
 
 /// What names a refund in the wallet. That of number 0 is the order's id, as it was when an order had one refund only.
 fn marker(order: &OrderId, number: u32) -> String {
-	if number == 0 { order.clone() } else { format!("{order}.{number}") }
+	if number == 0 { order.clone() } else { format!("{order}_{number}") }
 }
 
 impl Refunds {

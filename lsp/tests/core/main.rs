@@ -11,6 +11,7 @@ mod jit_trouble;
 mod money;
 mod order_lightning;
 mod order_onchain;
+mod order_risks;
 mod policy;
 mod random_jit;
 mod random_orders;

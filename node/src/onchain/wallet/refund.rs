@@ -240,3 +240,7 @@ fn replaced(marker: &str, row: &Row) -> Result<Vec<Txid>, WalletError> {
 fn damaged(marker: &str, cause: &dyn std::fmt::Display) -> WalletError {
 	WalletError::Build(format!("stored refund {marker} is not readable: {cause}"))
 }
+
+#[cfg(test)]
+#[path = "refund_tests.rs"]
+mod tests;
