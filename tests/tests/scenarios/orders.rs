@@ -232,7 +232,8 @@ fn r19_a_payment_that_is_reorganised_is_waited_for_again() {
 		world.give_coins(&wallet, 500_000).await?;
 		let order = wallet.order_channel(300_000, 0, LEASE_BLOCKS).await?;
 		let id = text(&order, "order_id")?;
-		let paid = wallet.send(&text(&order["payment"]["onchain"], "address")?, order_total(&order, "onchain")?).await?;
+		let paid =
+			wallet.send(&text(&order["payment"]["onchain"], "address")?, order_total(&order, "onchain")?).await?;
 		world.bitcoind.wait_for_tx(&paid, SOON).await?;
 		wallet.stop().await?;
 		world.mine(1, &[]).await?;
