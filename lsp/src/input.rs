@@ -259,8 +259,9 @@ pub enum Action {
 	},
 	/// Open a channel, unless one with this `user_channel_id` exists.
 	OpenChannel(OpenChannel),
-	/// Abandon a channel that is not funded yet. Always answered: by [`Input::OpenFailed`] if there is no such channel, by
-	/// [`Input::Funded`] if its funding is out, else by [`Input::ChannelClosed`] once LDK has closed it.
+	/// Abandon a channel that is not funded yet. Answered by [`Input::OpenFailed`] if there is no such channel, by
+	/// [`Input::Funded`] if its funding is out, else by [`Input::ChannelClosed`] once LDK has closed it; not yet, while the
+	/// chain backend has given no verdict on a funding that was handed to it.
 	AbandonChannel {
 		/// Which channel.
 		user_channel_id: u128,

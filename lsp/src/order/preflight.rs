@@ -51,8 +51,11 @@ pub(crate) fn opening_tried(turn: &mut Turn<'_>, mut order: Order, refusal: Opti
 	turn.put_order(order);
 }
 
-/// Orders that this client refused itself a moment ago.
-pub(crate) fn refused_lately(turn: &Turn<'_>, client: &NodeId) -> usize {
+/// Orders that this client, or any, refused itself a moment ago.
+pub(crate) fn refused_lately(turn: &Turn<'_>, client: Option<&NodeId>) -> usize {
 	let since = crate::time::Timestamp(turn.now.0.saturating_sub(REFUSED_COUNTS_SECS.saturating_mul(1000)));
-	turn.book.dead_orders_since(since).filter(|order| order.refused && order.client == *client).count()
+	turn.book
+		.dead_orders_since(since)
+		.filter(|order| order.refused && client.is_none_or(|client| order.client == *client))
+		.count()
 }

@@ -12,6 +12,7 @@ mod money;
 mod order_lightning;
 mod order_onchain;
 mod order_risks;
+mod order_rules;
 mod policy;
 mod random_jit;
 mod random_orders;
