@@ -280,7 +280,7 @@ fn r19_a_payment_that_is_reorganised_while_the_channel_is_opened_stops_the_openi
 	let open = opened(&sim.onchain(&order, vec![output(1, total, 1, 500)])).unwrap();
 	let id = open.user_channel_id;
 	let abandon = Action::AbandonChannel { user_channel_id: id, peer: client };
-	assert_eq!(sim.onchain(&order, vec![output(1, total, 0, 500)]), [abandon.clone()]);
+	assert_eq!(sim.onchain(&order, vec![output(1, total, 0, 500)]), std::slice::from_ref(&abandon));
 	sim.restart();
 	assert_eq!(sim.give(Input::Started), [abandon]);
 	sim.connect(client);
