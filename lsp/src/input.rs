@@ -180,14 +180,50 @@ pub enum Input {
 		/// Its outputs.
 		received: Vec<crate::book::Received>,
 	},
-	/// What [`Action::Refund`] asked for is out.
+	/// What [`Action::TryOpening`] asked for: the client has refused such a channel, or has not.
+	OpeningTried {
+		/// For which order.
+		order: OrderId,
+		/// What it said, if it refused. Silence, and a client that could not be asked, are no refusal.
+		refusal: Option<String>,
+	},
+	/// What [`Action::Refund`] or [`Action::BumpRefund`] asked for is out.
 	RefundSent {
 		/// For which order.
 		order: OrderId,
+		/// Which of its refunds.
+		number: u32,
 		/// The transaction.
 		txid: Txid,
+		/// How much it gives back, what is taken off for the miner included.
+		amount: Sat,
 		/// What the miner gets.
 		fee: Sat,
+		/// The part of that which is not taken off `amount`: ours.
+		borne: Sat,
+	},
+	/// A refund that is out stands like this in the chain.
+	RefundSeen {
+		/// For which order.
+		order: OrderId,
+		/// Its transaction, or one that was replaced and was mined after all.
+		txid: Txid,
+		/// 0 in the mempool, or not even there.
+		confirmations: u32,
+	},
+	/// A refund can never be mined, since the payment that it was to give back is gone, and it was withdrawn.
+	RefundLost {
+		/// For which order.
+		order: OrderId,
+		/// Which of its refunds.
+		number: u32,
+	},
+	/// The operator closes a channel although its client has a lease on it: on record, whatever LDK makes of it.
+	LeaseBroken {
+		/// LDK's channel id.
+		channel_id: [u8; 32],
+		/// How many blocks it should have stayed.
+		blocks_left: u32,
 	},
 	/// The process has started: re-issue what every unfinished state implies.
 	Started,
@@ -223,13 +259,22 @@ pub enum Action {
 	},
 	/// Open a channel, unless one with this `user_channel_id` exists.
 	OpenChannel(OpenChannel),
-	/// Abandon a channel that is not funded yet. Always answered: by [`Input::OpenFailed`] if there is no such channel, by
-	/// [`Input::Funded`] if its funding is out, else by [`Input::ChannelClosed`] once LDK has closed it.
+	/// Abandon a channel that is not funded yet. Answered by [`Input::OpenFailed`] if there is no such channel, by
+	/// [`Input::Funded`] if its funding is out, else by [`Input::ChannelClosed`] once LDK has closed it; not yet, while the
+	/// chain backend has given no verdict on a funding that was handed to it.
 	AbandonChannel {
 		/// Which channel.
 		user_channel_id: u128,
 		/// The peer.
 		peer: NodeId,
+	},
+	/// Begin to open a channel, and drop it when the client has accepted it, unfunded and without a trace. Answered by
+	/// [`Input::OpeningTried`], within seconds.
+	TryOpening {
+		/// For which order.
+		order: OrderId,
+		/// The channel. Its `user_channel_id` is the trial's own.
+		open: OpenChannel,
 	},
 	/// Make a hold invoice and/or an address.
 	PreparePayment {
@@ -256,14 +301,30 @@ pub enum Action {
 		/// The invoice.
 		payment_hash: PaymentHash,
 	},
-	/// Send money back on-chain, the miner's fee taken off it. At most one transaction per order, ever.
+	/// Send money back on-chain, the miner's fee taken off it. For each number of an order at most one transaction is ever
+	/// mined. Answered by [`Input::RefundSent`]; asked again, by the same.
 	Refund {
 		/// For which order.
 		order: OrderId,
+		/// Which of its refunds.
+		number: u32,
 		/// Where to.
 		address: String,
 		/// How much, fee included.
 		amount: Sat,
+		/// The payments that are given back. They must be in the chain when the refund is made, and are spent by it if they
+		/// still can be: whoever takes them back by a reorganisation takes the refund back with them.
+		from: Vec<OutPoint>,
+	},
+	/// Raise the fee of a refund that is out: the same coins, the same recipient. Answered by [`Input::RefundSent`] or
+	/// [`Input::RefundLost`]; if it cannot be done now, not at all.
+	BumpRefund {
+		/// For which order.
+		order: OrderId,
+		/// Which of its refunds.
+		number: u32,
+		/// Where to.
+		address: String,
 	},
 }
 

@@ -49,8 +49,14 @@ pub struct Lsps1Policy {
 	pub onchain_confirmations: u16,
 	/// Largest order that is served on an unconfirmed on-chain payment; 0 switches that off.
 	pub max_unconfirmed_order_sat: Sat,
+	/// Most orders in all that are served, or being served, on payments that are not confirmed yet.
+	pub max_unconfirmed_orders: u32,
+	/// Most that may be at stake in them together.
+	pub max_unconfirmed_total_sat: Sat,
 	/// Is on-chain payment offered?
 	pub onchain: bool,
+	/// Is the opening tried with the client, up to its funding, before payment is offered?
+	pub preflight: bool,
 	/// How long we try to open a paid channel (waiting for the peer included) before the money goes back, in seconds.
 	pub open_window_secs: u64,
 	/// Tokens that are accepted; with none listed, orders need no token and any token is refused (102).
@@ -134,7 +140,10 @@ impl Default for Lsps1Policy {
 			payment_window_secs: 3600,
 			onchain_confirmations: 1,
 			max_unconfirmed_order_sat: Sat(0),
+			max_unconfirmed_orders: 3,
+			max_unconfirmed_total_sat: Sat(1_000_000),
 			onchain: true,
+			preflight: true,
 			open_window_secs: 1800,
 			tokens: Vec::new(),
 		}

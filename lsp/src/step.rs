@@ -69,7 +69,11 @@ impl Lsp {
 			Input::PaymentPrepared { .. }
 			| Input::PrepareFailed { .. }
 			| Input::AddressActivity { .. }
-			| Input::RefundSent { .. } => of_order(&mut turn, &input),
+			| Input::OpeningTried { .. }
+			| Input::RefundSent { .. }
+			| Input::RefundSeen { .. }
+			| Input::RefundLost { .. } => of_order(&mut turn, &input),
+			Input::LeaseBroken { channel_id, blocks_left } => lease_broken(&mut turn, channel_id, *blocks_left),
 			Input::PaymentHeld { payment_hash, amount, claim_deadline } => {
 				order::payment_held(&mut turn, *payment_hash, *amount, *claim_deadline);
 			}
@@ -105,10 +109,14 @@ impl Input {
 			}
 			Input::PaymentPrepared { order, .. }
 			| Input::PrepareFailed { order, .. }
-			| Input::RefundSent { order, .. } => book.order(order).map(|order| order.client),
+			| Input::OpeningTried { order, .. }
+			| Input::RefundSent { order, .. }
+			| Input::RefundSeen { order, .. }
+			| Input::RefundLost { order, .. } => book.order(order).map(|order| order.client),
 			Input::PaymentHeld { payment_hash, .. } | Input::PaymentClaimed { payment_hash, .. } => {
 				book.order_by_payment_hash(payment_hash).map(|order| order.client)
 			}
+			Input::LeaseBroken { channel_id, .. } => book.lease(channel_id).map(|lease| lease.client),
 			Input::AddressActivity { address, .. } => book.order_by_address(address).map(|order| order.client),
 		}
 	}
@@ -143,6 +151,20 @@ fn channel(turn: &mut Turn<'_>, input: &Input) {
 	}
 }
 
+/// Once: a second request to close the same channel adds nothing.
+fn lease_broken(turn: &mut Turn<'_>, channel_id: &[u8; 32], blocks_left: u32) {
+	const STEP: &str = "lease";
+	let text = format!("broken by the operator with {blocks_left} blocks left");
+	let noted = |history: &[crate::book::Note]| history.iter().any(|note| note.step == STEP);
+	if let Some(mut sale) = turn.book.sale_by_channel(channel_id).filter(|sale| !noted(&sale.history)).cloned() {
+		sale.note(turn.now, STEP, text);
+		turn.put_sale(sale);
+	} else if let Some(mut order) = turn.book.order_by_channel(channel_id).filter(|o| !noted(&o.history)).cloned() {
+		order.note(turn.now, STEP, text);
+		turn.put_order(order);
+	}
+}
+
 fn of_order(turn: &mut Turn<'_>, input: &Input) {
 	let by_id = |id: &String| turn.book.order(id).cloned();
 	match input {
@@ -156,9 +178,24 @@ fn of_order(turn: &mut Turn<'_>, input: &Input) {
 				order::prepare_failed(turn, row, reason);
 			}
 		}
-		Input::RefundSent { order: id, txid, fee } => {
+		Input::OpeningTried { order: id, refusal } => {
 			if let Some(row) = by_id(id) {
-				order::refund_sent(turn, row, *txid, *fee);
+				order::opening_tried(turn, row, refusal.as_deref());
+			}
+		}
+		Input::RefundSent { order: id, .. } => {
+			if let Some(row) = by_id(id) {
+				order::refund_sent(turn, row, input);
+			}
+		}
+		Input::RefundSeen { order: id, txid, confirmations } => {
+			if let Some(row) = by_id(id) {
+				order::refund_seen(turn, row, *txid, *confirmations);
+			}
+		}
+		Input::RefundLost { order: id, number } => {
+			if let Some(row) = by_id(id) {
+				order::refund_lost(turn, row, *number);
 			}
 		}
 		Input::AddressActivity { address, received } => {

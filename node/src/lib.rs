@@ -15,6 +15,7 @@ pub mod notify;
 pub mod onchain;
 pub mod operator;
 pub mod pulse;
+pub mod refunds;
 pub mod run;
 pub mod seed;
 pub mod stop;

@@ -11,6 +11,8 @@ mod jit_trouble;
 mod money;
 mod order_lightning;
 mod order_onchain;
+mod order_risks;
+mod order_rules;
 mod policy;
 mod random_jit;
 mod random_orders;

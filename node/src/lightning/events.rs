@@ -70,6 +70,9 @@ impl Handler {
 					script: output_script,
 					value: channel_value_satoshis,
 				};
+				if self.channels.trials.contains(user_channel_id) {
+					return self.tried(user_channel_id, counterparty_node_id).await;
+				}
 				let others = self.driver.read(|book| self.channels.reserved_for_others(book, user_channel_id));
 				let funded = self.channels.fund(lightning, wanted, others).await;
 				if let Err(reason) = funded {
@@ -156,6 +159,16 @@ impl Handler {
 		Ok(())
 	}
 
+	/// The client has accepted a channel that it was only to be asked for.
+	async fn tried(&self, id: u128, peer: bitcoin::secp256k1::PublicKey) -> Result<(), Replay> {
+		let ended = self.channels.trials.accepted(id);
+		self.channels.end_trial(&self.lightning, id, peer);
+		if let Some(ended) = ended {
+			self.driver.submit(Input::OpeningTried { order: ended.order, refusal: None }).await?;
+		}
+		Ok(())
+	}
+
 	/// Events in the life of a channel.
 	async fn channel(&self, event: Event) -> Result<(), Replay> {
 		match event {
@@ -170,14 +183,17 @@ impl Handler {
 				self.channels.answer(&self.lightning, id, peer, funding_satoshis, is_announced);
 			}
 			Event::ChannelPending { channel_id, user_channel_id, counterparty_node_id, funding_txo, .. } => {
-				let input = Input::Funded {
-					user_channel_id,
-					channel_id: channel_id.0,
-					funding: funding_txo,
-					fee: self.channels.fee(funding_txo.txid),
-				};
-				self.driver.submit(input).await?;
-				self.channels.funded(user_channel_id);
+				// An order's is told when the chain backend has taken the funding: see `Hands::activity`.
+				if !self.driver.read(|book| book.order_by_user_channel_id(user_channel_id).is_some()) {
+					let input = Input::Funded {
+						user_channel_id,
+						channel_id: channel_id.0,
+						funding: funding_txo,
+						fee: self.channels.fee(funding_txo.txid),
+					};
+					self.driver.submit(input).await?;
+					self.channels.funded(user_channel_id);
+				}
 				let text = format!("funding {funding_txo} with {counterparty_node_id}");
 				self.tell(EventKind::ChannelPending, channel_id.to_string(), text);
 			}
@@ -185,6 +201,11 @@ impl Handler {
 				self.driver.submit(Input::ChannelReady { user_channel_id, channel_id: channel_id.0 }).await?;
 				let text = format!("with {counterparty_node_id}");
 				self.tell(EventKind::ChannelReady, channel_id.to_string(), text);
+			}
+			Event::ChannelClosed { user_channel_id, reason, .. } if self.channels.trials.contains(user_channel_id) => {
+				if let Some(ended) = self.channels.trials.closed(user_channel_id, &reason) {
+					self.driver.submit(Input::OpeningTried { order: ended.order, refusal: ended.refusal }).await?;
+				}
 			}
 			Event::ChannelClosed { channel_id, user_channel_id, reason, .. } => {
 				let reason = reason.to_string();

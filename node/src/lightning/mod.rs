@@ -13,6 +13,7 @@ pub mod logger;
 pub mod payments;
 pub mod peers;
 pub mod socket;
+pub mod trial;
 pub mod wire;
 
 use crate::onchain::{Broadcaster, Fees, Reserve, ReservePolicy, Wallet, anchor_reserve};
