@@ -7,9 +7,11 @@ use crate::lightning::{Lightning, payments};
 use crate::onchain::{Fees, Tip, Wallet};
 use bitcoin::{Address, Amount, BlockHash, Network};
 use inlet_lsp::book::{Book, NodeId, OrderId, Write};
-use inlet_lsp::input::{Action, ChannelView, Input, PeerView, World};
+use inlet_lsp::input::{Action, ChannelView, Input, PeerView, Sight, World};
 use inlet_lsp::money::{Msat, Sat};
+use inlet_lsp::notice::Notice;
 use inlet_lsp::time::Timestamp;
+use lightning::ln::channel_state::{ChannelDetails, InboundHTLCDetails, InboundHTLCStateDetails};
 use lightning::ln::channelmanager::InterceptId;
 use lightning::ln::types::ChannelId;
 use lightning::sign::EntropySource;
@@ -21,6 +23,26 @@ use tokio::sync::watch;
 
 /// How long a refund that could not be made waits for its next attempt.
 const REFUND_RETRY: Duration = Duration::from_secs(60);
+
+/// LDK closes a channel for an outgoing HTLC that is not settled so many blocks after it expires.
+const GRACE_BLOCKS: u32 = 3;
+/// LDK closes a channel so many blocks before an incoming HTLC expires whose preimage it knows, and that still is there.
+const CLAIM_BLOCKS: u32 = 36;
+
+/// Sends notifications to clients' webhooks. Must not block, and may lose one.
+pub trait Notify: Send + Sync {
+	/// Sends one, after earlier ones to the same webhook.
+	fn send(&self, client: NodeId, app_name: String, url: String, notice: Notice);
+}
+
+/// Sends nothing.
+pub struct Unsent;
+
+impl Notify for Unsent {
+	fn send(&self, client: NodeId, _: String, _: String, notice: Notice) {
+		tracing::debug!(target: "inlet::wake", %client, "not sent: {}", notice.method());
+	}
+}
 
 /// The wallet's count of changes, and the tip: what is reckoned from both holds as long as neither moves.
 pub type Version = (u64, BlockHash);
@@ -49,6 +71,10 @@ pub struct Hands {
 	pub looked: Mutex<Option<Version>>,
 	/// Orders whose refund is being made.
 	pub refunding: Arc<Mutex<HashSet<OrderId>>>,
+	/// The block at the last [`Input::Survey`].
+	pub surveyed: Mutex<Option<BlockHash>>,
+	/// Wakes clients.
+	pub notify: Arc<dyn Notify>,
 }
 
 impl Hands {
@@ -70,6 +96,26 @@ impl Hands {
 					next_outbound_htlc_minimum: Msat(channel.next_outbound_htlc_minimum_msat),
 				})
 				.collect(),
+		}
+	}
+
+	/// A look at every client that can be woken, once a block.
+	fn survey(&self, book: &Book) -> Option<Input> {
+		let tip = self.tip.borrow().hash;
+		if self.surveyed.lock().expect("not poisoned").replace(tip) == Some(tip) {
+			return None;
+		}
+		let clients: Vec<Sight> = book.sleepers().map(|client| self.sight(client.id)).collect();
+		Some(Input::Survey { clients }).filter(|_| book.sleepers().next().is_some())
+	}
+
+	fn sight(&self, client: NodeId) -> Sight {
+		let channels = self.lightning.manager.list_channels_with_counterparty(&client);
+		Sight {
+			client,
+			connected: self.lightning.wire.is_connected(&client),
+			has_channel: channels.iter().any(|channel| channel.is_channel_ready),
+			closes_at: channels.iter().filter_map(closes_at).min(),
 		}
 	}
 
@@ -213,6 +259,17 @@ async fn send_refund(
 	Ok(Input::RefundSent { order: order.to_owned(), txid, fee: Sat(sent.fee.to_sat()) })
 }
 
+/// The height at which LDK closes the channel for an HTLC that the peer does not settle, the soonest.
+fn closes_at(channel: &ChannelDetails) -> Option<u32> {
+	let sent = channel.pending_outbound_htlcs.iter();
+	let sent = sent.map(|htlc| htlc.cltv_expiry.saturating_add(GRACE_BLOCKS));
+	let claimed = |htlc: &&InboundHTLCDetails| {
+		htlc.state == Some(InboundHTLCStateDetails::AwaitingRemoteRevokeToRemoveFulfill)
+	};
+	let claimed = channel.pending_inbound_htlcs.iter().filter(claimed);
+	sent.chain(claimed.map(|htlc| htlc.cltv_expiry.saturating_sub(CLAIM_BLOCKS))).min()
+}
+
 impl Surroundings for Hands {
 	fn world(&self, client: Option<NodeId>, book: &Book) -> World {
 		// Not held over the rest: looking at the tip twice at once waits for ever when the chain is about to move it.
@@ -261,13 +318,18 @@ impl Surroundings for Hands {
 				self.refund(order, address, amount);
 				Vec::new()
 			}
+			Action::Notify { client, app_name, url, notice } => {
+				self.notify.send(client, app_name, url, notice);
+				Vec::new()
+			}
 		}
 	}
 
 	fn activity(&self, book: &Book) -> Vec<Input> {
+		let survey = self.survey(book);
 		let version = self.version();
 		if self.looked.lock().expect("not poisoned").replace(version) == Some(version) {
-			return Vec::new();
+			return survey.into_iter().collect();
 		}
 		let watched = book.watched_addresses();
 		let addresses: Vec<&str> = watched.iter().map(String::as_str).collect();
@@ -282,7 +344,7 @@ impl Surroundings for Hands {
 			let received = seen.remove(address).unwrap_or_default();
 			Input::AddressActivity { address: address.to_owned(), received }
 		};
-		changed.into_iter().map(input).collect()
+		changed.into_iter().map(input).chain(survey).collect()
 	}
 
 	fn is_connected(&self, client: &NodeId) -> bool {

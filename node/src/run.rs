@@ -4,11 +4,12 @@ use crate::api::Admin;
 use crate::config::{BitcoindAuth, ChainBackend, Config, network_name};
 use crate::control::{EventKind, Events};
 use crate::driver::{Driver, Engine};
-use crate::hands::Hands;
+use crate::hands::{Hands, Unsent};
 use crate::lightning::build::{Built, Parts, user_config};
 use crate::lightning::channels::Channels;
 use crate::lightning::events::Handler;
 use crate::lightning::logger::LdkLogger;
+use crate::lightning::onions::Onions;
 use crate::lightning::payments::Payments;
 use crate::lightning::peers::{self, PeerAddress, Peers};
 use crate::lightning::wire::{Wire, WireEvent};
@@ -132,6 +133,7 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 		routing: config.routing.clone(),
 		gossip: config.node.gossip.clone(),
 		wire: Arc::new(wire),
+		wakes: config.policy.lsps5.enabled,
 	})
 	.await?;
 	let lightning = Arc::new(lightning);
@@ -158,7 +160,7 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 	let lsp = Lsp::new(config.policy.clone(), seed.promise_key())?;
 	let book = Book::restore(store.load_rows().await?);
 	let (driver, engine) = Driver::new(Lsp::new(config.policy.clone(), seed.promise_key())?, book, store.clone());
-	let channels = Arc::new(Channels::new(user_config(&config.routing), config.routing.clone(), wallet.clone()));
+	let channels = Arc::new(Channels::new(user_config(&config.routing, config.policy.lsps5.enabled), config.routing.clone(), wallet.clone()));
 	let events = Arc::new(Events::new());
 	let hands = Arc::new(Hands {
 		network,
@@ -172,6 +174,8 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 		coins: Mutex::default(),
 		looked: Mutex::default(),
 		refunding: Arc::default(),
+		surveyed: Mutex::default(),
+		notify: Arc::new(Unsent),
 	});
 	let payments = Arc::new(Payments::load(store.clone()).await?);
 	payments.reconcile(&lightning).await?;
@@ -179,6 +183,7 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 		lightning: lightning.clone(),
 		channels,
 		payments: payments.clone(),
+		onions: Onions::default(),
 		driver: driver.clone(),
 		events: events.clone(),
 	});

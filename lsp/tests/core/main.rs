@@ -14,4 +14,6 @@ mod order_onchain;
 mod policy;
 mod random_jit;
 mod random_orders;
+mod wake;
+mod webhooks;
 mod wire;

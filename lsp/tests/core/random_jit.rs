@@ -375,6 +375,7 @@ impl Ldk {
 			inbound: Msat(htlc.amount),
 			expected_outbound: Msat(htlc.amount),
 			expiry_height: Some(htlc.expiry),
+			channel: None,
 		});
 	}
 

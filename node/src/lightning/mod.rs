@@ -7,6 +7,7 @@ pub mod events;
 pub mod gossip;
 pub mod keys;
 pub mod logger;
+pub mod onions;
 pub mod payments;
 pub mod peers;
 pub mod wire;
