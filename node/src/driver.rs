@@ -107,8 +107,7 @@ impl Engine {
 		mut look: watch::Receiver<L>,
 		mut stop: watch::Receiver<bool>,
 	) {
-		let mut unraised: HashSet<[u8; 32]> =
-			self.look(|book| book.held_htlcs().into_iter().collect());
+		let mut unraised: HashSet<[u8; 32]> = self.look(|book| book.held_htlcs().into_iter().collect());
 		let grace = tokio::time::sleep(RAISED_AGAIN_WITHIN);
 		tokio::pin!(grace);
 		self.take(&*around, Input::Started).await;

@@ -263,9 +263,8 @@ async fn send_refund(
 fn closes_at(channel: &ChannelDetails) -> Option<u32> {
 	let sent = channel.pending_outbound_htlcs.iter();
 	let sent = sent.map(|htlc| htlc.cltv_expiry.saturating_add(GRACE_BLOCKS));
-	let claimed = |htlc: &&InboundHTLCDetails| {
-		htlc.state == Some(InboundHTLCStateDetails::AwaitingRemoteRevokeToRemoveFulfill)
-	};
+	let claimed =
+		|htlc: &&InboundHTLCDetails| htlc.state == Some(InboundHTLCStateDetails::AwaitingRemoteRevokeToRemoveFulfill);
 	let claimed = channel.pending_inbound_htlcs.iter().filter(claimed);
 	sent.chain(claimed.map(|htlc| htlc.cltv_expiry.saturating_sub(CLAIM_BLOCKS))).min()
 }

@@ -160,7 +160,11 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 	let lsp = Lsp::new(config.policy.clone(), seed.promise_key())?;
 	let book = Book::restore(store.load_rows().await?);
 	let (driver, engine) = Driver::new(Lsp::new(config.policy.clone(), seed.promise_key())?, book, store.clone());
-	let channels = Arc::new(Channels::new(user_config(&config.routing, config.policy.lsps5.enabled), config.routing.clone(), wallet.clone()));
+	let channels = Arc::new(Channels::new(
+		user_config(&config.routing, config.policy.lsps5.enabled),
+		config.routing.clone(),
+		wallet.clone(),
+	));
 	let events = Arc::new(Events::new());
 	let hands = Arc::new(Hands {
 		network,

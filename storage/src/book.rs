@@ -55,7 +55,9 @@ impl Store {
 
 fn to_row(write: &Write) -> Row {
 	match write {
-		Write::Client(client) => thing(CLIENT, client.id.to_string(), client.first_seen, !client.wake.is_empty(), client),
+		Write::Client(client) => {
+			thing(CLIENT, client.id.to_string(), client.first_seen, !client.wake.is_empty(), client)
+		}
 		Write::Sale(sale) => thing(SALE, sale.id.clone(), sale.created_at, sale_is_live(sale), sale),
 		Write::Order(order) => thing(ORDER, order.id.clone(), order.created_at, order_is_live(order), order),
 		Write::Ledger(entry) => Row::Entry {

@@ -188,7 +188,8 @@ fn paying_parts(sale: &Sale) -> Option<Paying> {
 pub(super) fn wait(turn: &Turn<'_>, sale: &mut Sale) {
 	if sale.state == SaleState::Forwarded {
 		let first = first_arrivals(sale);
-		let until = |part: &Part| first.get(&part.payment_hash).map(|at| gather_until(turn, sale, &part.payment_hash, *at));
+		let until =
+			|part: &Part| first.get(&part.payment_hash).map(|at| gather_until(turn, sale, &part.payment_hash, *at));
 		let times: Vec<Option<Timestamp>> = sale.parts.iter().map(until).collect();
 		sale.parts.iter_mut().zip(times).for_each(|(part, time)| part.held_until = time);
 	}

@@ -147,7 +147,9 @@ fn l5_10_https_and_nothing_else() {
 			assert!(answer.get("result").is_some(), "{good}: {answer}");
 		}
 	}
-	for other in ["http://push.example", "ftp://push.example/x", "mailto:push@example", "wss://push.example", "httpss://x"] {
+	for other in
+		["http://push.example", "ftp://push.example/x", "mailto:push@example", "wss://push.example", "httpss://x"]
+	{
 		assert_eq!(code(&set(&mut Sim::new(), node(1), "a", other)), 502, "{other}");
 	}
 }
@@ -264,9 +266,13 @@ fn l5_15_the_new_webhook_is_told_and_no_other_and_none_without_a_change() {
 fn l5_19_notifications_are_no_methods_of_ours() {
 	let mut sim = Sim::new();
 	set(&mut sim, node(1), "a", URL);
-	for method in
-		["webhook_registered", "payment_incoming", "expiry_soon", "liquidity_management_request", "onion_message_incoming"]
-	{
+	for method in [
+		"webhook_registered",
+		"payment_incoming",
+		"expiry_soon",
+		"liquidity_management_request",
+		"onion_message_incoming",
+	] {
 		assert_eq!(code(&sim.ask(node(1), &format!("lsps5.{method}"), json!({}))), -32601);
 	}
 }

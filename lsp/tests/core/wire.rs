@@ -82,7 +82,15 @@ fn l0_10_unknown_methods_and_those_not_offered() {
 	let mut policy = Policy::default();
 	policy.lsps1.enabled = false;
 	let mut sim = Sim::with(policy);
-	for method in ["", "lsps0.x", "lsps1.get_info", "lsps5.webhook_registered", "lsps5.payment_incoming", "LSPS0.list_protocols", "lsps2.webhook"] {
+	for method in [
+		"",
+		"lsps0.x",
+		"lsps1.get_info",
+		"lsps5.webhook_registered",
+		"lsps5.payment_incoming",
+		"LSPS0.list_protocols",
+		"lsps2.webhook",
+	] {
 		assert_eq!(code(&sim.ask(node(1), method, json!({}))), -32601, "{method}");
 	}
 	assert_eq!(sim.ask(node(1), "lsps0.list_protocols", json!({}))["result"], json!({"protocols": [2, 5]}));

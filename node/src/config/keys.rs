@@ -202,10 +202,7 @@ pub(super) const SECTIONS: &[Section] = &[
 			("enabled", "Take webhooks, and hold payments for clients while they wake?"),
 			("max_webhooks", "Webhooks of one client."),
 			("hold_secs", "How long a payment waits for a client that was woken, in seconds."),
-			(
-				"cooldown_secs",
-				"How long a client that stays away is not told the same again, in seconds.",
-			),
+			("cooldown_secs", "How long a client that stays away is not told the same again, in seconds."),
 			("retention_days", "Days for which a client without a channel is remembered; 7 or more."),
 			("max_clients_without_channel", "Clients without a channel whose webhooks are kept."),
 		],

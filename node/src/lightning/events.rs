@@ -13,8 +13,8 @@ use inlet_lsp::book::Client;
 use inlet_lsp::input::{Hop, Input};
 use inlet_lsp::money::Msat;
 use inlet_lsp::notice::Notice;
-use lightning::events::{Event, FundingInfo, HTLCHandlingFailureType, PaymentPurpose, ReplayEvent};
 use lightning::blinded_path::message::NextMessageHop;
+use lightning::events::{Event, FundingInfo, HTLCHandlingFailureType, PaymentPurpose, ReplayEvent};
 use lightning::ln::channel_state::ChannelDetails;
 use lightning::ln::msgs::SocketAddress;
 use lightning::types::payment::PaymentHash;
@@ -165,7 +165,9 @@ impl Handler {
 					self.driver.submit(Input::Wanted { peer, notice: Notice::OnionMessageIncoming }).await?;
 				}
 			}
-			Event::OnionMessagePeerConnected { peer_node_id } => self.onions.deliver(peer_node_id, &lightning.messenger),
+			Event::OnionMessagePeerConnected { peer_node_id } => {
+				self.onions.deliver(peer_node_id, &lightning.messenger)
+			}
 			Event::ConnectionNeeded { node_id, addresses } => self.connect(node_id, addresses),
 			other => return self.channel(other).await,
 		}
@@ -223,7 +225,8 @@ impl Handler {
 			return None;
 		}
 		let channels = self.lightning.manager.list_channels();
-		let names = |channel: &&ChannelDetails| [channel.outbound_scid_alias, channel.short_channel_id].contains(&Some(scid));
+		let names =
+			|channel: &&ChannelDetails| [channel.outbound_scid_alias, channel.short_channel_id].contains(&Some(scid));
 		let channel = channels.iter().find(names)?;
 		Some(Hop { peer: channel.counterparty.node_id, channel_id: channel.channel_id.0 })
 	}

@@ -1,6 +1,6 @@
 //! Rows of a book.
 
-use bdk_wallet::bitcoin::secp256k1::PublicKey;
+use bdk_wallet::bitcoin::secp256k1::{PublicKey, Secp256k1, SecretKey};
 use inlet_lsp::book::{Client, Entry, EntryKind, OrderState, SaleState, Wake, Webhook, Write};
 use inlet_lsp::time::Timestamp;
 use serde_json::{Value, json};
@@ -57,6 +57,17 @@ pub fn sleeper() -> Write {
 	let webhook = Webhook { app_name: "wallet".to_owned(), url: "https://push.example/1".to_owned() };
 	client.wake.webhooks.push(webhook);
 	Write::Client(client)
+}
+
+/// So many clients without a webhook.
+pub fn clients(many: usize) -> impl Iterator<Item = Write> {
+	let secp = Secp256k1::new();
+	(1..=many as u64).map(move |number| {
+		let mut secret = [1; 32];
+		secret[..8].copy_from_slice(&number.to_be_bytes());
+		let id = PublicKey::from_secret_key(&secp, &SecretKey::from_slice(&secret).unwrap());
+		Write::Client(Client::new(id, Timestamp(number)))
+	})
 }
 
 /// A sale that is over, its channel closed.

@@ -9,3 +9,4 @@ mod just_in_time;
 mod orders;
 mod restarts;
 mod steps;
+mod wake;

@@ -8,6 +8,7 @@
 mod lsps0;
 mod lsps1;
 mod lsps2;
+mod lsps5;
 
 use anyhow::Result;
 use inlet_tests::thin::{Identity, RawPeer, RawPeerOptions, parse_uri};
