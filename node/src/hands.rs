@@ -4,12 +4,12 @@ use crate::control::Events;
 use crate::driver::{Driver, Surroundings};
 use crate::lightning::channels::Channels;
 use crate::lightning::{Lightning, payments};
+use crate::notify::Notifier;
 use crate::onchain::{Fees, Tip, Wallet};
 use bitcoin::{Address, Amount, BlockHash, Network};
 use inlet_lsp::book::{Book, NodeId, OrderId, Write};
 use inlet_lsp::input::{Action, ChannelView, Input, PeerView, Sight, World};
 use inlet_lsp::money::{Msat, Sat};
-use inlet_lsp::notice::Notice;
 use inlet_lsp::time::Timestamp;
 use lightning::ln::channel_state::{ChannelDetails, InboundHTLCDetails, InboundHTLCStateDetails};
 use lightning::ln::channelmanager::InterceptId;
@@ -28,21 +28,6 @@ const REFUND_RETRY: Duration = Duration::from_secs(60);
 const GRACE_BLOCKS: u32 = 3;
 /// LDK closes a channel so many blocks before an incoming HTLC expires whose preimage it knows, and that still is there.
 const CLAIM_BLOCKS: u32 = 36;
-
-/// Sends notifications to clients' webhooks. Must not block, and may lose one.
-pub trait Notify: Send + Sync {
-	/// Sends one, after earlier ones to the same webhook.
-	fn send(&self, client: NodeId, app_name: String, url: String, notice: Notice);
-}
-
-/// Sends nothing.
-pub struct Unsent;
-
-impl Notify for Unsent {
-	fn send(&self, client: NodeId, _: String, _: String, notice: Notice) {
-		tracing::debug!(target: "inlet::wake", %client, "not sent: {}", notice.method());
-	}
-}
 
 /// The wallet's count of changes, and the tip: what is reckoned from both holds as long as neither moves.
 pub type Version = (u64, BlockHash);
@@ -74,7 +59,7 @@ pub struct Hands {
 	/// The block at the last [`Input::Survey`].
 	pub surveyed: Mutex<Option<BlockHash>>,
 	/// Wakes clients.
-	pub notify: Arc<dyn Notify>,
+	pub notify: Arc<Notifier>,
 }
 
 impl Hands {

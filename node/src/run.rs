@@ -4,7 +4,7 @@ use crate::api::Admin;
 use crate::config::{BitcoindAuth, ChainBackend, Config, network_name};
 use crate::control::{EventKind, Events};
 use crate::driver::{Driver, Engine};
-use crate::hands::{Hands, Unsent};
+use crate::hands::Hands;
 use crate::lightning::build::{Built, Parts, user_config};
 use crate::lightning::channels::Channels;
 use crate::lightning::events::Handler;
@@ -15,6 +15,7 @@ use crate::lightning::peers::{self, PeerAddress, Peers};
 use crate::lightning::wire::{Wire, WireEvent};
 use crate::lightning::{Lightning, announce};
 use crate::lock::DataDir;
+use crate::notify;
 use crate::onchain::{Broadcaster, Chain, ChainConfig, Fees, Listeners, RpcAuth, Tip, Wallet};
 use crate::operator::Operator;
 use crate::pulse::Pulse;
@@ -166,6 +167,7 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 		wallet.clone(),
 	));
 	let events = Arc::new(Events::new());
+	let keys = lightning.keys.clone();
 	let hands = Arc::new(Hands {
 		network,
 		lightning: lightning.clone(),
@@ -179,7 +181,7 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 		looked: Mutex::default(),
 		refunding: Arc::default(),
 		surveyed: Mutex::default(),
-		notify: Arc::new(Unsent),
+		notify: notify::Notifier::of_node(&config, move |text| keys.sign_text(text))?,
 	});
 	let payments = Arc::new(Payments::load(store.clone()).await?);
 	payments.reconcile(&lightning).await?;
@@ -301,6 +303,7 @@ fn start(
 	tasks.spawn(node.chain.run(node.chain_listeners, node.tip, stopping.clone()));
 	tasks.spawn(node.engine.run(node.hands.clone(), node.hands.tip.clone(), stopping.clone()));
 	tasks.spawn(listen(node.heard, node.driver.clone(), lightning.wire.clone(), events.clone(), stopping.clone()));
+	tasks.spawn(node.hands.notify.clone().run(stopping.clone()));
 	for listener in listeners {
 		tasks.spawn(peers::accept(listener, lightning.clone(), stopping.clone()));
 	}

@@ -20,6 +20,7 @@ const REFRESH_SECS: u64 = 86_400;
 pub(crate) fn set_webhook(turn: &mut Turn<'_>, peer: NodeId, call: &SetWebhook) -> Result<Value, RpcError> {
 	let max_webhooks = turn.policy().lsps5.max_webhooks;
 	let mut client = turn.client(&peer);
+	let is_first = client.wake.is_empty();
 	let known = client.wake.webhooks.iter().position(|webhook| webhook.app_name == call.app_name);
 	let has_channel = turn.world.peer.channels.iter().any(|channel| channel.usable);
 	let old = known.and_then(|at| client.wake.webhooks.get_mut(at));
@@ -43,7 +44,7 @@ pub(crate) fn set_webhook(turn: &mut Turn<'_>, peer: NodeId, call: &SetWebhook) 
 			notice: Notice::WebhookRegistered,
 		});
 	}
-	refresh(turn, &mut client, has_channel);
+	refresh(turn, &mut client, has_channel, is_first);
 	let answer = lsps5::webhook_set(client.wake.webhooks.len(), max_webhooks, no_change);
 	turn.put_client(client);
 	Ok(answer)
@@ -80,13 +81,12 @@ fn count_change(turn: &Turn<'_>, client: &mut Client) -> Result<(), RpcError> {
 	Ok(())
 }
 
-fn refresh(turn: &Turn<'_>, client: &mut Client, has_channel: bool) {
+/// Counts the days without a channel from now, if this is the client's first webhook or it has none for a while.
+fn refresh(turn: &Turn<'_>, client: &mut Client, has_channel: bool, is_first: bool) {
 	let since = &mut client.wake.without_channel_since;
 	if has_channel {
 		*since = None;
-	} else if client.wake.webhooks.len() == 1 && since.is_none() && client.wake.held.is_empty() {
-		*since = Some(turn.now);
-	} else if since.is_some_and(|at| turn.now >= at.plus_secs(REFRESH_SECS)) {
+	} else if is_first || since.is_some_and(|at| turn.now >= at.plus_secs(REFRESH_SECS)) {
 		*since = Some(turn.now);
 	}
 }
