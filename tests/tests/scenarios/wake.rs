@@ -4,28 +4,28 @@ use crate::steps::{PAYER_CHANNEL_SAT, check_sale, pay_just_in_time};
 use anyhow::{Context, Result, ensure};
 use inlet_tests::thin::{RawPeer, RawPeerOptions, parse_uri};
 use inlet_tests::wallet::number;
+use inlet_tests::webhook::Receiver;
 use inlet_tests::world::SOON;
 use inlet_tests::{Backend, InletOptions, Scratch, Wallet, World, eventually, scenario};
 use serde_json::json;
 
-/// Nobody listens there: what is tested here needs no webhook that answers.
-const WEBHOOK: &str = "https://127.0.0.1:1/wake";
-
-/// A world whose LSP holds payments for so many seconds.
-async fn world(scratch: &Scratch, hold_secs: u32) -> Result<World<'_>> {
-	let config = format!("[lsps5]\nhold_secs = {hold_secs}\n");
+/// A world whose LSP holds payments for so many seconds, and may call this receiver.
+async fn world<'a>(scratch: &'a Scratch, hold_secs: u32, receiver: &Receiver) -> Result<World<'a>> {
+	let notify = format!("[notify]\nallow_private = true\nca_file = {:?}\n", receiver.ca_file());
+	let config = format!("[lsps5]\nhold_secs = {hold_secs}\n{notify}");
 	World::start_with(scratch, Backend::Bitcoind, InletOptions { config, ..Default::default() }).await
 }
 
 /// A client with a webhook. ldk-node cannot set one: it is set in its name while it is away.
-async fn client_with_webhook(world: &World<'_>) -> Result<Wallet> {
+async fn client_with_webhook(world: &World<'_>, receiver: &Receiver) -> Result<Wallet> {
 	let wallet = world.client("wallet").await?;
 	wallet.stop().await?;
 	is_connected(world, &wallet, false).await?;
 	let (lsp, address) = parse_uri(&world.lsp.uri())?;
 	let mut peer = RawPeer::connect_as(&wallet.identity()?, RawPeerOptions::default(), lsp, address).await?;
 	ensure!(peer.node_id().to_string() == wallet.node_id(), "not the wallet's identity");
-	let response = peer.call("lsps5.set_webhook", json!({ "app_name": "wallet", "webhook": WEBHOOK })).await?;
+	let response =
+		peer.call("lsps5.set_webhook", json!({ "app_name": "wallet", "webhook": receiver.url("/wake") })).await?;
 	ensure!(response["result"]["num_webhooks"] == 1, "{response}");
 	peer.disconnect().await?;
 	is_connected(world, &wallet, false).await?;
@@ -61,8 +61,9 @@ async fn tells(world: &World<'_>, text: &str) -> Result<()> {
 #[test]
 fn l5_16_a_payment_waits_for_a_wallet_that_is_away_and_arrives_in_full() {
 	scenario(async |scratch| {
-		let world = world(scratch, 60).await?;
-		let wallet = client_with_webhook(&world).await?;
+		let receiver = Receiver::start().await?;
+		let world = world(scratch, 60, &receiver).await?;
+		let wallet = client_with_webhook(&world, &receiver).await?;
 		let payer = world.payer(&[PAYER_CHANNEL_SAT]).await?;
 		let first = wallet.jit_invoice(Some(250_000_000)).await?;
 		let fee = pay_just_in_time(&payer, &wallet, &first, 250_000).await?;
@@ -73,7 +74,10 @@ fn l5_16_a_payment_waits_for_a_wallet_that_is_away_and_arrives_in_full() {
 		wallet.stop().await?;
 		is_connected(&world, &wallet, false).await?;
 		let payment = payer.pay(&invoice, None).await?;
-		tells(&world, "wake lsps5.payment_incoming").await?;
+		let called = receiver.wait_for(SOON, "the wallet is told of the payment", |all| all.len() >= 2).await?;
+		let notices: Vec<String> = called.iter().map(|request| request.notice()).collect();
+		ensure!(notices == ["webhook_registered", "payment_incoming"], "{notices:?}");
+		ensure!(called[1].signer()?.to_string() == world.lsp.node_id(), "signed by somebody else");
 		wallet.resume().await?;
 		wallet.connect(&world.lsp.uri()).await?;
 		let received = wallet.received(&invoice, SOON).await?;
@@ -106,8 +110,9 @@ fn l5_16_a_payment_waits_for_a_wallet_that_is_away_and_arrives_in_full() {
 #[test]
 fn l5_16_a_payment_to_a_wallet_that_stays_away_fails_at_the_deadline() {
 	scenario(async |scratch| {
-		let world = world(scratch, 3).await?;
-		let wallet = client_with_webhook(&world).await?;
+		let receiver = Receiver::start().await?;
+		let world = world(scratch, 3, &receiver).await?;
+		let wallet = client_with_webhook(&world, &receiver).await?;
 		let payer = world.payer(&[PAYER_CHANNEL_SAT]).await?;
 		let first = wallet.jit_invoice(Some(250_000_000)).await?;
 		let fee = pay_just_in_time(&payer, &wallet, &first, 250_000).await?;
