@@ -13,11 +13,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 mod hex_u128;
 mod index;
 mod state;
+mod wake;
 
 pub(crate) use index::order_reserved;
 pub use index::{LEDGER_IN_MEMORY, Lease, MAX_CLIENTS, MAX_FINISHED};
 pub use state::SETTLED;
 pub(crate) use state::{DUST, push_bounded};
+pub use wake::{Changes, HeldHtlc, MAX_WAKE_HISTORY, Wake, Webhook};
 
 /// A client is known by its node id.
 pub type NodeId = PublicKey;
@@ -73,6 +75,9 @@ pub struct Client {
 	/// Channels that were opened or paid for and came to nothing through its doing.
 	#[serde(default)]
 	pub offences: u32,
+	/// Its webhooks, and what is held for it while it sleeps (bLIP-55).
+	#[serde(default)]
+	pub wake: Wake,
 }
 
 /// The terms of an LSPS2 offer, as promised: bLIP-52's `opening_fee_params` without the promise.
@@ -209,6 +214,9 @@ pub struct Part {
 	/// When it is failed, while it waits beside the payment that pays the fee.
 	#[serde(default)]
 	pub held_until: Option<Timestamp>,
+	/// When it is failed, if all parts of its payment are here and only the sleeping client is missing.
+	#[serde(default)]
+	pub client_until: Option<Timestamp>,
 }
 
 /// A forward that was decided.

@@ -2,6 +2,7 @@
 
 use crate::book::{NodeId, OrderId, PaymentHash, SaleId, Write};
 use crate::money::{FeePerKw, Msat, Sat};
+use crate::notice::Notice;
 use bitcoin::{Network, OutPoint, Txid};
 
 /// What the core is told of the world, taken afresh for each input.
@@ -66,7 +67,7 @@ pub enum Input {
 	},
 	/// The deadline that [`Book::next_deadline`](crate::book::Book::next_deadline) named, or a new block, has come.
 	Tick,
-	/// LDK intercepted an HTLC to one of our intercept SCIDs.
+	/// LDK intercepted an HTLC to one of our intercept SCIDs, or to a private channel whose peer is away.
 	HtlcIntercepted {
 		/// LDK's `InterceptId`.
 		intercept_id: [u8; 32],
@@ -80,6 +81,8 @@ pub enum Input {
 		expected_outbound: Msat,
 		/// Height at which the outgoing HTLC would expire.
 		expiry_height: Option<u32>,
+		/// The channel that the SCID names, if it is a real one.
+		channel: Option<Hop>,
 	},
 	/// LDK no longer holds this HTLC (forwarding or failing it was refused).
 	HtlcGone {
@@ -225,8 +228,43 @@ pub enum Input {
 		/// How many blocks it should have stayed.
 		blocks_left: u32,
 	},
+	/// What the node sees of every client in [`Book::sleepers`](crate::book::Book::sleepers). Due at the start, once the
+	/// chain is in step, and with every new block.
+	Survey {
+		/// One for each.
+		clients: Vec<Sight>,
+	},
+	/// The node has something for a client that is away, other than a payment.
+	Wanted {
+		/// Who.
+		peer: NodeId,
+		/// What it is to be told.
+		notice: Notice,
+	},
 	/// The process has started: re-issue what every unfinished state implies.
 	Started,
+}
+
+/// A channel that an HTLC is to go over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hop {
+	/// Its peer.
+	pub peer: NodeId,
+	/// LDK's channel id.
+	pub channel_id: [u8; 32],
+}
+
+/// A client as the node sees it with a new block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sight {
+	/// Who.
+	pub client: NodeId,
+	/// Connected, its `init` received.
+	pub connected: bool,
+	/// Has it a channel that is ready?
+	pub has_channel: bool,
+	/// The height at which we have to close one of its channels because of a contract that it does not settle.
+	pub closes_at: Option<u32>,
 }
 
 /// What the node is to do. Each may be issued again after a restart and must then do no harm.
@@ -325,6 +363,17 @@ pub enum Action {
 		number: u32,
 		/// Where to.
 		address: String,
+	},
+	/// Send a notification to a webhook (bLIP-55), after any earlier one to the same. It may get lost.
+	Notify {
+		/// Whose webhook.
+		client: NodeId,
+		/// The client's name for it.
+		app_name: String,
+		/// Where to.
+		url: String,
+		/// What.
+		notice: Notice,
 	},
 }
 

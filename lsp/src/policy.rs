@@ -15,6 +15,8 @@ pub struct Policy {
 	pub lsps1: Lsps1Policy,
 	/// Channels just in time (bLIP-52).
 	pub lsps2: Lsps2Policy,
+	/// Waking clients (bLIP-55).
+	pub lsps5: Lsps5Policy,
 	/// What channels cost.
 	pub price: PricePolicy,
 	/// What may be at stake.
@@ -93,6 +95,24 @@ pub struct Lsps2Policy {
 	pub tokens: Vec<String>,
 }
 
+/// Webhooks, and how long a payment waits for a client that sleeps.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Lsps5Policy {
+	/// Can clients register webhooks, and are they woken?
+	pub enabled: bool,
+	/// Webhooks of one client.
+	pub max_webhooks: u32,
+	/// How long a payment is held for a client that was woken, in seconds.
+	pub hold_secs: u64,
+	/// A client that stays away is not told the same again before this time has passed, in seconds.
+	pub cooldown_secs: u64,
+	/// How long the webhooks of a client without a channel are remembered, in days (bLIP-55 asks for 7 or more).
+	pub retention_days: u32,
+	/// Clients without a channel whose webhooks are remembered.
+	pub max_clients_without_channel: u32,
+}
+
 /// What channels cost.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -165,6 +185,19 @@ impl Default for Lsps2Policy {
 			gather_secs: 90,
 			open_secs: 60,
 			tokens: Vec::new(),
+		}
+	}
+}
+
+impl Default for Lsps5Policy {
+	fn default() -> Self {
+		Lsps5Policy {
+			enabled: true,
+			max_webhooks: 10,
+			hold_secs: 60,
+			cooldown_secs: 120,
+			retention_days: 7,
+			max_clients_without_channel: 500,
 		}
 	}
 }

@@ -7,7 +7,7 @@ use crate::protocol::lsps0::{self, Incoming, RpcError};
 use crate::protocol::{Call, Offered, lsps1};
 use crate::time::Timestamp;
 use crate::turn::Turn;
-use crate::{jit, ledger, order};
+use crate::{jit, ledger, order, wake};
 use serde_json::Value;
 use std::fmt;
 
@@ -46,17 +46,27 @@ impl Lsp {
 			Input::Connected { peer } => {
 				jit::connected(&mut turn, *peer);
 				order::connected(&mut turn, *peer);
+				wake::connected(&mut turn, *peer);
 			}
 			Input::Tick => {
 				jit::tick(&mut turn);
 				order::tick(&mut turn);
+				wake::tick(&mut turn);
 			}
 			Input::Started => {
 				jit::started(&mut turn);
 				order::started(&mut turn);
+				wake::started(&mut turn);
 			}
-			Input::HtlcIntercepted { .. } => jit::htlc_intercepted(&mut turn, &input),
-			Input::HtlcGone { intercept_id } => jit::htlc_gone(&mut turn, intercept_id),
+			Input::HtlcIntercepted { .. } => {
+				if !wake::htlc_intercepted(&mut turn, &input) {
+					jit::htlc_intercepted(&mut turn, &input);
+				}
+			}
+			Input::HtlcGone { intercept_id } => {
+				jit::htlc_gone(&mut turn, intercept_id);
+				wake::htlc_gone(&mut turn, intercept_id);
+			}
 			Input::ForwardFailed { peer, channel_id } => jit::forward_failed(&mut turn, *peer, channel_id),
 			Input::Forwarded { .. } => {
 				jit::forwarded(&mut turn, &input);
@@ -78,13 +88,16 @@ impl Lsp {
 				order::payment_held(&mut turn, *payment_hash, *amount, *claim_deadline);
 			}
 			Input::PaymentClaimed { payment_hash, amount } => order::claimed(&mut turn, payment_hash, *amount),
+			Input::Survey { clients } => wake::survey(&mut turn, clients),
+			Input::Wanted { peer, notice } => wake::wanted(&mut turn, *peer, notice),
 		}
 		turn.finish()
 	}
 
 	/// Which protocols are offered.
 	pub fn offered(&self) -> Offered {
-		Offered { lsps1: self.policy.lsps1.enabled, lsps2: self.policy.lsps2.enabled }
+		let policy = &self.policy;
+		Offered { lsps1: policy.lsps1.enabled, lsps2: policy.lsps2.enabled, lsps5: policy.lsps5.enabled }
 	}
 }
 
@@ -92,10 +105,19 @@ impl Input {
 	/// The client that this input is about: whose [`PeerView`](crate::input::PeerView) the [`World`] must carry.
 	pub fn client(&self, book: &Book) -> Option<NodeId> {
 		match self {
-			Input::Message { peer, .. } | Input::Connected { peer } | Input::ForwardFailed { peer, .. } => Some(*peer),
-			Input::Tick | Input::Started => None,
-			Input::HtlcIntercepted { scid, .. } => book.sale_by_scid(*scid).map(|sale| sale.client),
-			Input::HtlcGone { intercept_id } => book.sale_by_intercept(intercept_id).map(|sale| sale.client),
+			Input::Message { peer, .. }
+			| Input::Connected { peer }
+			| Input::ForwardFailed { peer, .. }
+			| Input::Wanted { peer, .. } => Some(*peer),
+			Input::Tick | Input::Started | Input::Survey { .. } => None,
+			Input::HtlcIntercepted { scid, channel, .. } => {
+				let by_channel = || channel.map(|channel| channel.peer);
+				book.sale_by_scid(*scid).map(|sale| sale.client).or_else(by_channel)
+			}
+			Input::HtlcGone { intercept_id } => {
+				let by_channel = || book.client_by_intercept(intercept_id).map(|client| client.id);
+				book.sale_by_intercept(intercept_id).map(|sale| sale.client).or_else(by_channel)
+			}
 			Input::Forwarded { next_peer, next_channel, .. } => {
 				let by_channel = || book.sale_by_channel(next_channel.as_ref()?).map(|sale| sale.client);
 				next_peer.or_else(by_channel)
@@ -132,6 +154,9 @@ fn channel(turn: &mut Turn<'_>, input: &Input) {
 		return;
 	};
 	let id = *user_channel_id;
+	if let Input::ChannelClosed { .. } = input {
+		wake::channel_closed(turn, id);
+	}
 	if let Some(sale) = turn.book.sale_by_user_channel_id(id).cloned() {
 		match input {
 			Input::Funded { .. } => jit::funded(turn, sale, input),
@@ -244,6 +269,9 @@ fn answer(turn: &mut Turn<'_>, peer: NodeId, id: &str, call: Call) -> Result<Opt
 		Call::GetOrder(order_id) => order::get_order(turn, peer, &order_id).map(Some),
 		Call::Lsps2GetInfo(call) => jit::get_info(turn, peer, &call).map(Some),
 		Call::Buy(call) => jit::buy(turn, peer, &call).map(Some),
+		Call::SetWebhook(call) => wake::set_webhook(turn, peer, &call).map(Some),
+		Call::ListWebhooks => Ok(Some(wake::list_webhooks(turn, peer))),
+		Call::RemoveWebhook(app_name) => wake::remove_webhook(turn, peer, &app_name).map(Some),
 	}
 }
 

@@ -108,8 +108,7 @@ impl Engine {
 		mut look: watch::Receiver<L>,
 		mut stop: watch::Receiver<bool>,
 	) {
-		let mut unraised: HashSet<[u8; 32]> =
-			self.look(|book| book.sales().flat_map(|sale| &sale.parts).map(|part| part.intercept_id).collect());
+		let mut unraised: HashSet<[u8; 32]> = self.look(|book| book.held_htlcs().into_iter().collect());
 		let grace = tokio::time::sleep(RAISED_AGAIN_WITHIN);
 		tokio::pin!(grace);
 		self.take(&*around, Input::Started).await;

@@ -4,19 +4,26 @@ use crate::control::Events;
 use crate::driver::{Driver, Surroundings};
 use crate::lightning::channels::Channels;
 use crate::lightning::{Lightning, payments, trial};
+use crate::notify::Notifier;
 use crate::onchain::{Fees, Tip, Wallet};
 use crate::refunds::{Refunds, UnderWay};
 use bitcoin::{Amount, BlockHash, Network};
 use inlet_lsp::book::{Book, NodeId, Order, OrderId, Write};
-use inlet_lsp::input::{Action, ChannelView, Input, OpenChannel, PeerView, World};
+use inlet_lsp::input::{Action, ChannelView, Input, OpenChannel, PeerView, Sight, World};
 use inlet_lsp::money::{Msat, Sat};
 use inlet_lsp::time::Timestamp;
+use lightning::ln::channel_state::{ChannelDetails, InboundHTLCDetails, InboundHTLCStateDetails};
 use lightning::ln::channelmanager::InterceptId;
 use lightning::ln::types::ChannelId;
 use lightning::sign::EntropySource;
 use lightning::types::payment::PaymentHash;
 use std::sync::{Arc, Mutex, OnceLock};
 use tokio::sync::watch;
+
+/// LDK closes a channel for an outgoing HTLC that is not settled so many blocks after it expires.
+const GRACE_BLOCKS: u32 = 3;
+/// LDK closes a channel so many blocks before an incoming HTLC expires whose preimage it knows, and that still is there.
+const CLAIM_BLOCKS: u32 = 36;
 
 /// The wallet's count of changes, and the tip: what is reckoned from both holds as long as neither moves.
 pub type Version = (u64, BlockHash);
@@ -45,6 +52,10 @@ pub struct Hands {
 	pub looked: Mutex<Option<Version>>,
 	/// Orders whose refund is being made.
 	pub refunding: UnderWay,
+	/// The block at the last [`Input::Survey`].
+	pub surveyed: Mutex<Option<BlockHash>>,
+	/// Wakes clients.
+	pub notify: Arc<Notifier>,
 }
 
 impl Hands {
@@ -76,6 +87,26 @@ impl Hands {
 					next_outbound_htlc_minimum: Msat(channel.next_outbound_htlc_minimum_msat),
 				})
 				.collect(),
+		}
+	}
+
+	/// A look at every client that can be woken, once a block.
+	fn survey(&self, book: &Book) -> Option<Input> {
+		let tip = self.tip.borrow().hash;
+		if self.surveyed.lock().expect("not poisoned").replace(tip) == Some(tip) {
+			return None;
+		}
+		let clients: Vec<Sight> = book.sleepers().map(|client| self.sight(client.id)).collect();
+		Some(Input::Survey { clients }).filter(|_| book.sleepers().next().is_some())
+	}
+
+	fn sight(&self, client: NodeId) -> Sight {
+		let channels = self.lightning.manager.list_channels_with_counterparty(&client);
+		Sight {
+			client,
+			connected: self.lightning.wire.is_connected(&client),
+			has_channel: channels.iter().any(|channel| channel.is_channel_ready),
+			closes_at: channels.iter().filter_map(closes_at).min(),
 		}
 	}
 
@@ -210,6 +241,16 @@ impl Hands {
 	}
 }
 
+/// The height at which LDK closes the channel for an HTLC that the peer does not settle, the soonest.
+fn closes_at(channel: &ChannelDetails) -> Option<u32> {
+	let sent = channel.pending_outbound_htlcs.iter();
+	let sent = sent.map(|htlc| htlc.cltv_expiry.saturating_add(GRACE_BLOCKS));
+	let claimed =
+		|htlc: &&InboundHTLCDetails| htlc.state == Some(InboundHTLCStateDetails::AwaitingRemoteRevokeToRemoveFulfill);
+	let claimed = channel.pending_inbound_htlcs.iter().filter(claimed);
+	sent.chain(claimed.map(|htlc| htlc.cltv_expiry.saturating_sub(CLAIM_BLOCKS))).min()
+}
+
 impl Surroundings for Hands {
 	fn world(&self, client: Option<NodeId>, book: &Book) -> World {
 		// Not held over the rest: looking at the tip twice at once waits for ever when the chain is about to move it.
@@ -263,11 +304,16 @@ impl Surroundings for Hands {
 				self.refunds().bump(order, number, address);
 				Vec::new()
 			}
+			Action::Notify { client, app_name, url, notice } => {
+				self.notify.send(client, app_name, url, notice);
+				Vec::new()
+			}
 		}
 	}
 
 	fn activity(&self, book: &Book) -> Vec<Input> {
 		let mut news = self.funded(book);
+		news.extend(self.survey(book));
 		let version = self.version();
 		if self.looked.lock().expect("not poisoned").replace(version) == Some(version) {
 			return news;

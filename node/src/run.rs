@@ -9,11 +9,13 @@ use crate::lightning::build::{Built, Parts, user_config};
 use crate::lightning::channels::Channels;
 use crate::lightning::events::Handler;
 use crate::lightning::logger::LdkLogger;
+use crate::lightning::onions::Onions;
 use crate::lightning::payments::Payments;
 use crate::lightning::peers::{self, PeerAddress, Peers};
 use crate::lightning::wire::{Wire, WireEvent};
 use crate::lightning::{Lightning, announce};
 use crate::lock::DataDir;
+use crate::notify;
 use crate::onchain::{Broadcaster, Chain, ChainConfig, Fees, Listeners, RpcAuth, Tip, Wallet};
 use crate::operator::Operator;
 use crate::pulse::Pulse;
@@ -130,6 +132,7 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 		routing: config.routing.clone(),
 		gossip: config.node.gossip.clone(),
 		limits: config.peers,
+		wakes: config.policy.lsps5.enabled,
 	})
 	.await?;
 	let lightning = Arc::new(lightning);
@@ -156,8 +159,13 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 	let lsp = Lsp::new(config.policy.clone(), seed.promise_key())?;
 	let book = Book::restore(store.load_rows().await?);
 	let (driver, engine) = Driver::new(Lsp::new(config.policy.clone(), seed.promise_key())?, book, store.clone());
-	let channels = Arc::new(Channels::new(user_config(&config.routing), config.routing.clone(), wallet.clone()));
+	let channels = Arc::new(Channels::new(
+		user_config(&config.routing, config.policy.lsps5.enabled),
+		config.routing.clone(),
+		wallet.clone(),
+	));
 	let events = Arc::new(Events::new());
+	let keys = lightning.keys.clone();
 	let hands = Arc::new(Hands {
 		network,
 		lightning: lightning.clone(),
@@ -170,6 +178,8 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 		coins: Mutex::default(),
 		looked: Mutex::default(),
 		refunding: Arc::default(),
+		surveyed: Mutex::default(),
+		notify: notify::Notifier::of_node(&config, move |text| keys.sign_text(text))?,
 	});
 	let payments = Arc::new(Payments::load(store.clone()).await?);
 	payments.reconcile(&lightning).await?;
@@ -177,6 +187,7 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 		lightning: lightning.clone(),
 		channels,
 		payments: payments.clone(),
+		onions: Onions::default(),
 		driver: driver.clone(),
 		events: events.clone(),
 	});
@@ -289,6 +300,7 @@ fn start(
 	tasks.spawn(node.chain.run(node.chain_listeners, node.tip, stopping.clone()));
 	tasks.spawn(node.engine.run(node.hands.clone(), node.hands.tip.clone(), stopping.clone()));
 	tasks.spawn(listen(node.driver.clone(), lightning.wire.clone(), events.clone(), stopping.clone()));
+	tasks.spawn(node.hands.notify.clone().run(stopping.clone()));
 	for listener in listeners {
 		tasks.spawn(peers::accept(listener, lightning.clone(), stopping.clone()));
 	}

@@ -62,6 +62,10 @@ pub(crate) struct Index {
 	surplus_orders: BTreeSet<OrderId>,
 	/// Served on payments that are [not confirmed](Order::is_at_risk).
 	orders_at_risk: BTreeSet<OrderId>,
+	/// Clients with webhooks, or with HTLCs held for them.
+	sleepers: BTreeSet<NodeId>,
+	/// HTLCs held for a sleeping client's channel.
+	held: BTreeMap<[u8; 32], NodeId>,
 	references: BTreeSet<(EntryKind, String)>,
 	reserved: u64,
 }
@@ -79,13 +83,19 @@ impl Book {
 	/// Takes in one committed row. Applying a row twice is applying it once.
 	pub fn apply(&mut self, write: Write) {
 		match write {
-			Write::Client(client) => {
-				self.clients.insert(client.id, client);
-			}
+			Write::Client(client) => self.apply_client(client),
 			Write::Sale(sale) => self.apply_sale(sale),
 			Write::Order(order) => self.apply_order(order),
 			Write::Ledger(entry) => self.apply_entry(entry),
 		}
+	}
+
+	fn apply_client(&mut self, client: Client) {
+		if let Some(old) = self.clients.remove(&client.id) {
+			self.index.remove_client(&old);
+		}
+		self.index.add_client(&client);
+		self.clients.insert(client.id, client);
 	}
 
 	fn apply_sale(&mut self, sale: Sale) {
@@ -188,6 +198,27 @@ impl Book {
 		self.sale(self.index.intercepts.get(intercept_id)?)
 	}
 
+	/// The client that an HTLC is held for until it wakes.
+	pub fn client_by_intercept(&self, intercept_id: &[u8; 32]) -> Option<&Client> {
+		self.client(self.index.held.get(intercept_id)?)
+	}
+
+	/// Every HTLC that LDK should hold: LDK raises it again after a restart, or it is gone.
+	pub fn held_htlcs(&self) -> BTreeSet<[u8; 32]> {
+		let of_sales = self.sales.values().flat_map(|sale| &sale.parts).map(|part| part.intercept_id);
+		of_sales.chain(self.index.held.keys().copied()).collect()
+	}
+
+	/// Clients that can be woken, or that something is held for: whom [`Input::Survey`](crate::input::Input::Survey) is about.
+	pub fn sleepers(&self) -> impl Iterator<Item = &Client> {
+		self.index.sleepers.iter().filter_map(|id| self.client(id))
+	}
+
+	/// How many HTLCs are held for sleeping clients' channels.
+	pub(crate) fn held_count(&self) -> usize {
+		self.index.held.len()
+	}
+
 	/// The sale that a channel (or an earlier attempt at it) was opened for.
 	pub fn sale_by_user_channel_id(&self, id: u128) -> Option<&Sale> {
 		match self.index.user_channel_ids.get(&id)? {
@@ -259,7 +290,7 @@ impl Book {
 		self.lease(channel_id).map(|lease| lease.until_height)
 	}
 
-	/// Clients that something waits for: held HTLCs, or a paid order. Send [`Input::Connected`] for one when it connects,
+	/// Clients that something waits for: HTLCs held for a sale or for their channel, or a paid order. Send [`Input::Connected`] for one when it connects,
 	/// and again (with every block, and when one of its channels becomes usable) while it is connected and named here.
 	///
 	/// [`Input::Connected`]: crate::input::Input::Connected
@@ -270,7 +301,8 @@ impl Book {
 		let orders = self
 			.live_orders()
 			.filter(|order| matches!(order.state, OrderState::Paid { .. } | OrderState::Opening { .. }));
-		sales.map(|sale| sale.client).chain(orders.map(|order| order.client)).collect()
+		let held = self.index.held.values().copied();
+		sales.map(|sale| sale.client).chain(orders.map(|order| order.client)).chain(held).collect()
 	}
 
 	/// Clients with a sale or an order that nothing was paid for yet.
@@ -326,6 +358,28 @@ impl Book {
 }
 
 impl Index {
+	fn add_client(&mut self, client: &Client) {
+		if !client.wake.is_empty() {
+			self.sleepers.insert(client.id);
+		}
+		for htlc in &client.wake.held {
+			self.held.insert(htlc.intercept_id, client.id);
+		}
+		if let Some(at) = client.wake.next_deadline() {
+			self.deadlines.insert((at, client.id.to_string()));
+		}
+	}
+
+	fn remove_client(&mut self, client: &Client) {
+		self.sleepers.remove(&client.id);
+		for htlc in &client.wake.held {
+			self.held.remove(&htlc.intercept_id);
+		}
+		if let Some(at) = client.wake.next_deadline() {
+			self.deadlines.remove(&(at, client.id.to_string()));
+		}
+	}
+
 	fn add_sale(&mut self, sale: &Sale) {
 		self.scids.insert(sale.scid, sale.id.clone());
 		for id in sale_intercepts(sale) {

@@ -5,7 +5,15 @@ use super::*;
 impl Client {
 	/// A client that spoke to us for the first time.
 	pub fn new(id: NodeId, first_seen: Timestamp) -> Client {
-		Client { id, first_seen, string_error_data: false, sales_done: 0, orders_done: 0, offences: 0 }
+		Client {
+			id,
+			first_seen,
+			string_error_data: false,
+			sales_done: 0,
+			orders_done: 0,
+			offences: 0,
+			wake: Wake::default(),
+		}
 	}
 }
 

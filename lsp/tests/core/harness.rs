@@ -6,6 +6,7 @@ use bitcoin::{Network, OutPoint, Txid};
 use inlet_lsp::book::{Book, NodeId, Order, Received, Sale, Write};
 use inlet_lsp::input::{Action, ChannelView, Input, OpenChannel, PeerView, Step, World};
 use inlet_lsp::money::{FeePerKw, Msat, Sat};
+use inlet_lsp::notice::Notice;
 use inlet_lsp::policy::Policy;
 use inlet_lsp::step::Lsp;
 use inlet_lsp::time::Timestamp;
@@ -187,6 +188,7 @@ impl Sim {
 			inbound: Msat(amount),
 			expected_outbound: Msat(amount),
 			expiry_height: Some(self.height + 100),
+			channel: None,
 		}
 	}
 
@@ -369,6 +371,15 @@ pub fn forwards(actions: &[Action]) -> Vec<(u8, u64)> {
 pub fn failed(actions: &[Action]) -> Vec<u8> {
 	let one = |action: &Action| match action {
 		Action::FailHtlc { intercept_id, .. } => Some(intercept_id[0]),
+		_ => None,
+	};
+	actions.iter().filter_map(one).collect()
+}
+
+/// Notifications: to which webhook, where that is, and which.
+pub fn notices(actions: &[Action]) -> Vec<(String, String, Notice)> {
+	let one = |action: &Action| match action {
+		Action::Notify { app_name, url, notice, .. } => Some((app_name.clone(), url.clone(), notice.clone())),
 		_ => None,
 	};
 	actions.iter().filter_map(one).collect()

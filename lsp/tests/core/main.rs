@@ -16,4 +16,6 @@ mod order_rules;
 mod policy;
 mod random_jit;
 mod random_orders;
+mod wake;
+mod webhooks;
 mod wire;

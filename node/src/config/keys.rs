@@ -3,7 +3,7 @@
 
 use super::value::network_name;
 use bitcoin::Network;
-use inlet_lsp::policy::{Lsps1Policy, Lsps2Policy, PricePolicy, RiskPolicy};
+use inlet_lsp::policy::{Lsps1Policy, Lsps2Policy, Lsps5Policy, PricePolicy, RiskPolicy};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 
@@ -15,6 +15,7 @@ pub(super) struct RawConfig {
 	pub chain: RawChain,
 	pub lsps1: Lsps1Policy,
 	pub lsps2: Lsps2Policy,
+	pub lsps5: Lsps5Policy,
 	pub price: PricePolicy,
 	pub risk: RiskPolicy,
 	pub routing: RawRouting,
@@ -218,6 +219,18 @@ pub(super) const SECTIONS: &[Section] = &[
 			("gather_secs", "How long the parts of a payment are gathered, in seconds; 90 or more."),
 			("open_secs", "How long an opening may take until the channel is usable, in seconds."),
 			("tokens", "Coupon codes that clients must show; none: no code is needed."),
+		],
+	},
+	Section {
+		name: "lsps5",
+		about: "Waking clients that sleep, over webhooks that they register (bLIP-55).",
+		keys: &[
+			("enabled", "Take webhooks, and hold payments for clients while they wake?"),
+			("max_webhooks", "Webhooks of one client."),
+			("hold_secs", "How long a payment waits for a client that was woken, in seconds."),
+			("cooldown_secs", "How long a client that stays away is not told the same again, in seconds."),
+			("retention_days", "Days for which a client without a channel is remembered; 7 or more."),
+			("max_clients_without_channel", "Clients without a channel whose webhooks are kept."),
 		],
 	},
 	Section {

@@ -80,7 +80,7 @@ pub struct Config {
 	pub node: NodeConfig,
 	/// `[chain]`, or the network's public servers.
 	pub chain: ChainBackend,
-	/// `[lsps1]`, `[lsps2]`, `[price]`, `[risk]`
+	/// `[lsps1]`, `[lsps2]`, `[lsps5]`, `[price]`, `[risk]`
 	pub policy: Policy,
 	/// `[routing]`
 	pub routing: RoutingConfig,

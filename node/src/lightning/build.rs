@@ -54,6 +54,8 @@ pub struct Parts {
 	pub gossip: crate::config::Gossip,
 	/// How many connections there may be.
 	pub limits: PeerLimits,
+	/// Are sleeping clients woken (bLIP-55)?
+	pub wakes: bool,
 }
 
 /// LDK's parts, and from which block each of them has to be brought up to the tip.
@@ -64,8 +66,9 @@ pub struct Built {
 	pub from: Vec<BlockLocator>,
 }
 
-/// LDK's config: anchors, private channels by default, interception of our own SCIDs.
-pub fn user_config(routing: &RoutingConfig) -> UserConfig {
+/// LDK's config: anchors, private channels by default, interception of our own SCIDs and, with `wakes`, of payments to private
+/// channels whose peer is away.
+pub fn user_config(routing: &RoutingConfig, wakes: bool) -> UserConfig {
 	let mut config = UserConfig::default();
 	config.channel_handshake_config.negotiate_anchors_zero_fee_htlc_tx = true;
 	config.channel_handshake_config.negotiate_scid_privacy = true;
@@ -81,6 +84,9 @@ pub fn user_config(routing: &RoutingConfig) -> UserConfig {
 	config.channel_config.force_close_avoidance_max_fee_satoshis = FORCE_CLOSE_AVOIDANCE_MAX_FEE_SAT;
 	config.accept_forwards_to_priv_channels = true;
 	config.htlc_interception_flags = HTLCInterceptionFlags::ToInterceptSCIDs as u8;
+	if wakes {
+		config.htlc_interception_flags |= HTLCInterceptionFlags::ToOfflinePrivateChannels as u8;
+	}
 	config.reject_inbound_splices = false;
 	config
 }
@@ -141,7 +147,7 @@ impl Lightning {
 		));
 		let message_router = Arc::new(MessageRouter::new(graph.clone(), keys.clone()));
 
-		let config = user_config(&parts.routing);
+		let config = user_config(&parts.routing, parts.wakes);
 		let of_monitors: Vec<BlockLocator> = monitors.iter().map(|(block, _)| *block).collect();
 		let stored = read(
 			&store,
@@ -210,17 +216,7 @@ impl Lightning {
 			}
 		}
 
-		let messenger: Arc<OnionMessenger> = Arc::new(OnionMessenger::new(
-			keys.clone(),
-			keys.clone(),
-			logger.clone(),
-			manager.clone(),
-			message_router,
-			manager.clone(),
-			manager.clone(),
-			IgnoringMessageHandler {},
-			IgnoringMessageHandler {},
-		));
+		let messenger = messenger(&parts, &keys, &manager, message_router, &logger);
 		let gossip = Gossip::new(&parts.gossip, graph.clone(), logger.clone());
 		let wire = Arc::new(Wire::default());
 		let peers: Arc<PeerManager> = Arc::new(PeerManager::new(
@@ -261,6 +257,34 @@ impl Lightning {
 		};
 		Ok(Built { lightning, from })
 	}
+}
+
+/// Speaks onion messages. What is for a peer that is away is told, if clients are woken, and not dropped.
+fn messenger(
+	parts: &Parts,
+	keys: &Arc<Keys>,
+	manager: &Arc<ChannelManager>,
+	router: Arc<MessageRouter>,
+	logger: &Log,
+) -> Arc<OnionMessenger> {
+	let (keys, manager, logger) = (|| keys.clone(), || manager.clone(), logger.clone());
+	let nothing = || IgnoringMessageHandler {};
+	Arc::new(if parts.wakes {
+		OnionMessenger::new_with_offline_peer_interception(
+			keys(),
+			keys(),
+			logger,
+			manager(),
+			router,
+			manager(),
+			manager(),
+			nothing(),
+			nothing(),
+			false,
+		)
+	} else {
+		OnionMessenger::new(keys(), keys(), logger, manager(), router, manager(), manager(), nothing(), nothing())
+	})
 }
 
 /// The graph and what was learnt about it. Both are caches: what cannot be decoded is begun anew, and that is said.

@@ -3,14 +3,19 @@
 //! LDK awaits the handler inside the loop that also persists its state: nothing here waits for the network.
 
 use super::channels::{Channels, Wanted};
+use super::onions::Onions;
 use super::payments::{Payments, failure, id_of};
 use super::{Lightning, peers};
 use crate::control::{EventKind, Events, PaymentKind};
 use crate::driver::{Driver, Stopped};
 use bitcoin::hex::DisplayHex;
-use inlet_lsp::input::Input;
+use inlet_lsp::book::Client;
+use inlet_lsp::input::{Hop, Input};
 use inlet_lsp::money::Msat;
+use inlet_lsp::notice::Notice;
+use lightning::blinded_path::message::NextMessageHop;
 use lightning::events::{Event, FundingInfo, HTLCHandlingFailureType, PaymentPurpose, ReplayEvent};
+use lightning::ln::channel_state::ChannelDetails;
 use lightning::ln::msgs::SocketAddress;
 use lightning::types::payment::PaymentHash;
 use serde_json::json;
@@ -25,6 +30,8 @@ pub struct Handler {
 	pub channels: Arc<Channels>,
 	/// Payments of our own.
 	pub payments: Arc<Payments>,
+	/// Onion messages for clients that are away.
+	pub onions: Onions,
 	/// The driver.
 	pub driver: Driver,
 	/// Events for the operator.
@@ -94,6 +101,7 @@ impl Handler {
 					inbound: Msat(inbound_amount_msat),
 					expected_outbound: Msat(expected_outbound_amount_msat),
 					expiry_height: outgoing_htlc_expiry_block_height,
+					channel: self.hop(requested_next_hop_scid),
 				};
 				self.driver.submit(input).await?;
 			}
@@ -153,6 +161,16 @@ impl Handler {
 				tracked.map_err(|()| Replay)?;
 			}
 			Event::BumpTransaction(bump) => lightning.bumper.handle_event(&bump).await,
+			Event::OnionMessageIntercepted { next_hop: NextMessageHop::NodeId(peer), message, .. } => {
+				let can_wake = |client: &Client| !client.wake.webhooks.is_empty();
+				let is_client = self.driver.read(|book| book.client(&peer).is_some_and(can_wake));
+				if is_client && self.onions.keep(peer, message) {
+					self.driver.submit(Input::Wanted { peer, notice: Notice::OnionMessageIncoming }).await?;
+				}
+			}
+			Event::OnionMessagePeerConnected { peer_node_id } => {
+				self.onions.deliver(peer_node_id, &lightning.messenger)
+			}
 			Event::ConnectionNeeded { node_id, addresses } => self.connect(node_id, addresses),
 			other => return self.channel(other).await,
 		}
@@ -220,6 +238,18 @@ impl Handler {
 			other => tracing::trace!(target: "inlet", "event without consequence: {other:?}"),
 		}
 		Ok(())
+	}
+
+	/// The private channel that this SCID names; none for an SCID that we made up for a sale.
+	fn hop(&self, scid: u64) -> Option<Hop> {
+		if self.driver.read(|book| book.sale_by_scid(scid).is_some()) {
+			return None;
+		}
+		let channels = self.lightning.manager.list_channels();
+		let names =
+			|channel: &&ChannelDetails| [channel.outbound_scid_alias, channel.short_channel_id].contains(&Some(scid));
+		let channel = channels.iter().find(names)?;
+		Some(Hop { peer: channel.counterparty.node_id, channel_id: channel.channel_id.0 })
 	}
 
 	/// A payment to us: an order's is held until the core decides, all others are ours at once.

@@ -10,6 +10,7 @@ pub mod inbox;
 pub mod keys;
 pub mod limits;
 pub mod logger;
+pub mod onions;
 pub mod payments;
 pub mod peers;
 pub mod socket;

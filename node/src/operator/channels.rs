@@ -4,9 +4,11 @@ use super::{Operator, node_id};
 use crate::control::*;
 use crate::driver::now;
 use crate::lightning::peers::PeerAddress;
+use bitcoin::secp256k1::PublicKey;
 use inlet_lsp::book::Lease;
 use inlet_lsp::input::{Input, OpenChannel, Owner};
 use inlet_lsp::money::{FeePerKw, Msat, Sat};
+use inlet_lsp::notice::Notice;
 use lightning::ln::channel_state::{ChannelDetails, ChannelShutdownState};
 use lightning::sign::EntropySource;
 use lightning::util::config::ChannelConfigUpdate;
@@ -239,6 +241,9 @@ impl Operator {
 			),
 		};
 		done.map_err(|e| {
+			if !request.force {
+				self.call_for(peer);
+			}
 			Refusal::not_possible(
 				"not_closed",
 				format!("LDK refused: {e:?}"),
@@ -252,6 +257,15 @@ impl Operator {
 			force: request.force,
 			local_msat: local_msat(&channel),
 		})
+	}
+
+	/// A client that is away is told that we want our liquidity back (bLIP-55), so that it can agree to a close.
+	fn call_for(&self, peer: PublicKey) {
+		let driver = self.driver.clone();
+		tokio::spawn(async move {
+			// When we are stopping, the operator has to ask again.
+			let _ = driver.submit(Input::Wanted { peer, notice: Notice::LiquidityManagementRequest }).await;
+		});
 	}
 
 	pub(super) fn set_policy(&self, id: &str, request: ChannelPolicyRequest) -> Result<Channel, Refusal> {

@@ -10,3 +10,4 @@ mod just_in_time;
 mod orders;
 mod restarts;
 mod steps;
+mod wake;

@@ -9,6 +9,7 @@ mod hostile;
 mod lsps0;
 mod lsps1;
 mod lsps2;
+mod lsps5;
 
 use anyhow::Result;
 use inlet_tests::thin::{Identity, RawPeer, RawPeerOptions, parse_uri};
