@@ -239,6 +239,8 @@ impl Lightning {
 			scorer,
 			gossip,
 			logger,
+			pending: Notify::new(),
+			changes: AtomicU64::new(0),
 		};
 		Ok(Built { lightning, from })
 	}

@@ -109,6 +109,7 @@ impl Channels {
 			.manager
 			.create_channel(open.peer, open.capacity.0, open.push.0, open.user_channel_id, None, Some(config))
 			.map_err(|e| format!("LDK refused to open a channel: {e:?}"))?;
+		lightning.channels_changed();
 		let feerate = FeeRate::from_sat_per_kwu(u64::from(open.feerate.0));
 		let claim = match open.owner {
 			Owner::Operator => Amount::from_sat(funding_need(open.feerate, open.capacity).0),
@@ -240,6 +241,7 @@ impl Channels {
 			}
 			Err(why) => lightning.manager.force_close_broadcasting_latest_txn(&temporary, &peer, why.clone()),
 		};
+		lightning.channels_changed();
 		match (verdict, result) {
 			(Ok(()), Ok(())) => {
 				tracing::info!(target: "inlet::channels", %peer, sat, announced, "accepting a channel");

@@ -158,6 +158,7 @@ impl Handler {
 
 	/// Events in the life of a channel.
 	async fn channel(&self, event: Event) -> Result<(), Replay> {
+		self.lightning.channels_changed();
 		match event {
 			Event::OpenChannelRequest {
 				temporary_channel_id,
