@@ -296,7 +296,10 @@ fn witnesses_are_written_as_backends_or_as_urls_and_their_passwords_stay_secret(
 		assert_eq!(witness(text), esplora("https://example.org/api"));
 	}
 	assert_eq!(witness("http://127.0.0.1:3000"), esplora("http://127.0.0.1:3000"));
-	assert_eq!(witness("http://a:b@127.0.0.1:8332"), value::chain_backend("bitcoind:http://a:b@127.0.0.1:8332").unwrap());
+	assert_eq!(
+		witness("http://a:b@127.0.0.1:8332"),
+		value::chain_backend("bitcoind:http://a:b@127.0.0.1:8332").unwrap()
+	);
 	let text = "[chain]\nwitnesses = [\"https://example.org/api\", \"ftp://alice:hunter2@h\"]\n";
 	refused(text, 2, "chain.witnesses", &[]);
 	assert!(!load(text, &[]).unwrap_err().to_string().contains("hunter2"));

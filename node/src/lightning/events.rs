@@ -2,7 +2,7 @@
 //!
 //! LDK awaits the handler inside the loop that also persists its state: nothing here waits for the network.
 
-use super::channels::{Channels, Wanted};
+use super::channels::{Channels, Request, Wanted, has_anchors};
 use super::payments::{Payments, failure, id_of};
 use super::{Lightning, peers};
 use crate::control::{EventKind, Events, PaymentKind};
@@ -165,10 +165,17 @@ impl Handler {
 				counterparty_node_id,
 				funding_satoshis,
 				is_announced,
+				channel_type,
 				..
 			} => {
-				let (id, peer) = (temporary_channel_id, counterparty_node_id);
-				self.channels.answer(&self.lightning, id, peer, funding_satoshis, is_announced);
+				let request = Request {
+					temporary: temporary_channel_id,
+					peer: counterparty_node_id,
+					sat: funding_satoshis,
+					announced: is_announced,
+					anchors: has_anchors(&channel_type),
+				};
+				self.channels.answer(&self.lightning, request);
 			}
 			Event::ChannelPending { channel_id, user_channel_id, counterparty_node_id, funding_txo, .. } => {
 				let input = Input::Funded {
