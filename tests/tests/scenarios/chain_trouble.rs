@@ -3,9 +3,11 @@
 use crate::steps::{PAYER_CHANNEL_SAT, check_sale, pay_just_in_time, pay_plainly};
 use anyhow::{Context, Result, ensure};
 use inlet_tests::inlet::InletOptions;
+use inlet_tests::thin::{ThinConfig, ThinNode};
 use inlet_tests::wallet::text;
 use inlet_tests::world::{CHANNEL_DEPTH, SOON};
 use inlet_tests::{Backend, Bitcoind, Scratch, Wallet, World, esplora, eventually, scenario};
+use lightning_invoice::Bolt11Invoice;
 use serde_json::{Value, json};
 
 async fn all_events(world: &World<'_>) -> Result<Vec<Value>> {
@@ -87,8 +89,7 @@ async fn contradicted(scratch: &Scratch, by_esplora: bool) -> Result<()> {
 	let served = by_esplora.then(|| esplora::serve(&other)).transpose()?;
 	let url = served.as_ref().map_or_else(|| other.url(), |esplora| esplora.url());
 	let config = format!("[chain]\nwitnesses = [\"{url}\"]\n");
-	let mut world =
-		World::start_with(scratch, Backend::Bitcoind, InletOptions { config, ..Default::default() }).await?;
+	let world = World::start_with(scratch, Backend::Bitcoind, InletOptions { config, ..Default::default() }).await?;
 	synced_is(&world, false, "at height").await?;
 	nothing_is_sold(&world.client("wallet").await?).await?;
 	let told = events(&world, "out_of_sync").await?.pop().context("no event")?;
@@ -196,26 +197,80 @@ async fn another_is_sold(world: &World<'_>, sold: &Sold) -> Result<()> {
 
 async fn confirmed(world: &World<'_>, sold: &Sold) -> Result<()> {
 	world.mine(CHANNEL_DEPTH, &[&sold.wallet, &sold.payer]).await?;
-	let transaction = world.bitcoind.call("getrawtransaction", json!([sold.funding, true])).await?;
-	ensure!(transaction["confirmations"].as_u64() >= Some(u64::from(CHANNEL_DEPTH)), "{transaction}");
-	let channels = world.lsp.channels().await?;
-	let ours = channels.iter().find(|c| text(c, "funding").is_ok_and(|funding| funding.starts_with(&sold.funding)));
-	ensure!(ours.is_some_and(|channel| channel["usable"] == true), "the channel did not survive: {channels:?}");
+	is_confirmed(world, &sold.funding).await?;
 	pay_plainly(&sold.payer, &sold.wallet, 5_000).await
 }
 
-/// The block that holds a 0-conf channel's funding is taken back: the channel goes on, nothing is spent twice.
+/// This transaction is buried, and the LSP's channel that it funds is there.
+async fn is_confirmed(world: &World<'_>, funding: &str) -> Result<()> {
+	let transaction = world.bitcoind.call("getrawtransaction", json!([funding, true])).await?;
+	ensure!(transaction["confirmations"].as_u64() >= Some(u64::from(CHANNEL_DEPTH)), "{transaction}");
+	let channels = world.lsp.channels().await?;
+	let ours = channels.iter().find(|c| text(c, "funding").is_ok_and(|outpoint| outpoint.starts_with(funding)));
+	ensure!(ours.is_some_and(|channel| channel["state"] == "ready"), "the channel did not survive: {channels:?}");
+	Ok(())
+}
+
+async fn pay_thin(payer: &ThinNode, invoice: &Bolt11Invoice, client: &ThinNode) -> Result<()> {
+	let hash = payer.pay(invoice, None, 1)?;
+	client.claimed(hash, SOON).await?;
+	payer.outcome(hash, SOON).await?.map_err(anyhow::Error::msg)?;
+	Ok(())
+}
+
+/// The block that holds a 0-conf channel's funding is taken back: the channel goes on, nothing is spent twice. The client is
+/// on LDK 0.3, as the LSP is.
 async fn reorganised(scratch: &Scratch, backend: Backend) -> Result<()> {
 	let world = World::start(scratch, backend).await?;
-	let sold = sold(&world).await?;
-	world.mine(1, &[&sold.wallet, &sold.payer]).await?;
-	ensure!(!world.bitcoind.mempool().await?.contains(&sold.funding), "it is not mined");
+	let payer = ThinNode::start(&world.bitcoind, ThinConfig::stranger("payer")).await?;
+	payer.open_channel(&world.lsp.uri(), 1_000_000, 0, false).await?;
+	world.mine(CHANNEL_DEPTH, &[]).await?;
+	payer.usable_channels(1, SOON).await?;
+	let client = ThinNode::start(&world.bitcoind, ThinConfig::client("client", &world.lsp.uri())).await?;
+	pay_thin(&payer, &client.receive_jit(Some(150_000_000)).await?, &client).await?;
+	let funding = world.bitcoind.wait_for_mempool(1, SOON).await?.remove(0);
+	let settle = async || {
+		world.settle(&[]).await?;
+		client.at_height(world.bitcoind.height().await?, SOON).await
+	};
+	world.bitcoind.mine(1).await?;
+	settle().await?;
+	ensure!(!world.bitcoind.mempool().await?.contains(&funding), "it is not mined");
+
 	world.bitcoind.reorg(1, false).await?;
-	world.settle(&[&sold.wallet, &sold.payer]).await?;
-	world.bitcoind.wait_for_tx(&sold.funding, SOON).await?;
-	pay_plainly(&sold.payer, &sold.wallet, 20_000).await?;
-	another_is_sold(&world, &sold).await?;
-	confirmed(&world, &sold).await
+	settle().await?;
+	world.bitcoind.wait_for_tx(&funding, SOON).await?;
+	pay_thin(&payer, &client.invoice(Some(20_000_000))?, &client).await?;
+	let second = ThinNode::start(&world.bitcoind, ThinConfig::client("second", &world.lsp.uri())).await?;
+	pay_thin(&payer, &second.receive_jit(Some(150_000_000)).await?, &second).await?;
+	let both = world.bitcoind.wait_for_mempool(2, SOON).await?;
+	ensure!(both.contains(&funding), "the first funding was replaced: {both:?}");
+	world.bitcoind.mine(CHANNEL_DEPTH).await?;
+	settle().await?;
+	is_confirmed(&world, &funding).await?;
+	pay_thin(&payer, &client.invoice(Some(5_000_000))?, &client).await
+}
+
+/// A client on LDK 0.2 closes its channel when that happens, whatever the LSP thinks: the funding is mined for the close to
+/// spend, and sales go on.
+#[test]
+fn r19_a_client_that_closes_when_its_funding_is_taken_back_loses_nobody_money() {
+	scenario(async |scratch| {
+		let world = World::start(scratch, Backend::Bitcoind).await?;
+		let sold = sold(&world).await?;
+		world.mine(1, &[&sold.wallet, &sold.payer]).await?;
+		world.bitcoind.reorg(1, false).await?;
+		world.settle(&[&sold.wallet, &sold.payer]).await?;
+		let closed = async || Ok(world.lsp.channels().await?.len() == 1).map(|closed| closed.then_some(()));
+		eventually(SOON, "the channel is closed", closed).await?;
+		world.bitcoind.wait_for_tx(&sold.funding, SOON).await?;
+		world.mine(CHANNEL_DEPTH, &[&sold.wallet, &sold.payer]).await?;
+		let transaction = world.bitcoind.call("getrawtransaction", json!([sold.funding, true])).await?;
+		ensure!(transaction["confirmations"].as_u64() >= Some(1), "{transaction}");
+		let second = world.client("second").await?;
+		let invoice = second.jit_invoice(Some(150_000_000)).await?;
+		pay_just_in_time(&sold.payer, &second, &invoice, 150_000).await.map(drop)
+	});
 }
 
 #[test]
@@ -277,5 +332,31 @@ fn r19_r20_a_bitcoind_that_lost_blocks_is_waited_for() {
 		}
 		world.settle(&[&sold.wallet, &sold.payer]).await?;
 		confirmed(&world, &sold).await
+	});
+}
+
+/// `kill -9` of bitcoind, which forgets blocks that it had not written; and an LSP that starts while bitcoind is behind it.
+#[test]
+fn r19_r20_bitcoind_is_killed_and_forgets_blocks() {
+	scenario(async |scratch| {
+		let world = World::start(scratch, Backend::Bitcoind).await?;
+		world.mine(30, &[]).await?;
+		let before = world.bitcoind.height().await?;
+		world.bitcoind.kill()?;
+		world.bitcoind.resume().await?;
+		let lost = before - world.bitcoind.height().await?;
+		println!("bitcoind lost {lost} blocks");
+		world.bitcoind.mine(lost + 1).await?;
+		world.settle(&[]).await?;
+		world.lsp.check_running()?;
+
+		world.lsp.stop().await?;
+		let hash = world.bitcoind.call("getblockhash", json!([world.bitcoind.height().await? - 4])).await?;
+		world.bitcoind.call("invalidateblock", json!([hash])).await?;
+		world.lsp.resume().await?;
+		world.settle(&[]).await?;
+		world.bitcoind.mine(8).await?;
+		world.settle(&[]).await?;
+		world.client("wallet").await?.jit_invoice(Some(150_000_000)).await.map(drop)
 	});
 }
