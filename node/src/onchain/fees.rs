@@ -317,7 +317,8 @@ mod tests {
 		let fees = Fees::new(Network::Bitcoin);
 		let spike = Estimates { mempool_minimum: 400, ..estimates(100_000, 60_000, 20_000) };
 		fees.set(&spike, Instant::now()).unwrap();
-		let (least, most) = (ConfirmationTarget::MinAllowedAnchorChannelRemoteFee, ConfirmationTarget::MaximumFeeEstimate);
+		let (least, most) =
+			(ConfirmationTarget::MinAllowedAnchorChannelRemoteFee, ConfirmationTarget::MaximumFeeEstimate);
 		assert_eq!(fees.feerate(least), 400, "what a mempool takes will do, whatever the next block costs");
 		assert!(fees.feerate(most) > 100_000);
 		assert!(fees.feerate(ConfirmationTarget::AnchorChannelFee) <= 20_000, "an anchor adds what is missing");

@@ -36,6 +36,8 @@ pub(super) struct Bitcoind {
 	rpc: Arc<Rpc>,
 	network: Network,
 	spv: Option<Spv>,
+	/// Height of the block to which all were led last.
+	best: u32,
 	mempool: Mempool,
 }
 
@@ -47,7 +49,7 @@ impl Bitcoind {
 		if found != expected {
 			return Err(ChainError::WrongNetwork { url: rpc.url.clone(), expected: network, found });
 		}
-		Ok(Bitcoind { rpc, network, spv: None, mempool: Mempool::default() })
+		Ok(Bitcoind { rpc, network, spv: None, best: 0, mempool: Mempool::default() })
 	}
 
 	pub(super) fn source(&self) -> String {
@@ -97,6 +99,7 @@ impl Bitcoind {
 		let recent = self.recent_headers(&cache, tip).await?;
 		let fan_out = Arc::new(FanOut::new(listeners.clone(), Arc::clone(broadcaster), recent));
 		let poller = ChainPoller::new(Arc::clone(&self.rpc), self.network);
+		self.best = tip.height;
 		self.spv = Some(SpvClient::new(tip, poller, cache, fan_out));
 		Ok(())
 	}
@@ -116,11 +119,17 @@ impl Bitcoind {
 				return Err(ChainError::Unreachable { url: self.rpc.url.clone(), cause });
 			}
 			Ok((ChainTip::Worse(tip), _)) => Some(tip.height),
-			Ok(_) => None,
+			Ok((ChainTip::Better(tip), true)) => {
+				self.best = tip.height;
+				None
+			}
+			Ok((ChainTip::Common, _)) => None,
 			Err(e) => return Err(self.failed(e)),
 		};
 		self.mempool.look(&self.rpc, &listeners.wallet, broadcaster).await.map_err(|e| self.rpc.explain(e))?;
 		let (height, hash) = listeners.wallet.tip();
+		// The wallet goes back only when there is another block to go to: until then it has coins that are not in the chain.
+		let worse = worse.or((self.best < height).then_some(self.best));
 		let behind = self.rpc.behind.load(Ordering::Relaxed);
 		let source = self.rpc.url.clone();
 		let error = match worse {
