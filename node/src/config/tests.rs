@@ -303,7 +303,7 @@ fn witnesses_are_written_as_backends_or_as_urls_and_their_passwords_stay_secret(
 	let text = "[chain]\nwitnesses = [\"https://example.org/api\", \"ftp://alice:hunter2@h\"]\n";
 	refused(text, 2, "chain.witnesses", &[]);
 	assert!(!load(text, &[]).unwrap_err().to_string().contains("hunter2"));
-	let many = vec!["\"https://example.org\""; 9].join(", ");
+	let many = ["\"https://example.org\""; 9].join(", ");
 	refused(&format!("[chain]\nwitnesses = [{many}]\n"), 2, "chain.witnesses", &["9 entries", "at most 8"]);
 	refused("[routing]\nforward_delay_ms = 1001\n", 2, "routing.forward_delay_ms", &["1000 or less"]);
 }
