@@ -1,6 +1,6 @@
 //! What the core's actions do to the node, and what the core is told of it.
 
-use crate::control::Events;
+use crate::control::{EventKind, Events};
 use crate::driver::{Driver, Surroundings};
 use crate::lightning::channels::Channels;
 use crate::lightning::{Lightning, payments};
@@ -10,13 +10,14 @@ use inlet_lsp::book::{Book, NodeId, OrderId, Write};
 use inlet_lsp::input::{Action, ChannelView, Input, PeerView, World};
 use inlet_lsp::money::{Msat, Sat};
 use inlet_lsp::time::Timestamp;
+use lightning::ln::channel_state::ChannelDetails;
 use lightning::ln::channelmanager::InterceptId;
 use lightning::ln::types::ChannelId;
 use lightning::sign::EntropySource;
 use lightning::types::payment::PaymentHash;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 
 /// How long a refund that could not be made waits for its next attempt.
@@ -60,6 +61,7 @@ impl Hands {
 		let channels = self.lightning.manager.list_channels_with_counterparty(&client);
 		PeerView {
 			connected: self.lightning.wire.is_connected(&client),
+			in_flight: in_flight(&channels),
 			channels: channels
 				.into_iter()
 				.map(|channel| ChannelView {
@@ -135,6 +137,18 @@ impl Hands {
 		}
 	}
 
+	fn discard(&self, user_channel_id: u128, peer: NodeId, funding: bitcoin::OutPoint) {
+		if !self.channels.may_discard(&self.lightning, user_channel_id, peer) {
+			return;
+		}
+		let (driver, channels) = (self.driver(), self.channels.clone());
+		tokio::spawn(async move {
+			channels.discard(funding.txid).await;
+			// When we are stopping, it is asked for again at the next start.
+			let _ = driver.submit(Input::FundingDiscarded { user_channel_id }).await;
+		});
+	}
+
 	fn prepare(&self, order: OrderId, amount: Sat, expiry_secs: u32, invoice: bool, address: bool) {
 		let (driver, wallet, lightning) = (self.driver(), self.wallet.clone(), self.lightning.clone());
 		tokio::spawn(async move {
@@ -197,6 +211,11 @@ impl Hands {
 	}
 }
 
+/// Payments of which an HTLC is on its way over one of these channels.
+fn in_flight(channels: &[ChannelDetails]) -> Vec<[u8; 32]> {
+	channels.iter().flat_map(|channel| &channel.pending_outbound_htlcs).map(|htlc| htlc.payment_hash.0).collect()
+}
+
 async fn send_refund(
 	wallet: &Wallet,
 	fees: &Fees,
@@ -243,6 +262,19 @@ impl Surroundings for Hands {
 			Action::OpenChannel(open) => self.channels.open(&self.lightning, open),
 			Action::AbandonChannel { user_channel_id, peer } => {
 				self.channels.abandon(&self.lightning, user_channel_id, peer)
+			}
+			Action::BroadcastFunding { user_channel_id, channel_id, funding } => {
+				self.channels.broadcast(user_channel_id, channel_id, funding)
+			}
+			Action::DiscardFunding { user_channel_id, peer, funding } => {
+				self.discard(user_channel_id, peer, funding);
+				Vec::new()
+			}
+			Action::Warn { code, text } => {
+				tracing::warn!(target: "inlet::jit", code, "{text}");
+				let data = serde_json::json!({ "code": code });
+				self.events.publish(SystemTime::now().into(), EventKind::Warning, None, text, data);
+				Vec::new()
 			}
 			Action::PreparePayment { order, amount, expiry_secs, invoice, address } => {
 				self.prepare(order, amount, expiry_secs, invoice, address);

@@ -239,6 +239,7 @@ impl Lightning {
 			scorer,
 			gossip,
 			logger,
+			wallet: parts.wallet,
 		};
 		Ok(Built { lightning, from })
 	}

@@ -10,7 +10,7 @@ use crate::driver::{Driver, Stopped};
 use bitcoin::hex::DisplayHex;
 use inlet_lsp::input::Input;
 use inlet_lsp::money::Msat;
-use lightning::events::{Event, FundingInfo, HTLCHandlingFailureType, PaymentPurpose, ReplayEvent};
+use lightning::events::{ClosureReason, Event, FundingInfo, HTLCHandlingFailureType, PaymentPurpose, ReplayEvent};
 use lightning::ln::msgs::SocketAddress;
 use lightning::types::payment::PaymentHash;
 use serde_json::json;
@@ -170,11 +170,14 @@ impl Handler {
 				self.channels.answer(&self.lightning, id, peer, funding_satoshis, is_announced);
 			}
 			Event::ChannelPending { channel_id, user_channel_id, counterparty_node_id, funding_txo, .. } => {
-				let input = Input::Funded {
-					user_channel_id,
-					channel_id: channel_id.0,
-					funding: funding_txo,
-					fee: self.channels.fee(funding_txo.txid),
+				// LDK broadcasts before it says so, unless the broadcast is ours.
+				let (channel, funding) = (channel_id.0, funding_txo);
+				let input = match self.channels.is_withheld(&funding.txid) {
+					true => Input::FundingWithheld { user_channel_id, channel_id: channel, funding },
+					false => {
+						let fee = self.channels.fee(funding.txid);
+						Input::Funded { user_channel_id, channel_id: channel, funding, fee }
+					}
 				};
 				self.driver.submit(input).await?;
 				self.channels.funded(user_channel_id);
@@ -187,7 +190,14 @@ impl Handler {
 				self.tell(EventKind::ChannelReady, channel_id.to_string(), text);
 			}
 			Event::ChannelClosed { channel_id, user_channel_id, reason, .. } => {
+				let refused = matches!(reason, ClosureReason::CounterpartyForceClosed { .. });
 				let reason = reason.to_string();
+				let of_sale = || self.driver.read(|book| book.sale_by_user_channel_id(user_channel_id).is_some());
+				if refused && of_sale() {
+					// The core takes it for the refusal of a channel that is not open yet, and of no other.
+					let reason = reason.clone();
+					self.driver.submit(Input::OpenFailed { user_channel_id, reason, ours: false }).await?;
+				}
 				self.driver.submit(Input::ChannelClosed { user_channel_id, reason: reason.clone() }).await?;
 				self.channels.closed(user_channel_id).await;
 				tracing::info!(target: "inlet::channels", channel = %channel_id, "channel closed: {reason}");
@@ -195,6 +205,10 @@ impl Handler {
 			}
 			Event::DiscardFunding { funding_info: FundingInfo::Tx { transaction }, .. } => {
 				self.channels.discard(transaction.compute_txid()).await;
+			}
+			// Of a channel whose broadcast is ours, and which ended before the peer had signed.
+			Event::DiscardFunding { funding_info: FundingInfo::OutPoint { outpoint }, .. } => {
+				self.channels.discard(outpoint.txid).await;
 			}
 			other => tracing::trace!(target: "inlet", "event without consequence: {other:?}"),
 		}
