@@ -21,8 +21,8 @@ use lightning::chain::{Filter, chainmonitor};
 use lightning::events::bump_transaction::BumpTransactionEventHandler;
 use lightning::ln::channelmanager;
 use lightning::ln::msgs::RoutingMessageHandler;
-use lightning::ln::types::ChannelId;
 use lightning::ln::peer_handler::{self, IgnoringMessageHandler};
+use lightning::ln::types::ChannelId;
 use lightning::onion_message::messenger::{self, DefaultMessageRouter};
 use lightning::routing::gossip::{NetworkGraph, P2PGossipSync};
 use lightning::routing::router::DefaultRouter;
@@ -149,7 +149,8 @@ impl Lightning {
 		let channels = self.manager.list_channels();
 		for txid in wallet.funded() {
 			if !wanted.contains(&txid)
-				&& !channels.iter().any(|channel| channel.funding_txo.is_some_and(|funding| funding.txid == txid)) {
+				&& !channels.iter().any(|channel| channel.funding_txo.is_some_and(|funding| funding.txid == txid))
+			{
 				wallet.release(txid).await;
 			}
 		}
