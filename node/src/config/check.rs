@@ -1,10 +1,11 @@
 //! From laid-out settings to a validated [`Config`]: each value parsed, then what must fit together.
 
 use super::error::ConfigError;
-use super::keys::{RawConfig, RawNode, RawRouting};
+use super::keys::{RawConfig, RawNode, RawNotify, RawRouting};
 use super::layers::Layers;
 use super::value::{self, Wrong};
-use super::{ChainBackend, Config, InboundFrom, LogConfig, NodeConfig, Origin, Place, RoutingConfig};
+use super::{ChainBackend, Config, InboundFrom, LogConfig, NodeConfig, NotifyConfig, Origin, Place, RoutingConfig};
+use crate::notify::https::check_roots;
 use bitcoin::Network;
 use inlet_lsp::money::Sat;
 use inlet_lsp::policy::{Policy, PolicyError};
@@ -24,6 +25,7 @@ pub(super) fn config(layers: &Layers, place: Place) -> Result<Config, ConfigErro
 	let node = node(layers, &raw.node, place.network)?;
 	let chain = chain(layers, &raw.chain.backend, place.network)?;
 	let routing = routing(layers, &raw.routing)?;
+	let notify = notify(layers, &raw.notify, &place)?;
 	let log = LogConfig {
 		targets: blame(layers, "log", "level", value::log_level(&raw.log.level))?,
 		format: blame(layers, "log", "format", value::log_format(&raw.log.format))?,
@@ -35,7 +37,7 @@ pub(super) fn config(layers: &Layers, place: Place) -> Result<Config, ConfigErro
 		return Err(refusal(layers, "api", "socket", value::wrong(problem, right)));
 	}
 	let policy = policy(layers, raw)?;
-	Ok(Config { place, node, chain, policy, routing, log })
+	Ok(Config { place, node, chain, policy, routing, notify, log })
 }
 
 fn node(layers: &Layers, raw: &RawNode, network: Network) -> Result<NodeConfig, ConfigError> {
@@ -108,6 +110,26 @@ fn routing(layers: &Layers, raw: &RawRouting) -> Result<RoutingConfig, ConfigErr
 		inbound_max_channels: raw.inbound_max_channels,
 		inbound_max_per_peer: raw.inbound_max_per_peer,
 	})
+}
+
+fn notify(layers: &Layers, raw: &RawNotify, place: &Place) -> Result<NotifyConfig, ConfigError> {
+	let allow_private = raw.allow_private;
+	if raw.ca_file.is_empty() {
+		return Ok(NotifyConfig { allow_private, extra_roots: Vec::new() });
+	}
+	let refuse = |problem: String| {
+		let right = "name a PEM file with root certificates that the user who runs inlet may read, or leave it empty";
+		refusal(layers, "notify", "ca_file", value::wrong(problem, right))
+	};
+	let file = place.data_dir.join(&raw.ca_file);
+	let extra_roots =
+		std::fs::read(&file).map_err(|e| refuse(format!("names {}, which cannot be read: {e}", file.display())))?;
+	let unusable = |e: String| refuse(format!("names {}, which cannot be used: {e}", file.display()));
+	if extra_roots.is_empty() {
+		return Err(unusable("it is empty".into()));
+	}
+	check_roots(&extra_roots).map_err(|e| unusable(e.to_string()))?;
+	Ok(NotifyConfig { allow_private, extra_roots })
 }
 
 /// The policy, checked as the core checks it when it is built, so that nothing is right here and refused there.

@@ -18,6 +18,7 @@ pub(super) struct RawConfig {
 	pub price: PricePolicy,
 	pub risk: RiskPolicy,
 	pub routing: RawRouting,
+	pub notify: RawNotify,
 	pub log: RawLog,
 	pub api: RawApi,
 }
@@ -82,6 +83,13 @@ impl Default for RawRouting {
 			inbound_max_per_peer: 2,
 		}
 	}
+}
+
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawNotify {
+	pub allow_private: bool,
+	pub ca_file: String,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -248,6 +256,22 @@ pub(super) const SECTIONS: &[Section] = &[
 			("inbound_max_sat", "Largest channel that others may open to you."),
 			("inbound_max_channels", "Channels opened by others, in all; each needs some on-chain reserve of yours."),
 			("inbound_max_per_peer", "Channels opened by one peer."),
+		],
+	},
+	Section {
+		name: "notify",
+		about: "Calling the webhooks of sleeping clients (bLIP-55).",
+		keys: &[
+			(
+				"allow_private",
+				"Call webhooks on this machine and in its network too? Only where every client is yours: a stranger's \
+				 webhook would reach what your firewall hides.",
+			),
+			(
+				"ca_file",
+				"A PEM file with root certificates to trust besides the public ones; a relative path starts in the data \
+				 directory. Empty: none.",
+			),
 		],
 	},
 	Section {

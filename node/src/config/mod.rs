@@ -84,6 +84,8 @@ pub struct Config {
 	pub policy: Policy,
 	/// `[routing]`
 	pub routing: RoutingConfig,
+	/// `[notify]`
+	pub notify: NotifyConfig,
 	/// `[log]`
 	pub log: LogConfig,
 }
@@ -126,6 +128,15 @@ pub struct RoutingConfig {
 	pub inbound_max_channels: u32,
 	/// Channels opened by one peer.
 	pub inbound_max_per_peer: u32,
+}
+
+/// How webhooks are called.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NotifyConfig {
+	/// This machine and its network too?
+	pub allow_private: bool,
+	/// The content of `ca_file`, PEM; empty without one.
+	pub extra_roots: Vec<u8>,
 }
 
 /// What is logged, and how.

@@ -187,9 +187,16 @@ impl Lightning {
 			}
 		};
 		for (_, one) in monitors {
-			let id = one.channel_id();
+			let (id, updates) = (one.channel_id(), one.get_latest_update_id());
 			if monitor.load_existing_monitor(id, one) != Ok(ChannelMonitorUpdateStatus::Completed) {
 				bail!("channel {id} is in the store twice");
+			}
+			if updates == 0 {
+				// The crash may have come when the new monitor was durable and the manager did not know it yet: nobody
+				// would tell it, and the channel would wait for that for ever. If it does know, this changes nothing.
+				monitor
+					.channel_monitor_updated(id, updates)
+					.map_err(|e| anyhow::anyhow!("channel {id} has lost its monitor: {e:?}"))?;
 			}
 		}
 

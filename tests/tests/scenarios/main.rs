@@ -5,6 +5,7 @@
 mod backend;
 mod bad_input;
 mod closing;
+mod crash;
 mod just_in_time;
 mod orders;
 mod restarts;
