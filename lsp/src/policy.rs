@@ -63,7 +63,7 @@ pub struct Lsps1Policy {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Trust {
-	/// Those who have paid for a channel before and gave no offence of late, and those who are listed.
+	/// Those who have paid for a channel before, owe nothing and gave no offence of late; and those who are listed.
 	#[default]
 	Known,
 	/// Everybody: bLIP-52's default.

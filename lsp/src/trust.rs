@@ -5,7 +5,7 @@
 //! funding transaction is broadcast when it has taken the payment. See `docs/decisions/0001-strangers-trust-us.md`.
 
 use crate::admission::Refusal;
-use crate::book::{Book, Client, NodeId, push_bounded};
+use crate::book::{Book, Client, NodeId, SaleState, push_bounded};
 use crate::input::Action;
 use crate::policy::{Policy, RiskPolicy, Trust};
 use crate::time::Timestamp;
@@ -50,10 +50,12 @@ impl OffenceKind {
 	}
 }
 
-/// Is this client known: listed by the operator, or has it paid for a channel before and given no offence of late?
+/// Is this client known: listed by the operator, or has it paid for a channel before, owes us nothing for another, and has
+/// given no offence of late?
 pub fn is_known(policy: &Policy, book: &Book, id: &NodeId, now: Timestamp) -> bool {
 	let is_good = |client: &Client| has_paid(client) && recent_offences(&policy.risk, client, now) == 0;
-	policy.lsps2.trusted_clients.contains(id) || book.client(id).is_some_and(is_good)
+	let owes = || book.live_sales().any(|sale| sale.client == *id && sale.state == SaleState::Owing);
+	policy.lsps2.trusted_clients.contains(id) || (book.client(id).is_some_and(is_good) && !owes())
 }
 
 /// How many offences count against this client now, of those that its row keeps.

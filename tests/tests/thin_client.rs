@@ -232,7 +232,7 @@ fn r12_r2_killed_with_a_withheld_channel_the_lsp_broadcasts_it_when_the_payment_
 
 /// Who has room already gets the payment there, in full and for nothing, although it bought a channel.
 #[test]
-fn r15_a_client_with_room_gets_its_second_purchase_over_its_first_channel() {
+fn a_client_with_room_gets_its_second_purchase_over_its_first_channel() {
 	scenario(async |scratch| {
 		let world = World::start(scratch, Backend::Bitcoind).await?;
 		let payer = payer(&world, &[1_000_000]).await?;

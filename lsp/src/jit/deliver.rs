@@ -314,7 +314,7 @@ pub(crate) fn forward_failed(turn: &mut Turn<'_>, peer: NodeId, channel_id: &[u8
 	// LDK tells of each part that failed: the last one ends the payment.
 	if sale.state == SaleState::Forwarded && !withhold::is_in_flight(turn, &sale) {
 		sale.note(turn.now, "fail", "the client failed the payment; the fee is owed".to_string());
-		if sale.channel.as_ref().is_some_and(|channel| channel.is_withheld().is_some()) {
+		if sale.fee_credited == Msat::ZERO && sale.channel.as_ref().is_none_or(|channel| !channel.release) {
 			trust::offend(turn, &sale.client, OffenceKind::Failed);
 		}
 		withhold::forget_paying(&mut sale);

@@ -61,6 +61,26 @@ fn r2_a_client_that_paid_is_trusted_from_then_on_and_a_sale_keeps_what_was_agree
 }
 
 #[test]
+fn r2_a_client_that_owes_for_a_channel_has_to_trust_us_with_the_next() {
+	let (mut sim, client, _, _) = sold();
+	sim.lsp.policy.lsps2.trust = Trust::Known;
+	sim.peers.get_mut(&client).unwrap().channels.clear();
+	let sale = sim.buy(client, Some(50_000_000));
+	let open = opened(&sim.htlc(&sale, 5, 5, 50_000_000)).unwrap();
+	assert!(!open.withhold);
+	sim.funded(open.user_channel_id);
+	sim.ready(client, open.user_channel_id);
+	sim.give(Input::ForwardFailed { peer: client, channel_id: channel_id(open.user_channel_id) });
+	assert_eq!(sim.sale(&sale).state, SaleState::Owing);
+	assert_eq!(sim.book.client(&client).unwrap().offence_log[0].kind, trust::OffenceKind::Failed);
+	sim.pass(100_000);
+	assert!(sim.buy(client, Some(50_000_000)).client_trusts, "the offence is old, the debt is not paid");
+	assert_eq!(forwards(&sim.htlc(&sale, 6, 6, 50_000_000)).len(), 1);
+	sim.settle(&sale, sale.fee.unwrap().0, "paid");
+	assert!(!sim.buy(client, Some(50_000_000)).client_trusts);
+}
+
+#[test]
 fn r2_strangers_that_let_channels_come_to_nothing_stop_the_sale_to_strangers_for_a_while() {
 	let mut policy = trusting(Trust::Known);
 	policy.risk.max_offences = 3;
@@ -161,7 +181,7 @@ fn over(actions: &[Action]) -> Vec<(u8, u8, u64)> {
 }
 
 #[test]
-fn r15_a_client_with_enough_room_gets_the_payment_there_in_full_and_pays_for_nothing() {
+fn a_client_with_enough_room_gets_the_payment_there_in_full_and_pays_for_nothing() {
 	let (mut sim, client) = (Sim::with(trusting(Trust::Known)), node(1));
 	channel(&mut sim, client, 77, 30_000_000);
 	channel(&mut sim, client, 78, 40_000_000);
@@ -192,7 +212,7 @@ fn r15_a_client_with_enough_room_gets_the_payment_there_in_full_and_pays_for_not
 }
 
 #[test]
-fn r15_a_client_with_too_little_room_gets_a_channel_as_it_bought_one() {
+fn a_client_with_too_little_room_gets_a_channel_as_it_bought_one() {
 	let (mut sim, client) = (Sim::with(trusting(Trust::Known)), node(1));
 	channel(&mut sim, client, 77, 49_999_999);
 	sim.connect(client);

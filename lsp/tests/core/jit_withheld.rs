@@ -273,11 +273,54 @@ fn r2_only_the_last_part_that_fails_ends_the_payment() {
 }
 
 #[test]
-fn a_channel_that_nobody_wanted_withheld_goes_out_at_once() {
+fn l2_26_a_channel_that_nobody_wanted_withheld_goes_out_at_once() {
 	let (mut sim, client) = (Sim::new(), node(1));
 	sim.connect(client);
 	let sale = sim.buy(client, Some(50_000_000));
 	let open = opened(&sim.htlc(&sale, 1, 1, 50_000_000)).unwrap();
 	assert!(!open.withhold);
 	assert_eq!(broadcasts(&sim.withheld(open.user_channel_id)), [open.user_channel_id]);
+}
+
+#[test]
+fn r2_a_payment_taken_in_part_keeps_the_channel_and_the_rest_of_the_fee_is_owed() {
+	let (mut sim, client) = (Sim::with(trusting(Trust::Nobody)), node(1));
+	sim.connect(client);
+	let sale = sim.buy(client, Some(50_000_000));
+	sim.htlc(&sale, 1, 1, 25_000_000);
+	let open = opened(&sim.htlc(&sale, 2, 1, 25_000_000)).unwrap();
+	sim.withheld(open.user_channel_id);
+	sim.ready(client, open.user_channel_id);
+	let asked = sim.settle(&sale, 1_000, "a");
+	// The broadcast is not known to have happened when the other part fails.
+	assert!(fail(&mut sim, client, &open).is_empty());
+	assert_eq!(sim.sale(&sale).state, SaleState::Owing);
+	assert_eq!(sim.book.client(&client).unwrap().offences, 0);
+	out(&mut sim, &asked);
+	let actions = sim.htlc(&sale, 3, 3, 50_000_000);
+	assert!(opened(&actions).is_none());
+	assert_eq!(forwards(&actions), [(3, 50_000_000 - sale.fee.unwrap().0 + 1_000)]);
+}
+
+#[test]
+fn l2_28_nothing_that_we_decide_ends_a_channel_that_was_paid_for() {
+	let (mut sim, client, sale, open) = in_flight();
+	let asked = sim.settle(&sale, sale.fee.unwrap().0, "a");
+	let ends = |actions: &[Action]| {
+		let is_end = |action: &Action| matches!(action, Action::AbandonChannel { .. } | Action::DiscardFunding { .. });
+		actions.iter().any(is_end)
+	};
+	for round in 0..10 {
+		if round == 3 {
+			out(&mut sim, &asked[..1]);
+		}
+		sim.pass(1_000);
+		sim.height += 100;
+		assert!(!ends(&sim.tick()));
+		assert!(!ends(&fail(&mut sim, client, &open)), "a later payment that the client fails");
+		sim.restart();
+		assert!(!ends(&sim.give(Input::Started)));
+		assert!(!ends(&sim.connect(client)));
+	}
+	assert_eq!(sim.sale(&sale).state, SaleState::Done);
 }
