@@ -67,6 +67,10 @@ pub(super) fn other_channels(turn: &Turn<'_>, sale: &Sale, paying: &Paying) -> O
 		.filter(|view| view.usable && withhold::owes_nothing(turn, &view.channel_id, view.user_channel_id))
 		.cloned()
 		.collect();
+	for link in &mut links {
+		let sent = turn.sent.get(&link.channel_id).map_or(0, |sent| sent.0);
+		link.next_outbound_htlc_limit = Msat(link.next_outbound_htlc_limit.0.saturating_sub(sent));
+	}
 	let mut parts: Vec<Part> = paid_parts(sale, paying).cloned().collect();
 	parts.sort_by_key(|part| std::cmp::Reverse(part.amount));
 	let mut pairs = Vec::with_capacity(parts.len());
@@ -91,12 +95,14 @@ pub(super) fn forward_over_others(
 	sale.note(turn.now, "forward", format!("{} in full over channels that the client has", paying.amount));
 	for (part, link) in pairs {
 		plan(turn, sale, &link, &part, part.amount, false);
+		let sent = turn.sent.entry(link.channel_id).or_default();
+		*sent = Msat(sent.0.saturating_add(part.amount.0));
 	}
 	if sale.parts.is_empty() {
 		return rest(turn, sale);
 	}
-	// Other payments wait beside it.
-	wait(turn, sale);
+	// The other payments, each of which is one part less to go on with.
+	advance(turn, sale);
 }
 
 /// Forwards all that is held, in full.
@@ -344,8 +350,9 @@ pub(crate) fn forwarded(turn: &mut Turn<'_>, input: &Input) {
 	if *skimmed > Msat::ZERO {
 		push_bounded(&mut sale.credited, reference.clone(), MAX_FORWARDS_KEPT);
 		sale.fee_credited = Msat(sale.fee_credited.0.saturating_add(skimmed.0));
-		// LDK may have sent it over another channel of this client: it is paid for all the same.
-		if sale.discarding.iter().all(|one| Some(one.channel_id) != *next_channel) {
+		// LDK may have sent it over another channel of this client: it is paid for all the same. Not so what comes late of
+		// a channel that has ended.
+		if turn.world.peer.channels.iter().any(|view| Some(view.channel_id) == *next_channel) {
 			withhold::release(turn, &mut sale);
 		}
 	}

@@ -212,6 +212,20 @@ fn a_client_with_enough_room_gets_the_payment_there_in_full_and_pays_for_nothing
 }
 
 #[test]
+fn payments_that_wait_together_share_the_room_that_there_is() {
+	let (mut sim, client) = (Sim::with(trusting(Trust::Known)), node(1));
+	channel(&mut sim, client, 77, 50_000_000);
+	sim.disconnect(client);
+	let sale = sim.buy(client, None);
+	for id in 1..=3 {
+		assert!(sim.htlc(&sale, id, id, 20_000_000).is_empty());
+	}
+	let actions = sim.connect(client);
+	assert_eq!(over(&actions), [(1, 77, 20_000_000), (2, 77, 20_000_000)]);
+	assert!(opened(&actions).is_some(), "the third has no room");
+}
+
+#[test]
 fn a_client_with_too_little_room_gets_a_channel_as_it_bought_one() {
 	let (mut sim, client) = (Sim::with(trusting(Trust::Known)), node(1));
 	channel(&mut sim, client, 77, 49_999_999);
