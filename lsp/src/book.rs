@@ -5,6 +5,7 @@
 
 use crate::money::{FeePerKw, Msat, Sat};
 use crate::time::Timestamp;
+use crate::trust::Offence;
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::{OutPoint, Txid};
 use serde::{Deserialize, Serialize};
@@ -16,7 +17,7 @@ mod state;
 mod wake;
 
 pub(crate) use index::order_reserved;
-pub use index::{LEDGER_IN_MEMORY, Lease, MAX_CLIENTS, MAX_FINISHED};
+pub use index::{LEDGER_IN_MEMORY, Lease, MAX_CLIENTS, MAX_FINISHED, MAX_OFFENCES_IN_MEMORY};
 pub use state::SETTLED;
 pub(crate) use state::{DUST, push_bounded};
 pub use wake::{Changes, HeldHtlc, MAX_WAKE_HISTORY, Wake, Webhook};
@@ -78,6 +79,9 @@ pub struct Client {
 	/// Its webhooks, and what is held for it while it sleeps (bLIP-55).
 	#[serde(default)]
 	pub wake: Wake,
+	/// The newest of them, newest last, at most [`MAX_OFFENCES_KEPT`](crate::trust::MAX_OFFENCES_KEPT).
+	#[serde(default)]
+	pub offence_log: Vec<Offence>,
 }
 
 /// The terms of an LSPS2 offer, as promised: bLIP-52's `opening_fee_params` without the promise.
@@ -116,6 +120,10 @@ pub struct Sale {
 	pub earlier_channel_ids: Vec<u128>,
 	/// What was promised.
 	pub terms: Terms,
+	/// The client trusts us (bLIP-52's `client_trusts_lsp`): its funding transaction is broadcast when the payment is taken.
+	/// Fixed at `buy`.
+	#[serde(default)]
+	pub client_trusts: bool,
 	/// The payment's size if the client fixed it (bLIP-52's MPP mode).
 	pub payment_size: Option<Msat>,
 	/// The opening fee, from the moment that the payment's size is known.
@@ -133,6 +141,10 @@ pub struct Sale {
 	/// Settled forwards whose opening fee is in `fee_credited`, newest last, at most [`MAX_FORWARDS_KEPT`].
 	#[serde(default)]
 	pub credited: Vec<String>,
+	/// Channels that ended before their funding transaction was broadcast: at most [`MAX_ATTEMPTS_KEPT`] whose coins are not
+	/// free yet, and as many whose transaction went out after all.
+	#[serde(default)]
+	pub discarding: Vec<Discarding>,
 	/// Which payment pays the fee, once the parts of one have added up.
 	pub paying: Option<PaymentHash>,
 	/// How much of the fee has been credited, part by part.
@@ -231,6 +243,33 @@ pub struct PlannedForward {
 	/// LDK showed it again (a crash came between decision and deed) and the client is awaited until then.
 	#[serde(default)]
 	pub held_until: Option<Timestamp>,
+	/// Height at which it expires.
+	#[serde(default)]
+	pub expiry_height: Option<u32>,
+	/// Over another channel of the client, which it goes in full; else over the sale's own.
+	#[serde(default)]
+	pub channel: Option<[u8; 32]>,
+}
+
+/// A channel that ended before its funding transaction was broadcast. Its coins stay locked a while: LDK may have a
+/// preimage that it did not tell of yet, and then the client has to get its channel.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Discarding {
+	/// Its mark in LDK.
+	#[serde(with = "hex_u128")]
+	pub user_channel_id: u128,
+	/// LDK's channel id.
+	pub channel_id: [u8; 32],
+	/// The funding output that holds the coins.
+	pub funding: OutPoint,
+	/// When the node is asked to free them (again).
+	pub until: Timestamp,
+	/// A payment over it was taken after all: the funding transaction goes out.
+	#[serde(default)]
+	pub release: bool,
+	/// It is out. What else is settled over it is still known for this sale's.
+	#[serde(default)]
+	pub out: bool,
 }
 
 /// A channel that we opened for a sale or an order.
@@ -250,6 +289,12 @@ pub struct SoldChannel {
 	pub closed_at: Option<Timestamp>,
 	/// Height below which we do not close it.
 	pub keep_until_height: u32,
+	/// The funding output, signed for by the client, while its transaction is not broadcast.
+	#[serde(default)]
+	pub withheld: Option<OutPoint>,
+	/// The client took a payment over it: the withheld transaction goes out.
+	#[serde(default)]
+	pub release: bool,
 }
 
 /// A channel ordered with LSPS1, from `create_order` on.

@@ -33,6 +33,8 @@ pub struct PeerView {
 	pub connected: bool,
 	/// Its channels.
 	pub channels: Vec<ChannelView>,
+	/// Payments of which an HTLC is on its way to it, over whichever channel.
+	pub in_flight: Vec<PaymentHash>,
 }
 
 /// A channel as the node sees it now.
@@ -119,6 +121,20 @@ pub enum Input {
 		funding: OutPoint,
 		/// What the miner gets, if we know it.
 		fee: Option<Sat>,
+	},
+	/// The peer's signature is in hand, and the funding transaction is made and not broadcast: its coins are locked.
+	FundingWithheld {
+		/// Which channel.
+		user_channel_id: u128,
+		/// LDK's channel id.
+		channel_id: [u8; 32],
+		/// The funding output.
+		funding: OutPoint,
+	},
+	/// What [`Action::DiscardFunding`] asked for is done: the coins are free.
+	FundingDiscarded {
+		/// Which channel.
+		user_channel_id: u128,
 	},
 	/// The channel can be used.
 	ChannelReady {
@@ -314,6 +330,32 @@ pub enum Action {
 		/// The channel. Its `user_channel_id` is the trial's own.
 		open: OpenChannel,
 	},
+	/// Broadcast a withheld funding transaction. Answered by [`Input::Funded`]; the node keeps the transaction until then.
+	BroadcastFunding {
+		/// Which channel.
+		user_channel_id: u128,
+		/// LDK's channel id.
+		channel_id: [u8; 32],
+		/// The funding output.
+		funding: OutPoint,
+	},
+	/// Free the coins of a withheld funding transaction. Answered by [`Input::FundingDiscarded`], or not at all while LDK
+	/// still has the channel, which it is then told to close.
+	DiscardFunding {
+		/// Which channel.
+		user_channel_id: u128,
+		/// The peer.
+		peer: NodeId,
+		/// The funding output.
+		funding: OutPoint,
+	},
+	/// Tell the operator.
+	Warn {
+		/// For programs.
+		code: &'static str,
+		/// For people.
+		text: String,
+	},
 	/// Make a hold invoice and/or an address.
 	PreparePayment {
 		/// For which order.
@@ -398,6 +440,8 @@ pub struct OpenChannel {
 	pub max_to_self_delay: Option<u16>,
 	/// Feerate of the funding transaction.
 	pub feerate: FeePerKw,
+	/// Is its funding transaction withheld until [`Action::BroadcastFunding`]?
+	pub withhold: bool,
 }
 
 /// Who a channel is opened for.

@@ -19,6 +19,7 @@ pub mod protocol;
 pub mod quote;
 pub mod step;
 pub mod time;
+pub mod trust;
 mod turn;
 pub mod wake;
 

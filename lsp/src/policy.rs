@@ -1,5 +1,6 @@
 //! What the operator decided: limits, prices, lifetimes. Made from the config, checked once.
 
+use crate::book::NodeId;
 use crate::money::{Ppm, Sat};
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +66,20 @@ pub struct Lsps1Policy {
 	pub tokens: Vec<String>,
 }
 
+/// Whom we trust to take the payment that its just-in-time channel is opened for (bLIP-52's `client_trusts_lsp` the other way
+/// round). All others trust us: their funding transaction is broadcast when the payment is taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trust {
+	/// Those who have paid for a channel before, owe nothing and gave no offence of late; and those who are listed.
+	#[default]
+	Known,
+	/// Everybody: bLIP-52's default.
+	Everyone,
+	/// Nobody.
+	Nobody,
+}
+
 /// Limits and lifetimes of just-in-time channels.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -93,6 +108,10 @@ pub struct Lsps2Policy {
 	pub open_secs: u64,
 	/// Tokens that are accepted; with none listed, no token is needed and any token is refused (200).
 	pub tokens: Vec<String>,
+	/// Whose funding transaction is broadcast before the payment is taken.
+	pub trust: Trust,
+	/// Clients that are known whatever they did.
+	pub trusted_clients: Vec<NodeId>,
 }
 
 /// Webhooks, and how long a payment waits for a client that sleeps.
@@ -143,6 +162,15 @@ pub struct RiskPolicy {
 	pub max_parts: u32,
 	/// Largest channel of either kind.
 	pub max_channel_sat: Sat,
+	/// With so many offences of strangers within `offence_window_secs`, strangers get no channel just in time for
+	/// `pause_secs`.
+	pub max_offences: u32,
+	/// With so many offences within `offence_window_secs`, a client gets no channel just in time.
+	pub max_offences_per_client: u32,
+	/// For how long an offence counts, in seconds.
+	pub offence_window_secs: u64,
+	/// How long the pause for strangers lasts, in seconds.
+	pub pause_secs: u64,
 }
 
 impl Default for Lsps1Policy {
@@ -185,6 +213,8 @@ impl Default for Lsps2Policy {
 			gather_secs: 90,
 			open_secs: 60,
 			tokens: Vec::new(),
+			trust: Trust::Known,
+			trusted_clients: Vec::new(),
 		}
 	}
 }
@@ -217,6 +247,10 @@ impl Default for RiskPolicy {
 			max_open_total: 1_000,
 			max_parts: 30,
 			max_channel_sat: Sat(10_000_000),
+			max_offences: 20,
+			max_offences_per_client: 5,
+			offence_window_secs: 3600,
+			pause_secs: 3600,
 		}
 	}
 }

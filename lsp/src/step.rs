@@ -1,7 +1,7 @@
 //! The one way in: [`Lsp::step`].
 
 use crate::book::{Book, MAX_CLIENTS, NodeId};
-use crate::input::{Input, Step, World};
+use crate::input::{Action, Input, Step, World};
 use crate::policy::{Policy, PolicyError};
 use crate::protocol::lsps0::{self, Incoming, RpcError};
 use crate::protocol::{Call, Offered, lsps1};
@@ -73,6 +73,8 @@ impl Lsp {
 				ledger::forwarded(&mut turn, &input);
 			}
 			Input::Funded { .. }
+			| Input::FundingWithheld { .. }
+			| Input::FundingDiscarded { .. }
 			| Input::ChannelReady { .. }
 			| Input::OpenFailed { .. }
 			| Input::ChannelClosed { .. } => channel(&mut turn, &input),
@@ -123,6 +125,8 @@ impl Input {
 				next_peer.or_else(by_channel)
 			}
 			Input::Funded { user_channel_id, .. }
+			| Input::FundingWithheld { user_channel_id, .. }
+			| Input::FundingDiscarded { user_channel_id }
 			| Input::ChannelReady { user_channel_id, .. }
 			| Input::OpenFailed { user_channel_id, .. }
 			| Input::ChannelClosed { user_channel_id, .. } => {
@@ -147,6 +151,8 @@ impl Input {
 /// What LDK says of a channel, for the sale or order that it was opened for.
 fn channel(turn: &mut Turn<'_>, input: &Input) {
 	let (Input::Funded { user_channel_id, .. }
+	| Input::FundingWithheld { user_channel_id, .. }
+	| Input::FundingDiscarded { user_channel_id }
 	| Input::ChannelReady { user_channel_id, .. }
 	| Input::OpenFailed { user_channel_id, .. }
 	| Input::ChannelClosed { user_channel_id, .. }) = input
@@ -160,14 +166,21 @@ fn channel(turn: &mut Turn<'_>, input: &Input) {
 	if let Some(sale) = turn.book.sale_by_user_channel_id(id).cloned() {
 		match input {
 			Input::Funded { .. } => jit::funded(turn, sale, input),
+			Input::FundingWithheld { .. } => jit::withheld(turn, sale, input),
+			Input::FundingDiscarded { .. } => jit::discarded(turn, sale, id),
 			Input::ChannelReady { channel_id, .. } => jit::channel_ready(turn, sale, id, *channel_id),
-			Input::OpenFailed { reason, .. } => jit::open_failed(turn, sale, id, reason),
+			Input::OpenFailed { reason, ours, .. } => jit::open_failed(turn, sale, id, reason, *ours),
 			Input::ChannelClosed { reason, .. } => jit::channel_closed(turn, sale, id, reason),
 			_ => {}
 		}
 	} else if let Some(row) = turn.book.order_by_user_channel_id(id).cloned() {
 		match input {
 			Input::Funded { .. } => order::funded(turn, row, input),
+			// Nothing is withheld for an order.
+			Input::FundingWithheld { channel_id, funding, .. } => {
+				let (channel_id, funding) = (*channel_id, *funding);
+				turn.act(Action::BroadcastFunding { user_channel_id: id, channel_id, funding });
+			}
 			Input::ChannelReady { channel_id, .. } => order::channel_ready(turn, row, id, *channel_id),
 			Input::OpenFailed { reason, ours, .. } => order::open_failed(turn, row, id, reason, *ours),
 			Input::ChannelClosed { reason, .. } => order::channel_closed(turn, row, id, reason),

@@ -225,7 +225,7 @@ mod tests {
 				synced: true,
 				feerate: Some(FeePerKw(500)),
 				spendable: Sat(10_000_000),
-				peer: PeerView { connected: true, channels: Vec::new() },
+				peer: PeerView { connected: true, ..Default::default() },
 				entropy: [7; 32],
 				fresh_scid: 1,
 			}

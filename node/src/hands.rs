@@ -1,6 +1,6 @@
 //! What the core's actions do to the node, and what the core is told of it.
 
-use crate::control::Events;
+use crate::control::{EventKind, Events};
 use crate::driver::{Driver, Surroundings};
 use crate::lightning::channels::Channels;
 use crate::lightning::{Lightning, payments, trial};
@@ -18,6 +18,7 @@ use lightning::ln::types::ChannelId;
 use lightning::sign::EntropySource;
 use lightning::types::payment::PaymentHash;
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::SystemTime;
 use tokio::sync::watch;
 
 /// LDK closes a channel for an outgoing HTLC that is not settled so many blocks after it expires.
@@ -104,6 +105,7 @@ impl Hands {
 		let channels = self.lightning.manager.list_channels_with_counterparty(&client);
 		PeerView {
 			connected: self.lightning.wire.is_connected(&client),
+			in_flight: in_flight(&channels),
 			channels: channels
 				.into_iter()
 				.map(|channel| ChannelView {
@@ -196,6 +198,18 @@ impl Hands {
 		}
 	}
 
+	fn discard(&self, user_channel_id: u128, peer: NodeId, funding: bitcoin::OutPoint) {
+		if !self.channels.may_discard(&self.lightning, user_channel_id, peer) {
+			return;
+		}
+		let (driver, channels) = (self.driver(), self.channels.clone());
+		tokio::spawn(async move {
+			channels.discard(funding.txid).await;
+			// When we are stopping, it is asked for again at the next start.
+			let _ = driver.submit(Input::FundingDiscarded { user_channel_id }).await;
+		});
+	}
+
 	fn prepare(&self, order: OrderId, amount: Sat, expiry_secs: u32, invoice: bool, address: bool) {
 		let (driver, wallet, lightning) = (self.driver(), self.wallet.clone(), self.lightning.clone());
 		tokio::spawn(async move {
@@ -275,6 +289,11 @@ fn closes_at(channel: &ChannelDetails) -> Option<u32> {
 	sent.chain(claimed.map(|htlc| htlc.cltv_expiry.saturating_sub(CLAIM_BLOCKS))).min()
 }
 
+/// Payments of which an HTLC is on its way over one of these channels.
+fn in_flight(channels: &[ChannelDetails]) -> Vec<[u8; 32]> {
+	channels.iter().flat_map(|channel| &channel.pending_outbound_htlcs).map(|htlc| htlc.payment_hash.0).collect()
+}
+
 impl Surroundings for Hands {
 	fn world(&self, client: Option<NodeId>, book: &Book) -> World {
 		// Not held over the rest: looking at the tip twice at once waits for ever when the chain is about to move it.
@@ -304,7 +323,21 @@ impl Surroundings for Hands {
 			Action::FailHtlc { intercept_id, reason } => self.fail(intercept_id, &reason),
 			Action::OpenChannel(open) => self.channels.open(&self.lightning, open),
 			Action::AbandonChannel { user_channel_id, peer } => {
-				self.channels.abandon(&self.lightning, user_channel_id, peer)
+				let strict = book.order_by_user_channel_id(user_channel_id).is_some();
+				self.channels.abandon(&self.lightning, user_channel_id, peer, strict)
+			}
+			Action::BroadcastFunding { user_channel_id, channel_id, funding } => {
+				self.channels.broadcast(user_channel_id, channel_id, funding)
+			}
+			Action::DiscardFunding { user_channel_id, peer, funding } => {
+				self.discard(user_channel_id, peer, funding);
+				Vec::new()
+			}
+			Action::Warn { code, text } => {
+				tracing::warn!(target: "inlet::jit", code, "{text}");
+				let data = serde_json::json!({ "code": code });
+				self.events.publish(SystemTime::now().into(), EventKind::Warning, None, text, data);
+				Vec::new()
 			}
 			Action::PreparePayment { order, amount, expiry_secs, invoice, address } => {
 				self.prepare(order, amount, expiry_secs, invoice, address);

@@ -146,11 +146,12 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 	};
 	// Before any peer is heard: HTLCs may have expired while we were away.
 	chain.synchronize(&chain_listeners).await?;
-	lightning.release_unused(&wallet).await;
 	let (tip, seen) = watch::channel(chain.tip(lightning.manager.current_best_block()).await);
 
 	let lsp = Lsp::new(config.policy.clone(), seed.promise_key())?;
 	let book = Book::restore(store.load_rows().await?);
+	let withheld = book.withheld_fundings().iter().map(|funding| funding.txid).collect();
+	lightning.release_unused(&wallet, &withheld).await;
 	let (driver, engine) = Driver::new(Lsp::new(config.policy.clone(), seed.promise_key())?, book, store.clone());
 	let channels = Arc::new(Channels::new(
 		user_config(&config.routing, config.policy.lsps5.enabled),

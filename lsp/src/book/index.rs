@@ -7,6 +7,8 @@ use crate::time::SECS_PER_BLOCK;
 pub const LEDGER_IN_MEMORY: usize = 2_000;
 /// How many finished sales, and how many finished orders, without an open channel are kept in memory.
 pub const MAX_FINISHED: usize = 5_000;
+/// How many offences of all clients are looked at.
+pub const MAX_OFFENCES_IN_MEMORY: usize = 4_096;
 /// How many clients are remembered.
 pub const MAX_CLIENTS: usize = 20_000;
 
@@ -67,6 +69,10 @@ pub(crate) struct Index {
 	/// HTLCs held for a sleeping client's channel.
 	held: BTreeMap<[u8; 32], NodeId>,
 	references: BTreeSet<(EntryKind, String)>,
+	/// The newest, oldest first, numbered within their client's row.
+	offences: BTreeSet<(Timestamp, NodeId, usize)>,
+	/// Sales with coins in a funding transaction that is not out.
+	withheld_sales: BTreeSet<SaleId>,
 	reserved: u64,
 }
 
@@ -91,10 +97,21 @@ impl Book {
 	}
 
 	fn apply_client(&mut self, client: Client) {
+		let numbered = |client: &Client| {
+			let id = client.id;
+			client.offence_log.iter().enumerate().map(move |(n, one)| (one.at, id, n)).collect::<Vec<_>>()
+		};
 		if let Some(old) = self.clients.remove(&client.id) {
 			self.index.remove_client(&old);
+			numbered(&old).iter().for_each(|one| {
+				self.index.offences.remove(one);
+			});
 		}
 		self.index.add_client(&client);
+		self.index.offences.extend(numbered(&client));
+		while self.index.offences.len() > MAX_OFFENCES_IN_MEMORY {
+			self.index.offences.pop_first();
+		}
 		self.clients.insert(client.id, client);
 	}
 
@@ -166,6 +183,17 @@ impl Book {
 	/// All clients, by node id.
 	pub fn clients(&self) -> impl Iterator<Item = &Client> {
 		self.clients.values()
+	}
+
+	/// The newest offences of all clients, newest first, at most [`MAX_OFFENCES_IN_MEMORY`].
+	pub fn offences(&self) -> impl Iterator<Item = (Timestamp, NodeId)> + '_ {
+		self.index.offences.iter().rev().map(|(at, id, _)| (*at, *id))
+	}
+
+	/// Funding transactions that are made and not broadcast: their coins are locked for a sale.
+	pub fn withheld_fundings(&self) -> BTreeSet<OutPoint> {
+		let sales = self.index.withheld_sales.iter().filter_map(|id| self.sale(id));
+		sales.flat_map(withheld).collect()
 	}
 
 	/// The newest ledger entries, oldest first, at most [`LEDGER_IN_MEMORY`].
@@ -385,11 +413,14 @@ impl Index {
 		for id in sale_intercepts(sale) {
 			self.intercepts.insert(*id, sale.id.clone());
 		}
-		for id in sale.earlier_channel_ids.iter().chain([&sale.user_channel_id]) {
+		for id in sale_marks(sale) {
 			self.user_channel_ids.insert(*id, Owned::Sale(sale.id.clone()));
 		}
-		if let Some(id) = sale.channel.as_ref().and_then(|channel| channel.channel_id) {
+		for id in sale_channels(sale) {
 			self.channels.insert(id, Owned::Sale(sale.id.clone()));
+		}
+		if withheld(sale).next().is_some() {
+			self.withheld_sales.insert(sale.id.clone());
 		}
 		if let Some(at) = sale.next_deadline() {
 			self.deadlines.insert((at, sale.id.clone()));
@@ -407,12 +438,13 @@ impl Index {
 		for id in sale_intercepts(sale) {
 			self.intercepts.remove(id);
 		}
-		for id in sale.earlier_channel_ids.iter().chain([&sale.user_channel_id]) {
+		for id in sale_marks(sale) {
 			self.user_channel_ids.remove(id);
 		}
-		if let Some(id) = sale.channel.as_ref().and_then(|channel| channel.channel_id) {
+		for id in sale_channels(sale) {
 			self.channels.remove(&id);
 		}
+		self.withheld_sales.remove(&sale.id);
 		if let Some(at) = sale.next_deadline() {
 			self.deadlines.remove(&(at, sale.id.clone()));
 		}
@@ -479,8 +511,26 @@ fn sale_intercepts(sale: &Sale) -> impl Iterator<Item = &[u8; 32]> {
 	held.chain(sale.forwarded.iter().map(|planned| &planned.intercept_id))
 }
 
+fn sale_marks(sale: &Sale) -> impl Iterator<Item = &u128> {
+	let earlier = sale.earlier_channel_ids.iter().chain(sale.discarding.iter().map(|one| &one.user_channel_id));
+	earlier.chain([&sale.user_channel_id])
+}
+
+fn sale_channels(sale: &Sale) -> impl Iterator<Item = [u8; 32]> + '_ {
+	let own = sale.channel.as_ref().and_then(|channel| channel.channel_id);
+	own.into_iter().chain(sale.discarding.iter().map(|one| one.channel_id))
+}
+
+fn withheld(sale: &Sale) -> impl Iterator<Item = OutPoint> + '_ {
+	let own = sale.channel.as_ref().and_then(|channel| channel.is_withheld().or(channel.is_due()));
+	own.into_iter().chain(sale.discarding.iter().filter(|one| !one.out).map(|one| one.funding))
+}
+
 fn sale_is_live(sale: &Sale) -> bool {
-	!sale.state.is_finished() || !sale.parts.is_empty() || sale.forwarded.iter().any(|one| one.held_until.is_some())
+	!sale.state.is_finished()
+		|| withheld(sale).next().is_some()
+		|| !sale.parts.is_empty()
+		|| sale.forwarded.iter().any(|one| one.held_until.is_some())
 }
 
 /// What an order keeps of our on-chain money: its channel until that is funded, its refund until that is sent.

@@ -13,6 +13,7 @@ impl Client {
 			orders_done: 0,
 			offences: 0,
 			wake: Wake::default(),
+			offence_log: Vec::new(),
 		}
 	}
 }
@@ -50,7 +51,8 @@ impl Sale {
 			SaleState::Owing | SaleState::Done | SaleState::Failed { .. } => None,
 		};
 		let held = self.forwarded.iter().filter_map(|planned| planned.held_until).min();
-		own.into_iter().chain(held).min()
+		let discards = self.discarding.iter().filter(|one| !one.out).map(|one| one.until).min();
+		own.into_iter().chain(held).chain(discards).min()
 	}
 
 	pub(crate) fn note(&mut self, at: Timestamp, step: &str, text: String) {
@@ -69,7 +71,19 @@ impl SoldChannel {
 			ready_at: None,
 			closed_at: None,
 			keep_until_height: 0,
+			withheld: None,
+			release: false,
 		}
+	}
+
+	/// The funding output whose transaction is neither broadcast nor to be.
+	pub fn is_withheld(&self) -> Option<OutPoint> {
+		self.withheld.filter(|_| self.funding.is_none() && !self.release)
+	}
+
+	/// The funding output whose transaction is to be broadcast, and is not known to be out.
+	pub fn is_due(&self) -> Option<OutPoint> {
+		self.withheld.filter(|_| self.funding.is_none() && self.release)
 	}
 
 	/// Funded or usable, and not closed.

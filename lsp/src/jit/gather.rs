@@ -1,12 +1,13 @@
 //! HTLCs arrive, their parts are gathered, and the sale goes on as far as it can.
 
-use super::{EXPIRY_MARGIN_BLOCKS, HTLC_MINIMUM, deliver, fail_parts, forget_attempt, give_up, rest};
+use super::{EXPIRY_MARGIN_BLOCKS, HTLC_MINIMUM, deliver, fail_parts, forget_attempt, give_up, rest, withhold};
 use crate::admission::{self, Refusal};
 use crate::book::{NodeId, Part, PaymentHash, Sale, SaleState, SoldChannel};
 use crate::input::{Action, Input, OpenChannel, Owner};
 use crate::money::{FeePerKw, Msat, Sat};
 use crate::quote;
 use crate::time::Timestamp;
+use crate::trust::{self, OffenceKind};
 use crate::turn::Turn;
 use crate::wake;
 use std::collections::BTreeMap;
@@ -134,7 +135,10 @@ pub(super) fn advance(turn: &mut Turn<'_>, sale: &mut Sale) {
 				Some(link) => deliver::forward(turn, sale, &link, paying),
 				None if sale.open_channel().is_some() => wait_for_client(turn, sale, &paying),
 				None if matches!(sale.state, SaleState::Opening { .. }) => {}
-				None => open(turn, sale, &paying),
+				None => match deliver::other_channels(turn, sale, &paying) {
+					Some(links) => deliver::forward_over_others(turn, sale, &paying, links),
+					None => open(turn, sale, &paying),
+				},
 			},
 			None => wait(turn, sale),
 		},
@@ -252,6 +256,10 @@ fn open(turn: &mut Turn<'_>, sale: &mut Sale, paying: &Paying) {
 	if !turn.world.peer.connected {
 		return wait_for_client(turn, sale, paying);
 	}
+	if withhold::is_full(sale) {
+		fail_parts(turn, sale, "too many channels of this sale came to nothing");
+		return rest(turn, sale);
+	}
 	match check_open(turn, sale, paying) {
 		Ok((feerate, capacity, needed)) => {
 			let deadline = turn.now.plus_secs(turn.policy().lsps2.open_secs);
@@ -276,6 +284,7 @@ fn open(turn: &mut Turn<'_>, sale: &mut Sale, paying: &Paying) {
 
 fn check_open(turn: &Turn<'_>, sale: &Sale, paying: &Paying) -> Result<(FeePerKw, Sat, Sat), Refusal> {
 	let policy = turn.policy();
+	trust::admit(turn, &sale.client)?;
 	let feerate = admission::feerate(policy, turn.world)?;
 	// One HTLC more than there are: the client may want to send something back.
 	let htlcs = u64::try_from(sale.parts.len()).unwrap_or(u64::MAX).saturating_add(1);
@@ -286,6 +295,7 @@ fn check_open(turn: &Turn<'_>, sale: &Sale, paying: &Paying) -> Result<(FeePerKw
 
 fn open_action(sale: &Sale, capacity: Sat, feerate: FeePerKw) -> Action {
 	Action::OpenChannel(OpenChannel {
+		withhold: sale.client_trusts,
 		owner: Owner::Sale(sale.id.clone()),
 		user_channel_id: sale.user_channel_id,
 		peer: sale.client,
@@ -301,7 +311,8 @@ fn open_action(sale: &Sale, capacity: Sat, feerate: FeePerKw) -> Action {
 /// Ends an attempt to open a channel that is not funded; one that is funded stays and is owed for.
 pub(super) fn abandon(turn: &mut Turn<'_>, sale: &mut Sale, reason: &str) {
 	fail_parts(turn, sale, reason);
-	if sale.open_channel().is_none() && sale.channel.is_some() {
+	let is_withheld = sale.channel.as_ref().is_some_and(|channel| channel.is_withheld().is_some());
+	if !is_withheld && sale.open_channel().is_none() && sale.channel.is_some() {
 		turn.act(Action::AbandonChannel { user_channel_id: sale.user_channel_id, peer: sale.client });
 		sale.note(turn.now, "fail", format!("channel abandoned: {reason}"));
 		forget_attempt(turn, sale);
@@ -356,6 +367,7 @@ pub(crate) fn tick(turn: &mut Turn<'_>) {
 			if_nothing_is_held(turn, &mut sale);
 		}
 		deliver::fail_overdue(turn, &mut sale);
+		withhold::tick(turn, &mut sale);
 		deadline(turn, &mut sale);
 		turn.put_sale(sale);
 	}
@@ -376,6 +388,9 @@ fn deadline(turn: &mut Turn<'_>, sale: &mut Sale) {
 			wait(turn, sale);
 		}
 		SaleState::Opening { deadline } if turn.now >= deadline => {
+			if sale.channel.as_ref().is_some_and(|channel| channel.is_withheld().is_some()) {
+				trust::offend(turn, &sale.client, OffenceKind::Unpaid);
+			}
 			abandon(turn, sale, "the channel was not usable in time");
 		}
 		_ => {}
@@ -402,6 +417,7 @@ pub(crate) fn started(turn: &mut Turn<'_>) {
 	let ids: Vec<String> = turn.book.live_sales().map(|sale| sale.id.clone()).collect();
 	for id in ids {
 		let Some(mut sale) = turn.sale(&id) else { continue };
+		withhold::started(turn, &mut sale);
 		match &mut sale.state {
 			SaleState::Gathering { .. } | SaleState::Forwarded => {
 				let for_client = turn.now.plus_secs(turn.policy().lsps5.hold_secs);

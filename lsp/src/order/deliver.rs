@@ -37,6 +37,7 @@ pub(super) fn open_if_possible(turn: &mut Turn<'_>, order: &mut Order) {
 
 fn open_action(order: &Order, feerate: FeePerKw) -> Action {
 	Action::OpenChannel(OpenChannel {
+		withhold: false,
 		owner: Owner::Order(order.id.clone()),
 		user_channel_id: order.user_channel_id,
 		peer: order.client,

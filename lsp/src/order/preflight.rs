@@ -30,6 +30,7 @@ pub(super) fn begin(turn: &mut Turn<'_>, order: &Order, feerate: FeePerKw) {
 		confirmations: order.required_channel_confirmations,
 		max_to_self_delay: None,
 		feerate,
+		withhold: false,
 	};
 	turn.act(Action::TryOpening { order: order.id.clone(), open });
 }

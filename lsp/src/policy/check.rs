@@ -25,6 +25,10 @@ const MAX_ONCHAIN_CONFIRMATIONS: u16 = 6;
 const MAX_TO_SELF_DELAY: u32 = 2016;
 /// bLIP-55: webhooks are remembered for a week.
 const MIN_RETENTION_DAYS: u32 = 7;
+/// A client's row keeps as many offences.
+const MAX_PER_CLIENT: u32 = 16;
+/// More would make each decision slow.
+const MAX_TRUSTED_CLIENTS: usize = 1_000;
 /// 21 million bitcoin.
 const ALL_SATS: Sat = Sat(2_100_000_000_000_000);
 
@@ -103,6 +107,9 @@ fn check_lsps2(own: &Lsps2Policy) -> Checked {
 	})?;
 	demand(own.headroom_ppm.0 <= 10_000_000, "lsps2.headroom_ppm", || {
 		"must be at most 10000000 (ten times the payment)".to_string()
+	})?;
+	demand(own.trusted_clients.len() <= MAX_TRUSTED_CLIENTS, "lsps2.trusted_clients", || {
+		format!("must be at most {MAX_TRUSTED_CLIENTS} node ids")
 	})
 }
 
@@ -156,7 +163,17 @@ fn check_risk(own: &RiskPolicy) -> Checked {
 	demand(own.max_open_orders_per_client <= own.max_open_total, "risk.max_open_orders_per_client", || {
 		format!("must not be above risk.max_open_total ({})", own.max_open_total)
 	})?;
-	demand((1..=200).contains(&own.max_parts), "risk.max_parts", || "must be from 1 to 200".to_string())
+	demand((1..=200).contains(&own.max_parts), "risk.max_parts", || "must be from 1 to 200".to_string())?;
+	demand((1..=1_000).contains(&own.max_offences), "risk.max_offences", || "must be from 1 to 1000".to_string())?;
+	demand((1..=MAX_PER_CLIENT).contains(&own.max_offences_per_client), "risk.max_offences_per_client", || {
+		format!("must be from 1 to {MAX_PER_CLIENT}")
+	})?;
+	for (secs, key) in [(own.offence_window_secs, "risk.offence_window_secs"), (own.pause_secs, "risk.pause_secs")] {
+		demand((60..=2_592_000).contains(&secs), key, || {
+			"must be from 60 (a minute) to 2592000 (30 days)".to_string()
+		})?;
+	}
+	Ok(())
 }
 
 fn at_most(limit: Sat) -> String {

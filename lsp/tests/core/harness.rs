@@ -7,7 +7,7 @@ use inlet_lsp::book::{Book, NodeId, Order, Received, Sale, Write};
 use inlet_lsp::input::{Action, ChannelView, Input, OpenChannel, PeerView, Step, World};
 use inlet_lsp::money::{FeePerKw, Msat, Sat};
 use inlet_lsp::notice::Notice;
-use inlet_lsp::policy::Policy;
+use inlet_lsp::policy::{Policy, Trust};
 use inlet_lsp::step::Lsp;
 use inlet_lsp::time::Timestamp;
 use serde_json::{Value, json};
@@ -30,6 +30,12 @@ pub struct Sim {
 	counter: u64,
 }
 
+pub fn trusting(trust: Trust) -> Policy {
+	let mut policy = Policy::default();
+	policy.lsps2.trust = trust;
+	policy
+}
+
 pub fn node(number: u8) -> NodeId {
 	let secret = SecretKey::from_slice(&[number; 32]).unwrap();
 	PublicKey::from_secret_key(&Secp256k1::new(), &secret)
@@ -44,8 +50,9 @@ pub fn txid(number: u64) -> Txid {
 }
 
 impl Sim {
+	/// Everyone is trusted: most tests are about what follows then.
 	pub fn new() -> Sim {
-		Sim::with(Policy::default())
+		Sim::with(trusting(Trust::Everyone))
 	}
 
 	pub fn with(policy: Policy) -> Sim {
@@ -204,6 +211,18 @@ impl Sim {
 
 	pub fn funded(&mut self, user_channel_id: u128) -> Vec<Action> {
 		let input = self.funded_input(user_channel_id);
+		self.give(input)
+	}
+
+	/// The client has signed, and the funding transaction is not broadcast.
+	pub fn withheld_input(&mut self, user_channel_id: u128) -> Input {
+		let number = self.fresh();
+		let funding = OutPoint::new(txid(number), 0);
+		Input::FundingWithheld { user_channel_id, channel_id: channel_id(user_channel_id), funding }
+	}
+
+	pub fn withheld(&mut self, user_channel_id: u128) -> Vec<Action> {
+		let input = self.withheld_input(user_channel_id);
 		self.give(input)
 	}
 

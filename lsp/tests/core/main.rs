@@ -8,6 +8,8 @@ mod interop;
 mod jit_restart;
 mod jit_sale;
 mod jit_trouble;
+mod jit_trust;
+mod jit_withheld;
 mod money;
 mod order_lightning;
 mod order_onchain;

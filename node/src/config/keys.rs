@@ -241,6 +241,12 @@ pub(super) const SECTIONS: &[Section] = &[
 			("gather_secs", "How long the parts of a payment are gathered, in seconds; 90 or more."),
 			("open_secs", "How long an opening may take until the channel is usable, in seconds."),
 			("tokens", "Coupon codes that clients must show; none: no code is needed."),
+			(
+				"trust",
+				"Whose channel is put on the chain before its payment is taken: known (those who paid before, and trusted_clients), \
+				 everyone (bLIP-52's default) or nobody. The others have to take the payment first.",
+			),
+			("trusted_clients", "Node ids of clients that are known from the start."),
 		],
 	},
 	Section {
@@ -278,6 +284,13 @@ pub(super) const SECTIONS: &[Section] = &[
 			("max_open_total", "Unpaid sales and orders in all."),
 			("max_parts", "Parts that one payment may come in."),
 			("max_channel_sat", "Largest channel of either kind."),
+			(
+				"max_offences",
+				"So many channels that come to nothing through strangers stop just-in-time channels for strangers for pause_secs.",
+			),
+			("max_offences_per_client", "So many of one client get it no more; at most 16."),
+			("offence_window_secs", "How long such an offence counts, in seconds."),
+			("pause_secs", "How long the pause for strangers lasts, in seconds."),
 		],
 	},
 	Section {

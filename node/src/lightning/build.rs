@@ -256,6 +256,7 @@ impl Lightning {
 			logger,
 			pending: Notify::new(),
 			changes: AtomicU64::new(0),
+			wallet: parts.wallet,
 		};
 		Ok(Built { lightning, from })
 	}

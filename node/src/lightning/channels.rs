@@ -5,7 +5,7 @@ use super::trial::{self, Trials};
 use crate::config::{InboundFrom, RoutingConfig};
 use crate::onchain::Wallet;
 use bitcoin::secp256k1::PublicKey;
-use bitcoin::{Amount, FeeRate, ScriptBuf, Txid};
+use bitcoin::{Amount, FeeRate, OutPoint, ScriptBuf, Txid};
 use inlet_lsp::book::{Book, OrderId};
 use inlet_lsp::input::{Input, OpenChannel, Owner};
 use inlet_lsp::money::Sat;
@@ -30,6 +30,8 @@ struct Opening {
 	funded: Option<Txid>,
 	/// What the operator wants for a channel of his own; sales and orders have their reservation in the book.
 	claim: Amount,
+	/// Does LDK leave the broadcast to us?
+	withhold: bool,
 }
 
 /// A channel that wants its funding transaction.
@@ -89,7 +91,7 @@ impl Channels {
 		let known = lightning.manager.list_channels_with_counterparty(&open.peer);
 		if let Some(channel) = known.iter().find(|channel| channel.user_channel_id == id) {
 			let strict = matches!(open.owner, Owner::Order(_));
-			return self.progress(channel, strict);
+			return self.progress(channel, strict, open.withhold);
 		}
 		match self.create(lightning, &open) {
 			Ok(_) => Vec::new(),
@@ -99,18 +101,21 @@ impl Channels {
 
 	/// How far the opening of a channel is: nothing, until its funding transaction is out. LDK knows the transaction's
 	/// outpoint before the peer has signed, which means nothing yet. For an order (`strict`) it is out when the chain backend
-	/// has taken it: only then is the client's payment claimed (R6).
-	fn progress(&self, channel: &ChannelDetails, strict: bool) -> Vec<Input> {
+	/// has taken it: only then is the client's payment claimed (R6). A channel whose funding is withheld is ready without.
+	fn progress(&self, channel: &ChannelDetails, strict: bool, withhold: bool) -> Vec<Input> {
 		let (user_channel_id, channel_id) = (channel.user_channel_id, channel.channel_id.0);
 		let Some(funding) = channel.funding_txo.map(|funding| funding.into_bitcoin_outpoint()) else {
 			return Vec::new();
 		};
-		let out = if strict { self.wallet.is_taken(&funding.txid) } else { self.wallet.is_out(&funding.txid) };
-		if !out {
+		let is_out = if strict { self.wallet.is_taken(&funding.txid) } else { self.wallet.is_out(&funding.txid) };
+		let mut inputs = if is_out {
+			let fee = self.fee(funding.txid);
+			vec![Input::Funded { user_channel_id, channel_id, funding, fee }]
+		} else if withhold && channel.is_channel_ready {
+			vec![Input::FundingWithheld { user_channel_id, channel_id, funding }]
+		} else {
 			return Vec::new();
-		}
-		let fee = self.fee(funding.txid);
-		let mut inputs = vec![Input::Funded { user_channel_id, channel_id, funding, fee }];
+		};
 		if channel.is_channel_ready {
 			inputs.push(Input::ChannelReady { user_channel_id, channel_id });
 		}
@@ -137,7 +142,7 @@ impl Channels {
 			Owner::Operator => Amount::from_sat(funding_need(open.feerate, open.capacity).0),
 			Owner::Sale(_) | Owner::Order(_) => Amount::ZERO,
 		};
-		opening.insert(open.user_channel_id, Opening { feerate, funded: None, claim });
+		opening.insert(open.user_channel_id, Opening { feerate, funded: None, claim, withhold: open.withhold });
 		drop(opening);
 		let owner = match &open.owner {
 			Owner::Sale(id) | Owner::Order(id) => id.as_str(),
@@ -190,7 +195,7 @@ impl Channels {
 	pub fn look(&self, lightning: &Lightning, id: u128, peer: &PublicKey) -> Vec<Input> {
 		let channels = lightning.manager.list_channels_with_counterparty(peer);
 		let channel = channels.iter().find(|channel| channel.user_channel_id == id);
-		channel.map(|channel| self.progress(channel, true)).unwrap_or_default()
+		channel.map(|channel| self.progress(channel, true, false)).unwrap_or_default()
 	}
 
 	/// What the book still reserves for channels whose funding transaction is made: those coins are spent already.
@@ -220,8 +225,8 @@ impl Channels {
 	/// Why we cannot, for people. LDK's `ChannelClosed` follows, which does not say whose fault it is.
 	pub async fn fund(&self, lightning: &Lightning, wanted: Wanted, others: Amount) -> Result<(), String> {
 		let Wanted { temporary, peer, user_channel_id: id, script, value } = wanted;
-		let feerate = self.opening.lock().expect("not poisoned").get(&id).map(|opening| opening.feerate);
-		let Some(feerate) = feerate else {
+		let asked = self.opening.lock().expect("not poisoned").get(&id).map(|open| (open.feerate, open.withhold));
+		let Some((feerate, withhold)) = asked else {
 			// Abandoned, or not opened by this run: nobody waits for it.
 			self.give_up(lightning, temporary, peer, "it is not wanted any more");
 			return Ok(());
@@ -246,7 +251,12 @@ impl Channels {
 		if let Some(opening) = self.opening.lock().expect("not poisoned").get_mut(&id) {
 			opening.funded = Some(txid);
 		}
-		if let Err(e) = lightning.manager.funding_transaction_generated(temporary, peer, funded.tx) {
+		// The wallet has a durable copy: LDK does not keep one when the broadcast is ours.
+		let taken = match withhold {
+			true => lightning.manager.funding_transaction_generated_manual_broadcast(temporary, peer, funded.tx),
+			false => lightning.manager.funding_transaction_generated(temporary, peer, funded.tx),
+		};
+		if let Err(e) = taken {
 			tracing::warn!(target: "inlet::channels", %peer, "LDK did not take the funding transaction: {e:?}");
 			self.wallet.release(txid).await;
 			self.give_up(lightning, temporary, peer, "the funding transaction was not taken");
@@ -257,14 +267,14 @@ impl Channels {
 
 	/// Gives up a channel unless its funding is out. The answer is always an input: that it is out, that there is no such
 	/// channel, or (from LDK, later) that it is closed; none yet while the chain backend has given no verdict on the funding. LDK says so only after what it had to say of the funding.
-	pub fn abandon(&self, lightning: &Lightning, id: u128, peer: PublicKey) -> Vec<Input> {
+	pub fn abandon(&self, lightning: &Lightning, id: u128, peer: PublicKey, strict: bool) -> Vec<Input> {
 		let channels = lightning.manager.list_channels_with_counterparty(&peer);
 		let Some(channel) = channels.iter().find(|channel| channel.user_channel_id == id) else {
 			self.opening.lock().expect("not poisoned").remove(&id);
 			let reason = "there is no such channel any more".to_owned();
 			return vec![Input::OpenFailed { user_channel_id: id, reason, ours: false }];
 		};
-		let out = self.progress(channel, true);
+		let out = self.progress(channel, strict, false);
 		let funding = channel.funding_txo.map(|funding| funding.txid).filter(|txid| self.wallet.is_out(txid));
 		match funding {
 			_ if !out.is_empty() => {}
@@ -287,6 +297,29 @@ impl Channels {
 		if let Err(e) = lightning.manager.force_close_broadcasting_latest_txn(&channel, &peer, message) {
 			tracing::debug!(target: "inlet::channels", %peer, "nothing to give up: {e:?}");
 		}
+	}
+
+	/// Broadcasts a withheld funding transaction, or says again that it is out. Nothing comes back if there is none.
+	pub fn broadcast(&self, user_channel_id: u128, channel_id: [u8; 32], funding: OutPoint) -> Vec<Input> {
+		if !self.wallet.broadcast_funding(&funding.txid) {
+			tracing::error!(target: "inlet::channels", %funding, "a funding transaction that is due cannot be broadcast");
+			return Vec::new();
+		}
+		tracing::info!(target: "inlet::channels", %funding, "the payment is taken: the funding transaction goes out");
+		vec![Input::Funded { user_channel_id, channel_id, funding, fee: self.fee(funding.txid) }]
+	}
+
+	/// May the coins of a withheld funding transaction be freed? Not while LDK has the channel, which is closed then.
+	pub fn may_discard(&self, lightning: &Lightning, id: u128, peer: PublicKey) -> bool {
+		let channels = lightning.manager.list_channels_with_counterparty(&peer);
+		let Some(channel) = channels.iter().find(|channel| channel.user_channel_id == id) else { return true };
+		self.give_up(lightning, channel.channel_id, peer, "it was not paid for");
+		false
+	}
+
+	/// Is this funding transaction made and not broadcast?
+	pub fn is_withheld(&self, txid: &Txid) -> bool {
+		self.wallet.is_withheld(txid)
 	}
 
 	/// What the miner gets for a channel's funding transaction, if it is ours.

@@ -14,7 +14,7 @@ use inlet_lsp::input::{Hop, Input};
 use inlet_lsp::money::Msat;
 use inlet_lsp::notice::Notice;
 use lightning::blinded_path::message::NextMessageHop;
-use lightning::events::{Event, FundingInfo, HTLCHandlingFailureType, PaymentPurpose, ReplayEvent};
+use lightning::events::{ClosureReason, Event, FundingInfo, HTLCHandlingFailureType, PaymentPurpose, ReplayEvent};
 use lightning::ln::channel_state::ChannelDetails;
 use lightning::ln::msgs::SocketAddress;
 use lightning::types::payment::PaymentHash;
@@ -211,11 +211,14 @@ impl Handler {
 			Event::ChannelPending { channel_id, user_channel_id, counterparty_node_id, funding_txo, .. } => {
 				// An order's is told when the chain backend has taken the funding: see `Hands::activity`.
 				if !self.driver.read(|book| book.order_by_user_channel_id(user_channel_id).is_some()) {
-					let input = Input::Funded {
-						user_channel_id,
-						channel_id: channel_id.0,
-						funding: funding_txo,
-						fee: self.channels.fee(funding_txo.txid),
+					// LDK broadcasts before it says so, unless the broadcast is ours.
+					let (channel, funding) = (channel_id.0, funding_txo);
+					let input = match self.channels.is_withheld(&funding.txid) {
+						true => Input::FundingWithheld { user_channel_id, channel_id: channel, funding },
+						false => {
+							let fee = self.channels.fee(funding.txid);
+							Input::Funded { user_channel_id, channel_id: channel, funding, fee }
+						}
 					};
 					self.driver.submit(input).await?;
 					self.channels.funded(user_channel_id);
@@ -234,7 +237,14 @@ impl Handler {
 				}
 			}
 			Event::ChannelClosed { channel_id, user_channel_id, reason, .. } => {
+				let refused = matches!(reason, ClosureReason::CounterpartyForceClosed { .. });
 				let reason = reason.to_string();
+				let of_sale = || self.driver.read(|book| book.sale_by_user_channel_id(user_channel_id).is_some());
+				if refused && of_sale() {
+					// The core takes it for the refusal of a channel that is not open yet, and of no other.
+					let reason = reason.clone();
+					self.driver.submit(Input::OpenFailed { user_channel_id, reason, ours: false }).await?;
+				}
 				self.driver.submit(Input::ChannelClosed { user_channel_id, reason: reason.clone() }).await?;
 				self.channels.closed(user_channel_id).await;
 				tracing::info!(target: "inlet::channels", channel = %channel_id, "channel closed: {reason}");
@@ -242,6 +252,10 @@ impl Handler {
 			}
 			Event::DiscardFunding { funding_info: FundingInfo::Tx { transaction }, .. } => {
 				self.channels.discard(transaction.compute_txid()).await;
+			}
+			// Of a channel whose broadcast is ours, and which ended before the peer had signed.
+			Event::DiscardFunding { funding_info: FundingInfo::OutPoint { outpoint }, .. } => {
+				self.channels.discard(outpoint.txid).await;
 			}
 			other => tracing::trace!(target: "inlet", "event without consequence: {other:?}"),
 		}

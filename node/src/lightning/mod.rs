@@ -21,6 +21,7 @@ pub mod wire;
 use crate::onchain::{Broadcaster, Fees, Reserve, ReservePolicy, Wallet, anchor_reserve};
 use crate::pulse::Pulse;
 use crate::stop::stopped;
+use bitcoin::Txid;
 use door::Door;
 use inlet_storage::{CallOrder, Store};
 use keys::Keys;
@@ -29,6 +30,7 @@ use lightning::events::bump_transaction::BumpTransactionEventHandler;
 use lightning::ln::channelmanager;
 use lightning::ln::msgs::RoutingMessageHandler;
 use lightning::ln::peer_handler::{self, IgnoringMessageHandler};
+use lightning::ln::types::ChannelId;
 use lightning::onion_message::messenger::{self, DefaultMessageRouter};
 use lightning::routing::gossip::{NetworkGraph, P2PGossipSync};
 use lightning::routing::router::DefaultRouter;
@@ -40,6 +42,7 @@ use lightning::util::wallet_utils;
 use lightning_background_processor::{NO_LIQUIDITY_MANAGER, process_events_async};
 use logger::LdkLogger;
 use socket::Socket;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -137,14 +140,20 @@ pub struct Lightning {
 	pending: Notify,
 	/// Grows whenever channels come or go.
 	changes: AtomicU64,
+	wallet: Arc<Wallet>,
 }
 
 impl Lightning {
 	/// What must stay in the wallet so that every channel can be closed at a high feerate: those that are open, and those
 	/// that are closed with something left on the chain to be claimed.
 	pub fn anchor_reserve(&self) -> Reserve {
-		let open = self.manager.list_channels();
-		let closing = self.monitor.get_claimable_balances(&open.iter().collect::<Vec<_>>()).len();
+		let open: HashSet<ChannelId> = self.manager.list_channels().iter().map(|channel| channel.channel_id).collect();
+		let closed = self.monitor.list_monitors().into_iter().filter(|id| !open.contains(id));
+		// LDK keeps the monitor of a channel that was closed before its funding was broadcast, and reckons with its balance
+		// for ever: nothing will ever be on the chain.
+		let monitors = closed.filter_map(|id| self.monitor.get_monitor(id).ok());
+		let on_chain = monitors.filter(|monitor| !self.wallet.is_unsent(&monitor.get_funding_txo().txid));
+		let closing: usize = on_chain.map(|monitor| monitor.get_claimable_balances().len()).sum();
 		let channels = u64::try_from(open.len().saturating_add(closing)).unwrap_or(u64::MAX);
 		anchor_reserve(ReservePolicy::default(), channels, &[])
 	}
@@ -159,11 +168,14 @@ impl Lightning {
 		self.changes.fetch_add(1, Ordering::AcqRel);
 	}
 
-	/// LDK forgets a channel that was not funded when the node stopped; the coins kept for it are free again.
-	pub async fn release_unused(&self, wallet: &Wallet) {
+	/// LDK forgets a channel that was not funded when the node stopped; the coins kept for it are free again, unless the
+	/// book has a use for them (`wanted`).
+	pub async fn release_unused(&self, wallet: &Wallet, wanted: &HashSet<Txid>) {
 		let channels = self.manager.list_channels();
 		for txid in wallet.funded() {
-			if !channels.iter().any(|channel| channel.funding_txo.is_some_and(|funding| funding.txid == txid)) {
+			if !wanted.contains(&txid)
+				&& !channels.iter().any(|channel| channel.funding_txo.is_some_and(|funding| funding.txid == txid))
+			{
 				wallet.release(txid).await;
 			}
 		}

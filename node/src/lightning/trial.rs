@@ -110,6 +110,7 @@ mod tests {
 			confirmations: 0,
 			max_to_self_delay: None,
 			feerate: FeePerKw(253),
+			withhold: false,
 		}
 	}
 

@@ -296,6 +296,29 @@ impl Wallet {
 		self.save().await;
 	}
 
+	/// Hands a transaction that [`Wallet::fund`] made over for broadcast, if that was not done before. False if there is no
+	/// such transaction any more.
+	pub fn broadcast_funding(&self, txid: &Txid) -> bool {
+		if self.is_out(txid) {
+			return true;
+		}
+		let Some(tx) = self.locked().get(txid).cloned() else { return false };
+		self.broadcaster.send(vec![tx]);
+		self.broadcaster.contains(txid)
+	}
+
+	/// Does a transaction that [`Wallet::fund`] made hold its coins without having been handed over for broadcast?
+	pub fn is_withheld(&self, txid: &Txid) -> bool {
+		self.locked().contains_key(txid) && !self.is_out(txid)
+	}
+
+	/// Was this transaction made by us, and never handed over for broadcast?
+	pub fn is_unsent(&self, txid: &Txid) -> bool {
+		// Without BDK's view of what is canonical, which is dear: this is asked for each input of the driver.
+		let unseen = self.lock().tx_graph().get_tx_node(*txid).is_some_and(|node| node.anchors.is_empty());
+		unseen && !self.broadcaster.contains(txid)
+	}
+
 	/// Pays `amount` (`None`: all but `keep`) from confirmed coins and broadcasts. Without a feerate, that of six blocks.
 	///
 	/// # Errors

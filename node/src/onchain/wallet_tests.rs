@@ -78,6 +78,28 @@ async fn a_funding_transaction_that_is_being_broadcast_is_not_released() {
 }
 
 #[tokio::test]
+async fn r12_a_withheld_funding_transaction_can_be_broadcast_after_a_restart_and_not_after_its_release() {
+	let bench = Bench::new().await;
+	bench.receive(&[100_000, 100_000]).await;
+	let mut funded = Vec::new();
+	for _ in 0..2 {
+		let made = bench.wallet.fund(channel(), sats(50_000), RATE, Amount::ZERO).await.unwrap();
+		funded.push(made.tx.compute_txid());
+	}
+	bench.wallet.release(funded[1]).await;
+	let bench = bench.restart().await;
+	let wallet = &bench.wallet;
+	assert!(wallet.is_withheld(&funded[0]) && wallet.is_unsent(&funded[0]));
+	assert!(!wallet.is_withheld(&funded[1]) && wallet.is_unsent(&funded[1]), "it will never be on the chain");
+	assert!(!wallet.broadcast_funding(&funded[1]), "its coins are spent elsewhere");
+	for _again in 0..2 {
+		assert!(wallet.broadcast_funding(&funded[0]));
+		assert!(wallet.is_out(&funded[0]) && !wallet.is_withheld(&funded[0]) && !wallet.is_unsent(&funded[0]));
+	}
+	assert_eq!(bench.broadcaster.in_flight().len(), 1);
+}
+
+#[tokio::test]
 async fn only_confirmed_coins_fund() {
 	let bench = Bench::new().await;
 	let script = bench.wallet.new_address().await.unwrap().script_pubkey();

@@ -195,6 +195,7 @@ impl Operator {
 			confirmations: 1,
 			max_to_self_delay: None,
 			feerate,
+			withhold: false,
 		};
 		let temporary = self.hands.channels.create(&self.hands.lightning, &open);
 		let temporary = temporary.map_err(|why| {

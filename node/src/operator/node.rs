@@ -229,6 +229,12 @@ impl Operator {
 				false => say("no_funds", text, "inlet address"),
 			}
 		}
+		let policy = &self.config.policy;
+		if let Some(until) = self.driver.read(|book| inlet_lsp::trust::paused_until(policy, book, now())) {
+			let text =
+				format!("too many channels for strangers came to nothing: they get none just in time until {until}");
+			say("strangers_paused", text, "inlet clients");
+		}
 		let stuck = self
 			.driver
 			.read(|book| book.orders().filter(|order| matches!(order.state, OrderState::Refunding { .. })).count());
