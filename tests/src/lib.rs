@@ -11,6 +11,7 @@ pub mod process;
 pub mod rpc;
 pub mod scenario;
 pub mod scratch;
+pub mod sim;
 pub mod thin;
 pub mod wallet;
 pub mod world;
