@@ -8,13 +8,14 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-const USAGE: &str = "usage: cargo sim [--seeds N] [--seed FIRST] [--steps M] [--jobs J] [--keep-going]";
+const USAGE: &str = "usage: cargo sim [--seeds N] [--seed FIRST] [--steps M] [--jobs J] [--trace LINES] [--keep-going]";
 
 struct Args {
 	first: u64,
 	seeds: u64,
 	steps: u64,
 	jobs: usize,
+	trace: usize,
 	keep_going: bool,
 }
 
@@ -35,7 +36,7 @@ fn main() -> ExitCode {
 					if seed >= args.first + args.seeds {
 						break;
 					}
-					if let Some(report) = try_seed(seed, args.steps) {
+					if let Some(report) = try_seed(seed, Options { steps: args.steps, trace: args.trace }) {
 						let mut sum = all.lock().expect("not poisoned");
 						*sum = sum.plus(report);
 					} else {
@@ -71,18 +72,18 @@ fn main() -> ExitCode {
 }
 
 /// One seed; what failed is printed.
-fn try_seed(seed: u64, steps: u64) -> Option<Report> {
-	match std::panic::catch_unwind(|| run(seed, Options { steps })) {
+fn try_seed(seed: u64, options: Options) -> Option<Report> {
+	match std::panic::catch_unwind(|| run(seed, options)) {
 		Ok(Ok(report)) => Some(report),
 		Ok(Err(failure)) => {
 			println!("seed {seed} failed at step {}; the end of its trace:", failure.step);
 			failure.trace.iter().for_each(|line| println!("{line}"));
 			println!("seed {seed}: {}", failure.what);
-			println!("again: cargo sim --seed {seed} --seeds 1 --steps {steps}");
+			println!("again: cargo sim --seed {seed} --seeds 1 --steps {}", options.steps);
 			None
 		}
 		Err(_) => {
-			println!("seed {seed} panicked; again: cargo sim --seed {seed} --seeds 1 --steps {steps}");
+			println!("seed {seed} panicked; again: cargo sim --seed {seed} --seeds 1 --steps {}", options.steps);
 			None
 		}
 	}
@@ -90,7 +91,7 @@ fn try_seed(seed: u64, steps: u64) -> Option<Report> {
 
 fn read(mut given: impl Iterator<Item = String>) -> Option<Args> {
 	let jobs = std::thread::available_parallelism().map_or(1, usize::from);
-	let mut args = Args { first: 1, seeds: 0, steps: 2_000, jobs, keep_going: false };
+	let mut args = Args { first: 1, seeds: 0, steps: 2_000, jobs, trace: 60, keep_going: false };
 	let mut seed_given = false;
 	while let Some(flag) = given.next() {
 		let mut number = || given.next()?.parse::<u64>().ok();
@@ -99,6 +100,7 @@ fn read(mut given: impl Iterator<Item = String>) -> Option<Args> {
 			"--seeds" => args.seeds = number()?,
 			"--steps" => args.steps = number()?,
 			"--jobs" => args.jobs = usize::try_from(number()?).ok()?.max(1),
+			"--trace" => args.trace = usize::try_from(number()?).ok()?,
 			"--keep-going" => args.keep_going = true,
 			_ => return None,
 		}

@@ -153,8 +153,7 @@ impl Sim {
 
 	/// What the node says it could fund a channel with.
 	pub(crate) fn spendable(&self) -> u64 {
-		let made: u64 = self.made.iter().map(|id| self.reservation(*id)).sum();
-		(self.chain.confirmed() + made).saturating_sub(self.anchor_reserve(1))
+		(self.chain.confirmed() + self.spent_reservations()).saturating_sub(self.anchor_reserve(1))
 	}
 
 	/// A block, or several instead of some that were there.

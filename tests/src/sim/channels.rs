@@ -41,6 +41,10 @@ impl Sim {
 				return Ok(self.progress(id));
 			}
 		}
+		if self.opening.contains_key(&id) {
+			// Closed, and the event that says so is on its way.
+			return Ok(Vec::new());
+		}
 		let client = self.by_node[&open.peer];
 		if !self.people[client].online || self.rng.percent(self.temper.ldk_trouble) {
 			return Ok(vec![Input::OpenFailed { user_channel_id: id, reason: "LDK refused".into(), ours: true }]);
@@ -60,6 +64,7 @@ impl Sim {
 		};
 		self.ldk.channels.insert(id, channel);
 		self.people[client].channels.push(id);
+		self.opening.insert(id, false);
 		let at = self.now.0 + self.rng.around(self.temper.open_pace);
 		self.agenda.plan(at, Some(self.process), Deed::PeerAnswers { channel: id });
 		Ok(Vec::new())
@@ -88,7 +93,8 @@ impl Sim {
 	pub(crate) fn abandon(&mut self, id: u128) -> Vec<Input> {
 		match self.ldk.channels.get(&id).map(|channel| channel.stage) {
 			None | Some(Stage::Closed) => {
-				self.made.remove(&id);
+				self.opening.remove(&id);
+				self.chain.release(id);
 				vec![Input::OpenFailed { user_channel_id: id, reason: "no such channel".into(), ours: false }]
 			}
 			Some(Stage::Out | Stage::Ready) => self.progress(id),
@@ -110,7 +116,7 @@ impl Sim {
 		}
 		let channel = &self.ldk.channels[&id];
 		let (capacity, feerate) = (channel.capacity, channel.feerate);
-		let gone: u64 = self.made.iter().map(|made| self.reservation(*made)).sum();
+		let gone = self.spent_reservations();
 		let others = self.book.reserved().0.saturating_sub(gone + self.reservation(id));
 		let keep = others + self.anchor_reserve(0);
 		let Some((funding, fee)) = self.chain.fund(id, capacity, feerate, keep) else {
@@ -119,7 +125,7 @@ impl Sim {
 		};
 		let channel = self.ldk.channels.get_mut(&id).expect("asked for");
 		(channel.stage, channel.funding, channel.fee) = (Stage::Funding, Some(funding), fee);
-		self.made.insert(id);
+		self.opening.insert(id, true);
 		let at = self.now.0 + self.rng.around(self.temper.open_pace);
 		self.agenda.plan(at, Some(self.process), Deed::PeerSigns { channel: id });
 		Ok(())
@@ -237,7 +243,12 @@ impl Sim {
 			}
 		}
 		self.chain.release_all();
-		self.made.clear();
+		self.opening.clear();
+	}
+
+	/// What the book keeps for channels whose coins are gone already.
+	pub(crate) fn spent_reservations(&self) -> u64 {
+		self.opening.iter().filter(|(_, made)| **made).map(|(id, _)| self.reservation(*id)).sum()
 	}
 
 	/// What the book keeps for this channel.

@@ -190,7 +190,9 @@ impl Sim {
 		demand(reserved == Sat::ZERO, || format!("{reserved} stay reserved"))?;
 		demand(self.book.next_deadline().is_none(), || "a deadline is left".into())?;
 		for sale in self.book.sales() {
-			let finished = sale.state.is_finished() || sale.state == SaleState::Owing;
+			let blurred = self.people[self.by_node[&sale.client]].blurred;
+			let waits = sale.state == SaleState::Owing || (blurred && sale.state == SaleState::Forwarded);
+			let finished = sale.state.is_finished() || waits;
 			demand(finished && sale.parts.is_empty(), || format!("not finished: {sale:#?}"))?;
 			let paid = sale.state != SaleState::Done || sale.fee_left().0 == 0;
 			demand(paid, || format!("done and not paid: {sale:#?}"))?;

@@ -166,14 +166,15 @@ impl Sim {
 		for who in 0..self.people.len() {
 			if self.people[who].online {
 				self.people[who].online = false;
-				let at = self.now.0 + self.rng.around(10_000);
+				let at = self.now.0 + 100 + self.rng.around(10_000);
 				self.agenda.plan(at, None, Deed::Client(who));
 			}
 		}
 		self.unraised = self.book.sales().flat_map(|sale| &sale.parts).map(|part| part.intercept_id).collect();
 		self.agenda.plan(self.now.0 + RAISED_AGAIN_WITHIN, Some(self.process), Deed::GraceOver);
 		self.take(Input::Started)?;
-		self.plan_pump(5_000);
+		// Before anybody can be connected.
+		self.plan_pump(50);
 		self.look()
 	}
 

@@ -117,6 +117,7 @@ impl Sim {
 		if self.rng.percent(self.temper.ldk_trouble) {
 			let other = self.people[client].channels.iter().copied().find(|id| *id != chosen && self.is_usable(*id));
 			over = other.unwrap_or(over);
+			self.people[client].blurred |= over != chosen;
 		}
 		let skim = expected - amount.0;
 		self.ldk.held.remove(&id);
@@ -127,7 +128,7 @@ impl Sim {
 		let htlc = self.ldk.htlcs.get_mut(&id).expect("held");
 		if room < amount.0 {
 			(htlc.state, htlc.saved) = (HtlcState::Returned, HtlcState::Returned);
-			self.failed_downstream(client, over);
+			self.failed_downstream(client, over, payment);
 			return Ok(Vec::new());
 		}
 		channel.in_flight += amount.0;
@@ -155,10 +156,19 @@ impl Sim {
 		if skim > 0 {
 			bought.owed = bought.owed.max(fee);
 		}
-		demand(all <= bought.owed.max(fee), || format!("{all} msat skimmed of a payment, the promised fee is {fee}"))
+		let blurred = self.people[bought.client].blurred;
+		demand(blurred || all <= bought.owed.max(fee), || {
+			format!("{all} msat skimmed of a payment, the promised fee is {fee}")
+		})
 	}
 
-	fn failed_downstream(&mut self, client: usize, channel: u128) {
+	fn failed_downstream(&mut self, client: usize, channel: u128, payment: u64) {
+		let others = self.payments.iter().filter(|(number, other)| {
+			**number != payment
+				&& self.bought[other.sale].client == client
+				&& other.parts.iter().any(|id| matches!(self.ldk.htlcs[id].state, HtlcState::Forwarded { .. }))
+		});
+		self.people[client].blurred |= others.count() > 0;
 		let (peer, channel_id) = (self.people[client].id, super::channels::channel_id(channel));
 		self.event(Input::ForwardFailed { peer, channel_id });
 	}
@@ -227,6 +237,7 @@ impl Sim {
 		let htlc = self.ldk.htlcs.get_mut(&id).expect("known");
 		let HtlcState::Forwarded { channel, amount } = htlc.state else { return };
 		(htlc.state, htlc.saved) = (HtlcState::Returned, HtlcState::Returned);
+		let payment = htlc.payment;
 		let over = self.ldk.channels.get_mut(&channel).expect("known");
 		over.in_flight -= amount;
 		let (client, closed) = (over.client, over.stage == Stage::Closed);
@@ -234,7 +245,7 @@ impl Sim {
 			over.local -= amount;
 			self.sweep_later(amount);
 		}
-		self.failed_downstream(client, channel);
+		self.failed_downstream(client, channel, payment);
 	}
 
 	/// A new block: what LDK fails by itself, because it would expire.

@@ -73,7 +73,7 @@ impl Sim {
 			};
 			self.take(input)?;
 			if let Some(id) = funded {
-				self.made.remove(&id);
+				self.opening.remove(&id);
 				self.chain.release(id);
 			}
 			self.mark_handled();

@@ -18,6 +18,9 @@ pub(crate) struct Person {
 	pub orders: Vec<String>,
 	/// Channels that LDK lists.
 	pub channels: Vec<u128>,
+	/// LDK has told of an HTLC of this client in a way that fits several of its sales: it names peer and channel only, and
+	/// may have chosen another channel. From then on, whose fee was paid is a guess.
+	pub blurred: bool,
 }
 
 pub(crate) enum Asked {

@@ -19,8 +19,6 @@ use std::sync::LazyLock;
 /// 2023-11-14.
 const START: u64 = 1_700_000_000_000;
 const MOST_CLIENTS: usize = 300;
-/// Lines of the trace that a failure shows.
-const TRACE: usize = 60;
 /// Blocks that pass at the end: longer than any HTLC or payment may be held.
 const QUIET_BLOCKS: u32 = 260;
 
@@ -46,6 +44,14 @@ pub(crate) fn id32(kind: u8, number: u64) -> [u8; 32] {
 pub struct Options {
 	/// Steps of the core, at least; the quiet end comes on top.
 	pub steps: u64,
+	/// Lines of the trace that a failure shows.
+	pub trace: usize,
+}
+
+impl Default for Options {
+	fn default() -> Self {
+		Options { steps: 2_000, trace: 60 }
+	}
 }
 
 /// What happened in a run.
@@ -116,8 +122,8 @@ pub(crate) struct Sim {
 	pub unraised: BTreeSet<[u8; 32]>,
 	/// Refunds that this process is sending.
 	pub refunding: BTreeSet<String>,
-	/// Channels that this process has made a funding transaction for, and was not told of.
-	pub made: BTreeSet<u128>,
+	/// Channels that this process opens and was not told the end of; has it made a funding transaction?
+	pub opening: BTreeMap<u128, bool>,
 	pub attending: bool,
 	pub open_channels: u64,
 	pub block_pace: u64,
@@ -133,7 +139,8 @@ pub(crate) struct Sim {
 	counter: u64,
 	stuck: u32,
 	checked: u64,
-	trace: Option<VecDeque<String>>,
+	trace: VecDeque<String>,
+	trace_most: usize,
 }
 
 /// Runs the world of this seed. The same seed and options always give the same run.
@@ -141,19 +148,19 @@ pub(crate) struct Sim {
 /// # Errors
 /// What was not as it must be, with the end of the trace.
 pub fn run(seed: u64, options: Options) -> Result<Report, Box<Failure>> {
-	let mut first = Sim::new(seed, false);
+	let mut first = Sim::new(seed, 0);
 	let Err(what) = first.live(options.steps) else { return Ok(Report { steps: first.steps, ..first.tally }) };
 	// Once more, with the trace.
-	let mut again = Sim::new(seed, true);
+	let mut again = Sim::new(seed, options.trace.max(1));
 	let second = again.live(options.steps);
 	let same = second.as_ref().is_err_and(|other| *other == what) && again.steps == first.steps;
 	let what = if same { what } else { format!("{what}\nand it did not happen again: {second:?}") };
-	let trace = again.trace.unwrap_or_default().into();
+	let trace = again.trace.into();
 	Err(Box::new(Failure { seed, step: first.steps, what, trace }))
 }
 
 impl Sim {
-	fn new(seed: u64, traced: bool) -> Sim {
+	fn new(seed: u64, trace_most: usize) -> Sim {
 		let mut rng = Rng::new(seed);
 		let temper = Temper::of(&mut rng);
 		let lsp = Lsp::new(temper.policy.clone(), [7; 32]).expect("a policy that is allowed");
@@ -168,6 +175,7 @@ impl Sim {
 				menu: None,
 				orders: Vec::new(),
 				channels: Vec::new(),
+				blurred: false,
 			});
 		}
 		let by_node = people.iter().enumerate().map(|(who, person)| (person.id, who)).collect();
@@ -188,7 +196,7 @@ impl Sim {
 			process: 0,
 			unraised: BTreeSet::new(),
 			refunding: BTreeSet::new(),
-			made: BTreeSet::new(),
+			opening: BTreeMap::new(),
 			attending: false,
 			open_channels: 0,
 			block_pace,
@@ -202,7 +210,8 @@ impl Sim {
 			counter: 0,
 			stuck: 0,
 			checked: 0,
-			trace: traced.then(VecDeque::new),
+			trace: VecDeque::new(),
+			trace_most,
 			temper,
 		};
 		sim.begin();
@@ -233,12 +242,13 @@ impl Sim {
 	}
 
 	pub(crate) fn note(&mut self, line: impl FnOnce() -> String) {
-		if let Some(trace) = &mut self.trace {
-			if trace.len() >= TRACE {
-				trace.pop_front();
-			}
-			trace.push_back(format!("{:>7} {:>10.3}s {}", self.steps, (self.now.0 - START) as f64 / 1e3, line()));
+		if self.trace_most == 0 {
+			return;
 		}
+		if self.trace.len() >= self.trace_most {
+			self.trace.pop_front();
+		}
+		self.trace.push_back(format!("{:>7} {:>10.3}s {}", self.steps, (self.now.0 - START) as f64 / 1e3, line()));
 	}
 
 	/// The whole run, and the quiet after it.
@@ -289,7 +299,9 @@ impl Sim {
 		if process.is_some_and(|process| process != self.process) {
 			return Ok(());
 		}
-		self.note(|| format!("{deed:?}"));
+		if !matches!(deed, Deed::Fees) {
+			self.note(|| format!("{deed:?}"));
+		}
 		self.act(deed)
 	}
 
