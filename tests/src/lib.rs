@@ -6,6 +6,7 @@
 mod artifacts;
 pub mod bitcoind;
 pub mod esplora;
+pub mod fuzz;
 pub mod inlet;
 pub mod process;
 pub mod rpc;

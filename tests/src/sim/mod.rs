@@ -11,6 +11,7 @@ mod check;
 mod clients;
 mod disk;
 mod driver;
+mod feed;
 mod htlcs;
 mod invoices;
 mod ldk;
@@ -19,6 +20,7 @@ mod rng;
 mod temper;
 mod world;
 
+pub use feed::feed;
 pub use world::{Failure, Options, Report, run};
 
 /// Why a step was not taken to its end.

@@ -84,6 +84,19 @@ impl Temper {
 		}
 	}
 
+	/// A world that leaves all to whoever feeds it: a few clients, and no trouble but what it is told.
+	pub(crate) fn fed(rng: &mut Rng) -> Temper {
+		let mut temper = Temper::of(rng);
+		temper.calm();
+		temper.clients = 3;
+		(temper.flaky, temper.garbage, temper.orders) = (0, 0, 0);
+		(temper.refuses_channel, temper.stalls_channel) = (10, 10);
+		(temper.denies_payment, temper.splits, temper.odd_payment) = (20, 50, 20);
+		(temper.coins, temper.coin_sat, temper.open_pace) = (5, 3_000_000, 1_000);
+		(temper.policy.risk.max_open_total, temper.policy.risk.max_open_sales_per_client) = (1_000, 10);
+		temper
+	}
+
 	/// Nobody does anything any more, and nothing goes wrong.
 	pub(crate) fn calm(&mut self) {
 		self.crash_ppm = 0;

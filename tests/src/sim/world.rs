@@ -2,7 +2,7 @@
 
 use super::agenda::{Agenda, Deed};
 use super::chain::Chain;
-use super::disk::Disk;
+use super::disk::{Disk, Durable};
 use super::ldk::Ldk;
 use super::parts::*;
 use super::rng::Rng;
@@ -148,10 +148,10 @@ pub(crate) struct Sim {
 /// # Errors
 /// What was not as it must be, with the end of the trace.
 pub fn run(seed: u64, options: Options) -> Result<Report, Box<Failure>> {
-	let mut first = Sim::new(seed, 0);
+	let mut first = Sim::of(seed, 0);
 	let Err(what) = first.live(options.steps) else { return Ok(Report { steps: first.steps, ..first.tally }) };
 	// Once more, with the trace.
-	let mut again = Sim::new(seed, options.trace.max(1));
+	let mut again = Sim::of(seed, options.trace.max(1));
 	let second = again.live(options.steps);
 	let same = second.as_ref().is_err_and(|other| *other == what) && again.steps == first.steps;
 	let what = if same { what } else { format!("{what}\nand it did not happen again: {second:?}") };
@@ -160,11 +160,19 @@ pub fn run(seed: u64, options: Options) -> Result<Report, Box<Failure>> {
 }
 
 impl Sim {
-	fn new(seed: u64, trace_most: usize) -> Sim {
+	fn of(seed: u64, trace_most: usize) -> Sim {
 		let mut rng = Rng::new(seed);
 		let temper = Temper::of(&mut rng);
-		let lsp = Lsp::new(temper.policy.clone(), [7; 32]).expect("a policy that is allowed");
 		let block_pace = rng.pick(&[20_000, 120_000, 600_000]);
+		let mut sim = Sim::new(rng, temper, Disk::Store(Box::new(Durable::new())));
+		(sim.block_pace, sim.trace_most) = (block_pace, trace_most);
+		sim.begin();
+		sim
+	}
+
+	/// A world in which nothing is going on yet.
+	pub(crate) fn new(mut rng: Rng, temper: Temper, disk: Disk) -> Sim {
+		let lsp = Lsp::new(temper.policy.clone(), [7; 32]).expect("a policy that is allowed");
 		let mut people = Vec::new();
 		for id in NODES.iter().take(temper.clients) {
 			people.push(Person {
@@ -179,12 +187,12 @@ impl Sim {
 			});
 		}
 		let by_node = people.iter().enumerate().map(|(who, person)| (person.id, who)).collect();
-		let mut sim = Sim {
+		Sim {
 			rng,
 			now: Timestamp(START),
 			lsp,
 			book: Book::default(),
-			disk: Disk::new(),
+			disk,
 			agenda: Agenda::default(),
 			ldk: Ldk::default(),
 			chain: Chain { height: 800_000, synced: true, ..Chain::default() },
@@ -199,7 +207,7 @@ impl Sim {
 			opening: BTreeMap::new(),
 			attending: false,
 			open_channels: 0,
-			block_pace,
+			block_pace: 600_000,
 			initial: 0,
 			upstream: 0,
 			sweeping: 0,
@@ -211,14 +219,12 @@ impl Sim {
 			stuck: 0,
 			checked: 0,
 			trace: VecDeque::new(),
-			trace_most,
+			trace_most: 0,
 			temper,
-		};
-		sim.begin();
-		sim
+		}
 	}
 
-	fn begin(&mut self) {
+	pub(crate) fn begin(&mut self) {
 		for _ in 0..self.temper.coins {
 			let (number, sat) = (self.fresh(), self.temper.coin_sat);
 			self.chain.give(number, sat, Some(self.chain.height - 10));
@@ -259,6 +265,11 @@ impl Sim {
 			let gone_on = self.go_on();
 			self.survive(gone_on)?;
 		}
+		self.end()
+	}
+
+	/// The world comes to rest, and everything must be finished.
+	pub(crate) fn end(&mut self) -> Result<(), String> {
 		self.come_to_rest();
 		let end = self.chain.height + QUIET_BLOCKS;
 		while self.chain.height < end {
@@ -271,7 +282,7 @@ impl Sim {
 	}
 
 	/// After a crash the next process begins, until one stays alive.
-	fn survive(&mut self, mut done: Go) -> Result<(), String> {
+	pub(crate) fn survive(&mut self, mut done: Go) -> Result<(), String> {
 		loop {
 			match done {
 				Ok(()) => return Ok(()),
@@ -281,7 +292,7 @@ impl Sim {
 		}
 	}
 
-	fn go_on(&mut self) -> Go {
+	pub(crate) fn go_on(&mut self) -> Go {
 		let due = self.book.next_deadline().map(|at| at.0);
 		let next = self.agenda.next_time().expect("blocks come for ever");
 		if let Some(due) = due.filter(|due| *due <= next.max(self.now.0)) {
@@ -352,7 +363,7 @@ impl Sim {
 		self.chain.give(number, sat, None);
 	}
 
-	fn check_points(&mut self) -> Go {
+	pub(crate) fn check_points(&mut self) -> Go {
 		self.checked = self.steps;
 		self.check_book()?;
 		self.check_balance()?;
