@@ -261,10 +261,13 @@ pub(crate) fn forward_failed(turn: &mut Turn<'_>, peer: NodeId, channel_id: &[u8
 	let only = in_flight.next().filter(|_| in_flight.next().is_none());
 	let Some(mut sale) = by_channel.filter(|sale| sale.state != SaleState::Done).or(only).cloned() else { return };
 	if sale.state == SaleState::Forwarded {
-		sale.note(turn.now, "fail", "the client failed the payment; the fee is owed".to_string());
-		// What LDK still holds stays: it has a deadline of its own.
+		// What LDK still holds stays: it has a deadline of its own. While it pays the fee, the fee is not owed again: what was
+		// told is the failure of a payment before it, once more after a crash, or the rest of this one ends like this part.
 		sale.forwarded.retain(|planned| Some(planned.payment_hash) != sale.paying || planned.held_until.is_some());
-		owe(turn, &mut sale);
+		if sale.forwarded.iter().all(|planned| Some(planned.payment_hash) != sale.paying) {
+			sale.note(turn.now, "fail", "the client failed the payment; the fee is owed".to_string());
+			owe(turn, &mut sale);
+		}
 		turn.put_sale(sale);
 	}
 }
