@@ -173,8 +173,8 @@ impl Sim {
 		self.unraised = self.book.sales().flat_map(|sale| &sale.parts).map(|part| part.intercept_id).collect();
 		self.agenda.plan(self.now.0 + RAISED_AGAIN_WITHIN, Some(self.process), Deed::GraceOver);
 		self.take(Input::Started)?;
-		// Before anybody can be connected.
-		self.plan_pump(50);
+		// What LDK kept to tell comes before anybody can be connected.
+		self.pump()?;
 		self.look()
 	}
 

@@ -112,6 +112,11 @@ impl Sim {
 		let client = sale.client;
 		demand(self.people[client].id == peer, || "forwarded to another client".into())?;
 		let chosen = u128::from_be_bytes(channel_id[..16].try_into().expect("16 bytes"));
+		if self.ldk.channels.get(&chosen).is_some_and(|channel| channel.stage == Stage::Closed) {
+			// Closed, and its event is still to come: LDK refuses, and the node fails the HTLC.
+			self.fail(id);
+			return Ok(vec![Input::HtlcGone { intercept_id: id }]);
+		}
 		demand(self.is_usable(chosen), || format!("forwarded over channel {chosen:x}, which is not usable"))?;
 		let mut over = chosen;
 		if self.rng.percent(self.temper.ldk_trouble) {
@@ -163,14 +168,18 @@ impl Sim {
 	}
 
 	fn failed_downstream(&mut self, client: usize, channel: u128, payment: u64) {
-		let others = self.payments.iter().filter(|(number, other)| {
-			**number != payment
-				&& self.bought[other.sale].client == client
-				&& other.parts.iter().any(|id| matches!(self.ldk.htlcs[id].state, HtlcState::Forwarded { .. }))
-		});
-		self.people[client].blurred |= others.count() > 0;
+		self.people[client].blurred |= self.has_in_flight(client, Some(payment));
 		let (peer, channel_id) = (self.people[client].id, super::channels::channel_id(channel));
 		self.event(Input::ForwardFailed { peer, channel_id });
+	}
+
+	/// Is an HTLC on its way to this client, of another payment than this one?
+	pub(crate) fn has_in_flight(&self, client: usize, but: Option<u64>) -> bool {
+		self.payments.iter().any(|(number, payment)| {
+			Some(*number) != but
+				&& self.bought[payment.sale].client == client
+				&& payment.parts.iter().any(|id| matches!(self.ldk.htlcs[id].state, HtlcState::Forwarded { .. }))
+		})
 	}
 
 	/// The client looks at what it has of a payment.

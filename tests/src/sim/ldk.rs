@@ -11,6 +11,8 @@ pub(crate) struct Event {
 	pub input: Input,
 	/// Handled by this process; raised again if the process dies before that is on the disk.
 	pub handled: bool,
+	/// A process that died has handled it.
+	pub again: bool,
 }
 
 #[derive(Default)]
@@ -31,7 +33,7 @@ pub(crate) struct Ldk {
 impl Sim {
 	/// An event, to be handled soon.
 	pub(crate) fn event(&mut self, input: Input) {
-		self.ldk.events.push_back(Event { input, handled: false });
+		self.ldk.events.push_back(Event { input, handled: false, again: false });
 		self.plan_pump(200);
 	}
 
@@ -64,6 +66,13 @@ impl Sim {
 					continue;
 				}
 				self.ldk.htlcs.get_mut(intercept_id).expect("held").shown = true;
+			}
+			if let Input::ForwardFailed { peer, .. } = &input
+				&& event.again
+			{
+				// Told again while something is in flight: nobody can tell what has failed.
+				let who = self.by_node[peer];
+				self.people[who].blurred |= self.has_in_flight(who, None);
 			}
 			let funded = match &input {
 				Input::Funded { user_channel_id, .. } | Input::ChannelClosed { user_channel_id, .. } => {
@@ -129,6 +138,7 @@ impl Sim {
 			hold.state = hold.saved;
 		}
 		for event in &mut self.ldk.events {
+			event.again |= event.handled;
 			event.handled = false;
 		}
 		(self.ldk.pumping, self.ldk.saving) = (false, false);
@@ -137,7 +147,7 @@ impl Sim {
 			self.ldk.htlcs.get_mut(&id).expect("held").shown = false;
 			if !queued.contains(&id) {
 				let input = self.intercepted(id);
-				self.ldk.events.push_back(Event { input, handled: false });
+				self.ldk.events.push_back(Event { input, handled: false, again: false });
 			}
 		}
 	}
