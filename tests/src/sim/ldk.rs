@@ -125,6 +125,9 @@ impl Sim {
 	pub(crate) fn forget_unsaved(&mut self) {
 		for id in std::mem::take(&mut self.ldk.dirty_htlcs) {
 			let htlc = self.ldk.htlcs.get_mut(&id).expect("known");
+			if htlc.state == htlc.saved {
+				continue;
+			}
 			if let HtlcState::Forwarded { channel, amount } = htlc.state {
 				self.ldk.channels.get_mut(&channel).expect("known").in_flight -= amount;
 			}
