@@ -214,7 +214,9 @@ impl Sim {
 		};
 		let inputs: u64 = chosen.iter().map(|at| self.chain.coins[*at].sat).sum();
 		chosen.sort_unstable();
-		chosen.into_iter().rev().for_each(|at| drop(self.chain.coins.remove(at)));
+		for at in chosen.into_iter().rev() {
+			self.chain.coins.remove(at);
+		}
 		let (number, fee) = (self.fresh(), (u64::from(feerate) * 700 / 1_000).min(amount));
 		if inputs > amount {
 			self.chain.give(number, inputs - amount, None);

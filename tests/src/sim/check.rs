@@ -61,7 +61,7 @@ impl Sim {
 	pub(crate) fn check_twice(&mut self, input: &Input, world: &World) -> Go {
 		let once = matches!(input, Input::Message { .. } | Input::Tick | Input::Connected { .. });
 		let lost = matches!(input, Input::HtlcIntercepted { intercept_id, .. } if !self.is_held(intercept_id));
-		if once || lost || self.steps % 7 != 0 {
+		if once || lost || !self.steps.is_multiple_of(7) {
 			return Ok(());
 		}
 		let again = self.lsp.step(&self.book, world, self.now, input.clone());

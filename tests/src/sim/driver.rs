@@ -32,7 +32,7 @@ impl Sim {
 			self.steps += 1;
 			let death = self.death();
 			let world = self.view_of(&input);
-			self.note(|| format!("{}", super::world::brief(&input)));
+			self.note(|| super::world::brief(&input));
 			let step = self.lsp.step(&self.book, &world, self.now, input.clone());
 			self.check_step(&world, &step)?;
 			self.commit(&step, death)?;
