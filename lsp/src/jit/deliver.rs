@@ -319,12 +319,16 @@ pub(crate) fn forward_failed(turn: &mut Turn<'_>, peer: NodeId, channel_id: &[u8
 	let Some(mut sale) = by_channel.filter(|sale| sale.state != SaleState::Done).or(only).cloned() else { return };
 	// LDK tells of each part that failed: the last one ends the payment.
 	if sale.state == SaleState::Forwarded && !withhold::is_in_flight(turn, &sale) {
-		sale.note(turn.now, "fail", "the client failed the payment; the fee is owed".to_string());
-		if sale.fee_credited == Msat::ZERO && sale.channel.as_ref().is_none_or(|channel| !channel.release) {
-			trust::offend(turn, &sale.client, OffenceKind::Failed);
-		}
 		withhold::forget_paying(&mut sale);
-		owe(turn, &mut sale);
+		// While LDK holds a part that pays the fee, the fee is not owed again: what was told is the failure of a payment before
+		// it, once more after a crash, or the rest of this one ends like this part.
+		if sale.forwarded.iter().all(|planned| Some(planned.payment_hash) != sale.paying) {
+			sale.note(turn.now, "fail", "the client failed the payment; the fee is owed".to_string());
+			if sale.fee_credited == Msat::ZERO && sale.channel.as_ref().is_none_or(|channel| !channel.release) {
+				trust::offend(turn, &sale.client, OffenceKind::Failed);
+			}
+			owe(turn, &mut sale);
+		}
 		turn.put_sale(sale);
 	}
 }

@@ -93,6 +93,10 @@ impl Channels {
 			let strict = matches!(open.owner, Owner::Order(_));
 			return self.progress(channel, strict, open.withhold);
 		}
+		if self.opening.lock().expect("not poisoned").contains_key(&id) {
+			// LDK has closed it, and the event that says so is on its way: a second one with this mark would be taken for it.
+			return Vec::new();
+		}
 		match self.create(lightning, &open) {
 			Ok(_) => Vec::new(),
 			Err(reason) => vec![Input::OpenFailed { user_channel_id: id, reason, ours: true }],
