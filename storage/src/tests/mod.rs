@@ -8,6 +8,7 @@ mod lazy;
 mod model;
 mod opening;
 mod order;
+mod power_cut;
 mod reading;
 mod samples;
 mod wallet;
