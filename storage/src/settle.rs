@@ -55,13 +55,13 @@ impl Values {
 		self.settling.up_to.is_some() || self.log.used() >= SETTLE_SLOTS
 	}
 
-	/// Settles a slice, or, if the log is at its bound, all. To be called in a transaction.
-	pub fn settle(&mut self, conn: &Connection) -> Result<(), WriteError> {
+	/// Settles a slice, or, if the log is at its bound, all. To be called in a transaction. Gives the bytes written.
+	pub fn settle(&mut self, conn: &Connection) -> Result<usize, WriteError> {
 		let mut written = 0;
 		while self.settle_is_due() && (written < SLICE || self.log.used() >= MAX_SLOTS) {
 			written += self.step(conn)?;
 		}
-		Ok(())
+		Ok(written)
 	}
 
 	/// Does the next thing; gives about how many bytes it wrote.

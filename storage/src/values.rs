@@ -108,26 +108,27 @@ impl Values {
 		Ok(values)
 	}
 
-	/// Takes a value in. If it is as it was, nothing is to be done.
-	pub fn put(&mut self, conn: &Connection, key: Key, value: Vec<u8>) -> Result<(), WriteError> {
+	/// Takes a value in; gives the bytes that this adds to the log or the table. If it is as it was, none.
+	pub fn put(&mut self, conn: &Connection, key: Key, value: Vec<u8>) -> Result<usize, WriteError> {
 		let old = if value.len() < MIN_DELTA { None } else { self.before(conn, &key)? };
 		if old.as_ref() == Some(&value) {
 			self.keep(key, value);
-			return Ok(());
+			return Ok(0);
 		}
 		match old.and_then(|old| delta::diff(&old, &value)) {
 			Some(script) => {
 				let crc = crc32fast::hash(&value);
 				self.keep(key.clone(), value);
-				self.say(key, Said::Delta { crc, script });
+				Ok(self.say(key, Said::Delta { crc, script }))
 			}
 			None if value.len() >= MIN_DIRECT => {
 				self.settling.stop_if(conn, &key)?;
-				self.say(key.clone(), Said::Direct);
+				let written = self.say(key.clone(), Said::Direct) + value.len();
 				self.recent.remove(&key);
 				let base = self.new_base();
 				table::put_parts(conn, &key, self.next - 1, base, &value)?;
 				self.keep(key, value);
+				Ok(written)
 			}
 			None => {
 				self.settling.stop_if(conn, &key)?;
@@ -136,18 +137,16 @@ impl Values {
 				} else {
 					self.kept.remove(&key);
 				}
-				self.say(key, Said::Value(value));
+				Ok(self.say(key, Said::Value(value)))
 			}
 		}
-		Ok(())
 	}
 
-	/// Makes sure that there is no value.
-	pub fn remove(&mut self, conn: &Connection, key: Key) -> Result<(), WriteError> {
+	/// Makes sure that there is no value; gives the bytes that this adds to the log.
+	pub fn remove(&mut self, conn: &Connection, key: Key) -> Result<usize, WriteError> {
 		self.settling.stop_if(conn, &key)?;
 		self.kept.remove(&key);
-		self.say(key, Said::Removed);
-		Ok(())
+		Ok(self.say(key, Said::Removed))
 	}
 
 	/// The value, `None` if there is none.
@@ -232,12 +231,14 @@ impl Values {
 		self.kept.insert(key, value);
 	}
 
-	/// Adds a record to the batch, and to what is recent.
-	fn say(&mut self, key: Key, said: Said) {
+	/// Adds a record to the batch, and to what is recent; gives its bytes.
+	fn say(&mut self, key: Key, said: Said) -> usize {
+		let before = self.batch.len();
 		write_record(&mut self.batch, &mut self.batch_key, &key, &said);
 		let n = self.next;
 		self.next += 1;
 		self.note(n, key, said);
+		self.batch.len() - before
 	}
 
 	fn note(&mut self, n: u64, key: Key, said: Said) {

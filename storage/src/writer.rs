@@ -4,7 +4,7 @@ use crate::error::{ReadError, WriteError};
 use crate::queue::{Answer, Change, MAX_LAZY, Op, Queue};
 use crate::record::Recorder;
 use crate::schema::PAGE_SIZE;
-use crate::stats::add;
+use crate::stats::{Purpose, add};
 use crate::values::Values;
 use crate::{book, kv, table, wallet};
 use rusqlite::{Connection, ErrorCode};
@@ -135,16 +135,24 @@ impl Writer {
 			Change::Put { key, value } if key.is_nodes_own() => kv::put(&self.conn, &key, value),
 			Change::Remove { key } if key.is_nodes_own() => table::remove(&self.conn, &key),
 			Change::Put { key, value } => {
-				return self.values.put(&self.conn, key, value).map_err(|e| self.explain_value(&e));
+				let recorded = self.values.put(&self.conn, key, value);
+				return self.count_record(purpose, recorded);
 			}
 			Change::Remove { key } => {
-				return self.values.remove(&self.conn, key).map_err(|e| self.explain_value(&e));
+				let recorded = self.values.remove(&self.conn, key);
+				return self.count_record(purpose, recorded);
 			}
 			Change::Rows(rows) => book::write(&self.conn, &rows),
 			Change::WalletAppend(json) => wallet::append(&self.conn, &json),
 			Change::WalletReplace(up_to, json) => wallet::replace(&self.conn, up_to, &json),
 		};
 		done.map_err(|e| self.explain(&e))
+	}
+
+	fn count_record(&self, purpose: Purpose, recorded: Result<usize, WriteError>) -> Result<(), Trouble> {
+		let bytes = recorded.map_err(|e| self.explain_value(&e))?;
+		self.queue.counters.record(purpose, bytes as u64);
+		Ok(())
 	}
 
 	fn begin(&mut self) -> Result<(), Trouble> {
@@ -161,7 +169,9 @@ impl Writer {
 			return Ok(());
 		}
 		self.begin()?;
-		self.values.settle(&self.conn).map_err(|e| self.explain_value(&e))
+		let settled = self.values.settle(&self.conn).map_err(|e| self.explain_value(&e))?;
+		add(&self.queue.counters.settled_bytes, settled as u64);
+		Ok(())
 	}
 
 	/// SQLite rolls a transaction back by itself on some errors, also of a read. Then changes are lost that were
