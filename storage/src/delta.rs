@@ -3,41 +3,69 @@
 //! LDK encodes all of its channel manager for every change to one channel. A delta has what changed, wherever it now
 //! stands: after a restart the manager has its channels in another order, and after a new channel all behind it moves.
 
-use std::collections::HashMap;
+use std::ops::Range;
 
 /// Fewer equal bytes than this are not worth a copy.
-const MIN_COPY: usize = 8;
-/// Bytes of the old value that one entry of an index stands for.
-const BLOCK: usize = 16;
-/// How far behind a difference its end is looked for before all of the old value is.
+const MIN_COPY: usize = 12;
+/// Bytes for which one entry of the index of what is near stands.
+const FINE: usize = 16;
+/// The same for the index of all of a large value.
+const COARSE: usize = 64;
+/// From so many bytes on, a value is large.
+const LARGE: usize = 64 << 10;
+/// How far around the place where the values part ways is near.
 const NEAR: usize = 8192;
+/// A copy of so many bytes is taken without looking for a longer one that begins a little later.
+const GOOD_COPY: usize = 48;
 
 /// What makes `new` of `old`; `None` if that is more than half of `new`.
 pub(crate) fn diff(old: &[u8], new: &[u8]) -> Option<Vec<u8>> {
 	let mut script = Script { old, new, out: Vec::new(), literal: 0, expected: 0, limit: new.len() / 2 };
-	let (mut from, mut at) = (0, 0);
-	let mut everywhere: Option<Index> = None;
+	let first = common_prefix(old, new);
+	if first > 0 {
+		script.copy(0, 0, first)?;
+	}
+	let (mut from, mut at) = (first, first);
+	let mut everywhere = None;
 	while at < new.len() {
-		let same = common_prefix(&old[from..], &new[at..]);
-		if same >= MIN_COPY || (same > 0 && at + same == new.len()) {
-			script.copy(from, at, same)?;
-			(from, at) = (from + same, at + same);
-			continue;
-		}
-		let near = Index::of(old, from..old.len().min(from + NEAR));
-		let found = near.next_in(new, at..new.len().min(at + NEAR), Some(from)).or_else(|| {
-			let index = everywhere.get_or_insert_with(|| Index::of(old, 0..old.len()));
-			index.next_in(new, at..new.len().min(at + script.limit), None)
+		let everywhere = everywhere.get_or_insert_with(|| {
+			let block = if old.len() < LARGE { FINE } else { COARSE };
+			Index::of(old, 0..old.len(), block)
 		});
-		let Some((mut source, mut target)) = found else { break };
+		let near =
+			(old.len() >= LARGE).then(|| Index::of(old, from.saturating_sub(NEAR)..old.len().min(from + NEAR), FINE));
+		let mut best: Option<Match> = None;
+		for target in at..new.len() {
+			if best.as_ref().is_some_and(|best| best.len >= GOOD_COPY || target >= best.target + GOOD_COPY) {
+				break;
+			}
+			if target - script.literal > script.limit {
+				return None;
+			}
+			let aligned = Some(from + (target - at)).filter(|source| *source < old.len());
+			let found = [aligned, near.as_ref().and_then(|near| near.find(new, target)), everywhere.find(new, target)];
+			for source in found.into_iter().flatten() {
+				let len = common_prefix(&old[source..], &new[target..]);
+				if len >= MIN_COPY && best.as_ref().is_none_or(|best| len > best.len + (target - best.target)) {
+					best = Some(Match { source, target, len });
+				}
+			}
+		}
+		let Some(Match { mut source, mut target, len }) = best else { break };
+		let end = target + len;
 		while source > 0 && target > script.literal && old[source - 1] == new[target - 1] {
 			(source, target) = (source - 1, target - 1);
 		}
-		let same = common_prefix(&old[source..], &new[target..]);
-		script.copy(source, target, same)?;
-		(from, at) = (source + same, target + same);
+		script.copy(source, target, end - target)?;
+		(from, at) = (source + (end - target), end);
 	}
 	script.finish()
+}
+
+struct Match {
+	source: usize,
+	target: usize,
+	len: usize,
 }
 
 /// What [`diff`] says must be made of `old`; `None` if it cannot be, because one of them is damaged.
@@ -105,38 +133,41 @@ impl Script<'_> {
 	}
 }
 
-/// Where each block of a part of the old value is.
+/// Where each block of a part of the old value is: a table of places, by hash. Of blocks with the same hash it has the
+/// last one.
 struct Index<'a> {
 	old: &'a [u8],
-	blocks: HashMap<&'a [u8], usize>,
+	block: usize,
+	places: Vec<u32>,
+	shift: u32,
 }
 
+const NOWHERE: u32 = u32::MAX;
+
 impl<'a> Index<'a> {
-	fn of(old: &'a [u8], range: std::ops::Range<usize>) -> Index<'a> {
+	fn of(old: &'a [u8], range: Range<usize>, block: usize) -> Index<'a> {
+		let bits = (2 * (range.len() / block) + 2).next_power_of_two().trailing_zeros();
+		let mut index = Index { old, block, places: vec![NOWHERE; 1 << bits], shift: 64 - bits };
 		let start = range.start;
-		let blocks = old[range].chunks_exact(BLOCK).enumerate();
-		let mut index = Index { old, blocks: HashMap::with_capacity(blocks.len()) };
-		// Of equal blocks, the first: the way from there on is the longest.
-		for (i, block) in blocks {
-			index.blocks.entry(block).or_insert(start + i * BLOCK);
+		for (i, bytes) in old[range].chunks_exact(block).enumerate() {
+			let slot = index.slot(bytes);
+			index.places[slot] = u32::try_from(start + i * block).unwrap_or(NOWHERE);
 		}
 		index
 	}
 
-	/// The first place in this range of `new` that the old value has too, as (old, new). Before others, that which is as
-	/// far behind `aligned` as it is behind the start of the range: bytes were replaced, not inserted.
-	fn next_in(&self, new: &[u8], range: std::ops::Range<usize>, aligned: Option<usize>) -> Option<(usize, usize)> {
-		let start = range.start;
-		range.into_iter().find_map(|at| {
-			if let Some(from) = aligned.map(|from| from + at - start)
-				&& let (Some(a), Some(b)) = (self.old.get(from..from + MIN_COPY), new.get(at..at + MIN_COPY))
-				&& a == b
-			{
-				return Some((from, at));
-			}
-			let block = new.get(at..at + BLOCK)?;
-			self.blocks.get(block).map(|from| (*from, at))
-		})
+	/// A place in the old value that begins with the block that is here in the new one.
+	fn find(&self, new: &[u8], at: usize) -> Option<usize> {
+		let wanted = new.get(at..at + self.block)?;
+		let place = self.places[self.slot(wanted)];
+		let place = usize::try_from(place).ok().filter(|_| place != NOWHERE)?;
+		(self.old[place..place + self.block] == *wanted).then_some(place)
+	}
+
+	fn slot(&self, bytes: &[u8]) -> usize {
+		let words = bytes.chunks_exact(8).take(2).map(|word| u64::from_le_bytes(word.try_into().expect("eight")));
+		let hash = words.fold(0u64, |hash, word| (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29));
+		(hash.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> self.shift) as usize
 	}
 }
 
