@@ -77,6 +77,17 @@ impl Log {
 		self.batches.last_key_value().map(|(_, (next, _))| *next)
 	}
 
+	/// Makes sure that there are so many slots: a batch that has to make some writes three more pages.
+	pub fn prepare(&mut self, conn: &Connection, slots: usize) -> Sql<()> {
+		let wanted = i64::try_from(slots).expect("a small number");
+		for slot in self.slots..wanted {
+			insert(conn, slot, &write_slot(0, 0, 0, 0, &[]))?;
+			self.free.insert(slot);
+		}
+		self.slots = self.slots.max(wanted);
+		Ok(())
+	}
+
 	/// Slots in use.
 	pub fn used(&self) -> usize {
 		self.batches.values().map(|(_, slots)| slots.len()).sum()
@@ -92,8 +103,7 @@ impl Log {
 				conn.prepare_cached("UPDATE log SET bytes = ?2 WHERE slot = ?1")?.execute(params![free, slot])?;
 				used.push(free);
 			} else {
-				conn.prepare_cached("INSERT INTO log (slot, bytes) VALUES (?1, ?2)")?
-					.execute(params![self.slots, slot])?;
+				insert(conn, self.slots, &slot)?;
 				used.push(self.slots);
 				self.slots += 1;
 			}
@@ -113,6 +123,10 @@ impl Log {
 			}
 		}
 	}
+}
+
+fn insert(conn: &Connection, slot: i64, bytes: &[u8]) -> Sql<()> {
+	conn.prepare_cached("INSERT INTO log (slot, bytes) VALUES (?1, ?2)")?.execute(params![slot, bytes]).map(drop)
 }
 
 fn write_slot(first: u64, next: u64, part: u32, parts: u32, payload: &[u8]) -> Vec<u8> {

@@ -6,7 +6,7 @@ use crate::schema;
 use crate::stats::Stats;
 use crate::values::Values;
 use crate::writer::Writer;
-use rusqlite::Connection;
+use rusqlite::{Connection, TransactionBehavior};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -32,8 +32,8 @@ impl Store {
 	/// that says what happened and what to do. It is meant not to return ([`abort`]); if it does, the store is dead:
 	/// what was not acknowledged never will be, and reads fail.
 	pub fn open(path: &Path, fatal: impl Fn(&str) + Send + 'static) -> Result<Store, OpenError> {
-		let conn = schema::open(path)?;
-		let values = Values::load(&conn).map_err(|e| schema::unreadable(path, &e))?;
+		let mut conn = schema::open(path)?;
+		let values = load_values(&mut conn).map_err(|e| schema::unreadable(path, &e))?;
 		let queue = Arc::new(Queue::default());
 		let mut writer = Writer::new(queue.clone(), conn, values, path.to_owned(), Box::new(fatal));
 		let thread = std::thread::Builder::new()
@@ -113,6 +113,13 @@ impl Store {
 		})));
 		async move { wait.await.unwrap_or(Err(ReadError::Closed)) }
 	}
+}
+
+fn load_values(conn: &mut Connection) -> Result<Values, ReadError> {
+	let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+	let values = Values::load(&tx)?;
+	tx.commit()?;
+	Ok(values)
 }
 
 /// Resolves when the change is durable; never, if the store has died or was closed. For callers that have no use for an

@@ -11,7 +11,7 @@ use crate::delta;
 use crate::error::{ReadError, WriteError};
 use crate::kv::Key;
 use crate::log::Log;
-use crate::settle::Settling;
+use crate::settle::{SETTLE_SLOTS, Settling};
 use crate::table::{self, Row};
 use rusqlite::{Connection, OptionalExtension, Result as Sql};
 use std::collections::{BTreeMap, HashMap};
@@ -83,11 +83,12 @@ pub(crate) struct Values {
 }
 
 impl Values {
-	/// Reads the log. An error: it is damaged, or cannot be read.
+	/// Reads the log. An error: it is damaged, or cannot be read. What it writes is to be committed by the caller.
 	pub fn load(conn: &Connection) -> Result<Values, ReadError> {
 		let floor = conn.query_row("SELECT value FROM meta WHERE name = 'floor'", [], |row| row.get(0)).optional()?;
 		let floor = u64::try_from(floor.unwrap_or(1i64)).map_err(|_| ReadError::Damaged("a negative number".into()))?;
-		let (log, found) = Log::load(conn, floor)?;
+		let (mut log, found) = Log::load(conn, floor)?;
+		log.prepare(conn, SETTLE_SLOTS)?;
 		let next = log.next().unwrap_or(floor);
 		let next_base = table::drop_orphans(conn)?;
 		let mut values = Values {
