@@ -2,6 +2,7 @@
 
 mod book;
 mod crash;
+mod deltas;
 mod full_disk;
 mod group;
 mod lazy;

@@ -114,6 +114,7 @@ fn states(steps: &[Step]) -> Vec<State> {
 async fn power_cut_child() {
 	let Some(path) = child_path() else { return };
 	let store = open(&path);
+	writeln!(std::io::stdout(), "ack 0").unwrap();
 	let mut dice = Dice(99);
 	let mut done = 0;
 	let steps = run();
@@ -146,6 +147,8 @@ async fn power_cut_child() {
 		}
 		done = until;
 	}
+	store.drain().await;
+	writeln!(std::io::stdout(), "syncs {}", store.stats().syncs).unwrap();
 	store.close().await;
 	writeln!(std::io::stdout(), "ack {}", steps.len()).unwrap();
 }
@@ -159,11 +162,24 @@ async fn migrating_child() {
 
 #[derive(Debug)]
 enum Event {
-	Write { file: String, at: usize, bytes: Vec<u8> },
-	Truncate { file: String, len: usize },
-	Sync { file: String },
-	Remove { file: String },
+	Write {
+		file: String,
+		at: usize,
+		bytes: Vec<u8>,
+	},
+	Truncate {
+		file: String,
+		len: usize,
+	},
+	Sync {
+		file: String,
+	},
+	Remove {
+		file: String,
+	},
 	Acknowledged(usize),
+	/// What the store believes.
+	Syncs(usize),
 }
 
 /// Has a child work, and gives what it did to its files and what it said.
@@ -225,7 +241,13 @@ fn event(call: &str, path: &Path) -> Option<Event> {
 	match name {
 		"write" => {
 			let said = text(hex(rest.next()?));
-			said.strip_prefix("ack ")?.trim().parse().ok().map(Event::Acknowledged)
+			let (word, number) = said.trim().split_once(' ')?;
+			let number = number.parse().ok()?;
+			match word {
+				"ack" => Some(Event::Acknowledged(number)),
+				"syncs" => Some(Event::Syncs(number)),
+				_ => None,
+			}
 		}
 		"pwrite64" if ours => {
 			let bytes = hex(rest.next()?);
@@ -286,6 +308,7 @@ impl Disk {
 			}
 			Event::Remove { file } => drop(self.files.remove(&file)),
 			Event::Acknowledged(n) => self.acknowledged = n,
+			Event::Syncs(_) => {}
 		}
 	}
 
@@ -358,7 +381,10 @@ async fn state(store: &Store) -> State {
 async fn r13_the_power_cut_at_every_write() {
 	let (_dir, path) = place();
 	let events = record("power_cut::power_cut_child", &path);
-	let syncs = events.iter().filter(|event| matches!(event, Event::Sync { .. })).count();
+	let opened = events.iter().position(|event| matches!(event, Event::Acknowledged(0))).unwrap();
+	let counted = events.iter().position(|event| matches!(event, Event::Syncs(_))).unwrap();
+	let syncs = events[opened..counted].iter().filter(|event| matches!(event, Event::Sync { .. })).count();
+	assert!(matches!(events[counted], Event::Syncs(n) if n == syncs), "{:?}, but strace saw {syncs}", events[counted]);
 	let states = states(&run());
 	let (mut disk, mut cuts, mut behind) = (Disk::default(), 0, 0);
 	// The first sync is of an empty file that was just made: without it there is no store.
