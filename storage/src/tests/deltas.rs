@@ -39,7 +39,7 @@ async fn r13_a_small_change_is_a_small_write_however_large_the_value() {
 		let after = store.stats();
 		let recorded = after.recorded.monitors - before.recorded.monitors;
 		assert!(recorded < 20 * 120, "{recorded} bytes at {len}");
-		assert_eq!(after.syncs - before.syncs, 20);
+		assert_eq!(after.batches - before.batches, 20);
 		let (_copy_dir, copy) = copy_files(&path);
 		assert_eq!(read(&open(&copy), "a_0").await.unwrap(), large);
 	}
