@@ -109,6 +109,7 @@ pub(crate) fn one_more_sale(turn: &Turn<'_>, client: &NodeId) -> Result<(), Refu
 /// May this client have one more unpaid order?
 pub(crate) fn one_more_order(turn: &Turn<'_>, client: &NodeId) -> Result<(), Refusal> {
 	let own = turn.book.live_orders().filter(|order| order.client == *client && order.state.is_unpaid()).count();
+	let own = own.saturating_add(crate::order::refused_lately(turn, Some(client)));
 	per_client(own, turn.policy().risk.max_open_orders_per_client)?;
 	in_all(turn)
 }
@@ -121,6 +122,7 @@ fn per_client(open: usize, limit: u32) -> Result<(), Refusal> {
 fn in_all(turn: &Turn<'_>) -> Result<(), Refusal> {
 	let sales = turn.book.live_sales().filter(|sale| sale.state.is_unpaid()).count();
 	let orders = turn.book.live_orders().filter(|order| order.state.is_unpaid()).count();
+	let orders = orders.saturating_add(crate::order::refused_lately(turn, None));
 	let (open, limit) = (sales.saturating_add(orders), turn.policy().risk.max_open_total);
 	if open >= as_count(limit) { Err(Refusal::TooMany { open, limit }) } else { Ok(()) }
 }

@@ -13,10 +13,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 mod hex_u128;
 mod index;
 mod state;
+mod wake;
 
 pub(crate) use index::order_reserved;
-pub use index::{LEDGER_IN_MEMORY, MAX_CLIENTS, MAX_FINISHED};
+pub use index::{LEDGER_IN_MEMORY, Lease, MAX_CLIENTS, MAX_FINISHED};
+pub use state::SETTLED;
 pub(crate) use state::{DUST, push_bounded};
+pub use wake::{Changes, HeldHtlc, MAX_WAKE_HISTORY, Wake, Webhook};
 
 /// A client is known by its node id.
 pub type NodeId = PublicKey;
@@ -72,6 +75,9 @@ pub struct Client {
 	/// Channels that were opened or paid for and came to nothing through its doing.
 	#[serde(default)]
 	pub offences: u32,
+	/// Its webhooks, and what is held for it while it sleeps (bLIP-55).
+	#[serde(default)]
+	pub wake: Wake,
 }
 
 /// The terms of an LSPS2 offer, as promised: bLIP-52's `opening_fee_params` without the promise.
@@ -146,6 +152,8 @@ pub type PaymentHash = [u8; 32];
 pub const MAX_HISTORY: usize = 64;
 /// How many decided and settled forwards a sale remembers.
 pub const MAX_FORWARDS_KEPT: usize = 64;
+/// How often the fee of a refund is raised.
+pub const MAX_BUMPS: usize = 16;
 /// How many failed attempts to open its channel a sale or an order remembers.
 pub const MAX_ATTEMPTS_KEPT: usize = 8;
 
@@ -206,6 +214,9 @@ pub struct Part {
 	/// When it is failed, while it waits beside the payment that pays the fee.
 	#[serde(default)]
 	pub held_until: Option<Timestamp>,
+	/// When it is failed, if all parts of its payment are here and only the sleeping client is missing.
+	#[serde(default)]
+	pub client_until: Option<Timestamp>,
 }
 
 /// A forward that was decided.
@@ -289,6 +300,9 @@ pub struct Order {
 	/// How the channel was paid for, once it is funded.
 	#[serde(default)]
 	pub paid_by: Option<PaidBy>,
+	/// The client refused such a channel before it was offered: nothing was ever promised.
+	#[serde(default)]
+	pub refused: bool,
 	/// Where it stands.
 	pub state: OrderState,
 	/// The channel, from `OpenChannel` on.
@@ -319,8 +333,17 @@ pub struct OnchainOption {
 	pub min_fee_for_0conf: FeePerKw,
 	/// What arrived there, sorted by outpoint.
 	pub received: Vec<Received>,
-	/// The refund, once it is decided.
+	/// The newest refund, once it is decided. There is a next one only when this one is [settled](Refund::is_settled).
 	pub refund: Option<Refund>,
+	/// The number of `refund`, or of the next one: each number is one payment back to the client, ever.
+	#[serde(default)]
+	pub refunds: u32,
+	/// What the refunds before that gave back.
+	#[serde(default)]
+	pub refunded: Sat,
+	/// The order was delivered, and its payment is no longer in the chain, nor on its way there.
+	#[serde(default)]
+	pub lost: bool,
 	/// Its state, in bLIP-51's words.
 	pub state: PaymentState,
 }
@@ -345,8 +368,30 @@ pub struct Refund {
 	pub address: String,
 	/// What is sent, the transaction's fee to be taken off it.
 	pub amount: Sat,
-	/// The transaction, once it is out.
+	/// The transaction, once it is out: of several that replace each other the newest, or the one in the chain.
 	pub txid: Option<Txid>,
+	/// What we bear of the miner's fee.
+	#[serde(default)]
+	pub borne: Sat,
+	/// Its earlier forms, newest last: each spends the same coins, so that one of all is mined at most. At most
+	/// [`MAX_BUMPS`].
+	#[serde(default)]
+	pub replaced: Vec<ReplacedRefund>,
+	/// Confirmations at the last look.
+	#[serde(default)]
+	pub confirmations: u32,
+	/// When its fee is raised, if it is not in the chain by then.
+	#[serde(default)]
+	pub bump_at: Option<Timestamp>,
+}
+
+/// A refund's transaction whose fee was too low.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReplacedRefund {
+	/// The transaction.
+	pub txid: Txid,
+	/// What we bear of its fee.
+	pub borne: Sat,
 }
 
 /// bLIP-51's payment states.

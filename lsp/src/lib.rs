@@ -20,6 +20,7 @@ pub mod quote;
 pub mod step;
 pub mod time;
 mod turn;
+pub mod wake;
 
 pub use policy::Policy;
 pub use step::Lsp;

@@ -3,24 +3,27 @@
 use crate::control::Events;
 use crate::driver::{Driver, Surroundings};
 use crate::lightning::channels::Channels;
-use crate::lightning::{Lightning, payments};
+use crate::lightning::{Lightning, payments, trial};
+use crate::notify::Notifier;
 use crate::onchain::{Fees, Tip, Wallet};
-use bitcoin::{Address, Amount, BlockHash, Network};
-use inlet_lsp::book::{Book, NodeId, OrderId, Write};
-use inlet_lsp::input::{Action, ChannelView, Input, PeerView, World};
+use crate::refunds::{Refunds, UnderWay};
+use bitcoin::{Amount, BlockHash, Network};
+use inlet_lsp::book::{Book, NodeId, Order, OrderId, Write};
+use inlet_lsp::input::{Action, ChannelView, Input, OpenChannel, PeerView, Sight, World};
 use inlet_lsp::money::{Msat, Sat};
 use inlet_lsp::time::Timestamp;
+use lightning::ln::channel_state::{ChannelDetails, InboundHTLCDetails, InboundHTLCStateDetails};
 use lightning::ln::channelmanager::InterceptId;
 use lightning::ln::types::ChannelId;
 use lightning::sign::EntropySource;
 use lightning::types::payment::PaymentHash;
-use std::collections::HashSet;
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
 use tokio::sync::watch;
 
-/// How long a refund that could not be made waits for its next attempt.
-const REFUND_RETRY: Duration = Duration::from_secs(60);
+/// LDK closes a channel for an outgoing HTLC that is not settled so many blocks after it expires.
+const GRACE_BLOCKS: u32 = 3;
+/// LDK closes a channel so many blocks before an incoming HTLC expires whose preimage it knows, and that still is there.
+const CLAIM_BLOCKS: u32 = 36;
 
 /// The wallet's count of changes, and the tip: what is reckoned from both holds as long as neither moves.
 pub type Version = (u64, BlockHash);
@@ -48,10 +51,24 @@ pub struct Hands {
 	/// The wallet's version and the tip at the last look at the orders' addresses.
 	pub looked: Mutex<Option<Version>>,
 	/// Orders whose refund is being made.
-	pub refunding: Arc<Mutex<HashSet<OrderId>>>,
+	pub refunding: UnderWay,
+	/// The block at the last [`Input::Survey`].
+	pub surveyed: Mutex<Option<BlockHash>>,
+	/// Wakes clients.
+	pub notify: Arc<Notifier>,
 }
 
 impl Hands {
+	fn refunds(&self) -> Refunds {
+		Refunds {
+			network: self.network,
+			wallet: self.wallet.clone(),
+			fees: self.fees.clone(),
+			driver: self.driver(),
+			under_way: self.refunding.clone(),
+		}
+	}
+
 	fn driver(&self) -> Driver {
 		self.driver.get().expect("set before the engine runs").clone()
 	}
@@ -70,6 +87,26 @@ impl Hands {
 					next_outbound_htlc_minimum: Msat(channel.next_outbound_htlc_minimum_msat),
 				})
 				.collect(),
+		}
+	}
+
+	/// A look at every client that can be woken, once a block.
+	fn survey(&self, book: &Book) -> Option<Input> {
+		let tip = self.tip.borrow().hash;
+		if self.surveyed.lock().expect("not poisoned").replace(tip) == Some(tip) {
+			return None;
+		}
+		let clients: Vec<Sight> = book.sleepers().map(|client| self.sight(client.id)).collect();
+		Some(Input::Survey { clients }).filter(|_| book.sleepers().next().is_some())
+	}
+
+	fn sight(&self, client: NodeId) -> Sight {
+		let channels = self.lightning.manager.list_channels_with_counterparty(&client);
+		Sight {
+			client,
+			connected: self.lightning.wire.is_connected(&client),
+			has_channel: channels.iter().any(|channel| channel.is_channel_ready),
+			closes_at: channels.iter().filter_map(closes_at).min(),
 		}
 	}
 
@@ -173,44 +210,45 @@ impl Hands {
 		}
 	}
 
-	fn refund(&self, order: OrderId, address: String, amount: Sat) {
-		if !self.refunding.lock().expect("not poisoned").insert(order.clone()) {
-			return;
+	fn try_opening(&self, order: OrderId, open: &OpenChannel) -> Vec<Input> {
+		if !self.channels.try_opening(&self.lightning, &order, open) {
+			return vec![Input::OpeningTried { order, refusal: None }];
 		}
-		let (driver, wallet, fees) = (self.driver(), self.wallet.clone(), self.fees.clone());
-		let (network, refunding) = (self.network, self.refunding.clone());
+		let (driver, channels, lightning) = (self.driver(), self.channels.clone(), self.lightning.clone());
+		let (id, peer) = (open.user_channel_id, open.peer);
 		tokio::spawn(async move {
-			loop {
-				match send_refund(&wallet, &fees, network, &order, &address, amount).await {
-					Ok(input) => {
-						let _ = driver.submit(input).await;
-						break;
-					}
-					Err(e) => {
-						tracing::warn!(target: "inlet::orders", order, "refund not sent yet: {e:#}");
-						tokio::time::sleep(REFUND_RETRY).await;
-					}
-				}
+			tokio::time::sleep(trial::PATIENCE).await;
+			if let Some(ended) = channels.trials.accepted(id) {
+				tracing::debug!(target: "inlet::orders", %peer, "no answer to a trial opening");
+				channels.end_trial(&lightning, id, peer);
+				// When we are stopping, the order was not answered and is dropped at the next start.
+				let _ = driver.submit(Input::OpeningTried { order: ended.order, refusal: None }).await;
 			}
-			refunding.lock().expect("not poisoned").remove(&order);
 		});
+		Vec::new()
+	}
+
+	/// Orders whose funding the chain backend has taken by now.
+	fn funded(&self, book: &Book) -> Vec<Input> {
+		let look = |order: &Order| {
+			let inputs = self.channels.look(&self.lightning, order.user_channel_id, &order.client);
+			if !inputs.is_empty() {
+				self.channels.funded(order.user_channel_id);
+			}
+			inputs
+		};
+		book.orders_being_opened().flat_map(look).collect()
 	}
 }
 
-async fn send_refund(
-	wallet: &Wallet,
-	fees: &Fees,
-	network: Network,
-	order: &str,
-	address: &str,
-	amount: Sat,
-) -> anyhow::Result<Input> {
-	let to: Address = address.parse::<Address<_>>()?.require_network(network)?;
-	let feerate = fees.fresh().ok_or_else(|| anyhow::anyhow!("no fresh fee estimate"))?;
-	let rate = bitcoin::FeeRate::from_sat_per_kwu(u64::from(feerate.0));
-	let sent = wallet.pay_refund(order, to, Amount::from_sat(amount.0), rate).await?;
-	let txid = sent.tx.compute_txid();
-	Ok(Input::RefundSent { order: order.to_owned(), txid, fee: Sat(sent.fee.to_sat()) })
+/// The height at which LDK closes the channel for an HTLC that the peer does not settle, the soonest.
+fn closes_at(channel: &ChannelDetails) -> Option<u32> {
+	let sent = channel.pending_outbound_htlcs.iter();
+	let sent = sent.map(|htlc| htlc.cltv_expiry.saturating_add(GRACE_BLOCKS));
+	let claimed =
+		|htlc: &&InboundHTLCDetails| htlc.state == Some(InboundHTLCStateDetails::AwaitingRemoteRevokeToRemoveFulfill);
+	let claimed = channel.pending_inbound_htlcs.iter().filter(claimed);
+	sent.chain(claimed.map(|htlc| htlc.cltv_expiry.saturating_sub(CLAIM_BLOCKS))).min()
 }
 
 impl Surroundings for Hands {
@@ -257,18 +295,30 @@ impl Surroundings for Hands {
 				self.lightning.hurry();
 				Vec::new()
 			}
-			Action::Refund { order, address, amount } => {
-				self.refund(order, address, amount);
+			Action::TryOpening { order, open } => self.try_opening(order, &open),
+			Action::Refund { order, from, .. } => {
+				self.refunds().send(order, from);
+				Vec::new()
+			}
+			Action::BumpRefund { order, number, address } => {
+				self.refunds().bump(order, number, address);
+				Vec::new()
+			}
+			Action::Notify { client, app_name, url, notice } => {
+				self.notify.send(client, app_name, url, notice);
 				Vec::new()
 			}
 		}
 	}
 
 	fn activity(&self, book: &Book) -> Vec<Input> {
+		let mut news = self.funded(book);
+		news.extend(self.survey(book));
 		let version = self.version();
 		if self.looked.lock().expect("not poisoned").replace(version) == Some(version) {
-			return Vec::new();
+			return news;
 		}
+		news.extend(self.refunds().seen(book));
 		let watched = book.watched_addresses();
 		let addresses: Vec<&str> = watched.iter().map(String::as_str).collect();
 		let mut seen = self.wallet.activities(&addresses);
@@ -282,7 +332,8 @@ impl Surroundings for Hands {
 			let received = seen.remove(address).unwrap_or_default();
 			Input::AddressActivity { address: address.to_owned(), received }
 		};
-		changed.into_iter().map(input).collect()
+		news.extend(changed.into_iter().map(input));
+		news
 	}
 
 	fn is_connected(&self, client: &NodeId) -> bool {

@@ -9,11 +9,13 @@ use crate::lightning::build::{Built, Parts, user_config};
 use crate::lightning::channels::Channels;
 use crate::lightning::events::Handler;
 use crate::lightning::logger::LdkLogger;
+use crate::lightning::onions::Onions;
 use crate::lightning::payments::Payments;
 use crate::lightning::peers::{self, PeerAddress, Peers};
 use crate::lightning::wire::{Wire, WireEvent};
 use crate::lightning::{Lightning, announce};
 use crate::lock::DataDir;
+use crate::notify;
 use crate::onchain::{Broadcaster, Chain, ChainConfig, Fees, Listeners, RpcAuth, Tip, Wallet};
 use crate::operator::Operator;
 use crate::pulse::Pulse;
@@ -30,7 +32,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 /// The store's file in the data directory.
@@ -103,7 +105,6 @@ struct Node {
 	peers: Arc<Peers>,
 	payments: Arc<Payments>,
 	events: Arc<Events>,
-	heard: mpsc::UnboundedReceiver<WireEvent>,
 	chain: Chain,
 	chain_listeners: Listeners,
 	tip: watch::Sender<Tip>,
@@ -119,7 +120,6 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 	let wallet =
 		Wallet::open(store.clone(), seed.wallet_xprv(network), network, fees.clone(), broadcaster.clone()).await?;
 
-	let (wire, heard) = Wire::new();
 	let Built { lightning, from } = Lightning::build(Parts {
 		network,
 		seed: seed.ldk_seed(),
@@ -131,7 +131,8 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 		tip,
 		routing: config.routing.clone(),
 		gossip: config.node.gossip.clone(),
-		wire: Arc::new(wire),
+		limits: config.peers,
+		wakes: config.policy.lsps5.enabled,
 	})
 	.await?;
 	let lightning = Arc::new(lightning);
@@ -158,8 +159,13 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 	let lsp = Lsp::new(config.policy.clone(), seed.promise_key())?;
 	let book = Book::restore(store.load_rows().await?);
 	let (driver, engine) = Driver::new(Lsp::new(config.policy.clone(), seed.promise_key())?, book, store.clone());
-	let channels = Arc::new(Channels::new(user_config(&config.routing), config.routing.clone(), wallet.clone()));
+	let channels = Arc::new(Channels::new(
+		user_config(&config.routing, config.policy.lsps5.enabled),
+		config.routing.clone(),
+		wallet.clone(),
+	));
 	let events = Arc::new(Events::new());
+	let keys = lightning.keys.clone();
 	let hands = Arc::new(Hands {
 		network,
 		lightning: lightning.clone(),
@@ -172,6 +178,8 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 		coins: Mutex::default(),
 		looked: Mutex::default(),
 		refunding: Arc::default(),
+		surveyed: Mutex::default(),
+		notify: notify::Notifier::of_node(&config, move |text| keys.sign_text(text))?,
 	});
 	let payments = Arc::new(Payments::load(store.clone()).await?);
 	payments.reconcile(&lightning).await?;
@@ -179,6 +187,7 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 		lightning: lightning.clone(),
 		channels,
 		payments: payments.clone(),
+		onions: Onions::default(),
 		driver: driver.clone(),
 		events: events.clone(),
 	});
@@ -196,7 +205,6 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 		peers,
 		payments,
 		events,
-		heard,
 		chain,
 		chain_listeners,
 		tip,
@@ -291,11 +299,13 @@ fn start(
 	let mut tasks = JoinSet::new();
 	tasks.spawn(node.chain.run(node.chain_listeners, node.tip, stopping.clone()));
 	tasks.spawn(node.engine.run(node.hands.clone(), node.hands.tip.clone(), stopping.clone()));
-	tasks.spawn(listen(node.heard, node.driver.clone(), lightning.wire.clone(), events.clone(), stopping.clone()));
+	tasks.spawn(listen(node.driver.clone(), lightning.wire.clone(), events.clone(), stopping.clone()));
+	tasks.spawn(node.hands.notify.clone().run(stopping.clone()));
 	for listener in listeners {
 		tasks.spawn(peers::accept(listener, lightning.clone(), stopping.clone()));
 	}
-	tasks.spawn(node.peers.keep(lightning.clone(), stopping.clone()));
+	tasks.spawn(node.peers.clone().keep(lightning.clone(), stopping.clone()));
+	tasks.spawn(guard(node.peers, lightning.clone(), node.driver.clone(), stopping.clone()));
 	tasks.spawn(announce::announce(lightning.clone(), node.config.node.clone(), stopping.clone()));
 	tasks.spawn(tell_sync(node.hands.tip.clone(), events, stopping.clone()));
 	tasks.spawn(heartbeat(node.driver.clone(), pulse.clone(), stopping.clone()));
@@ -364,33 +374,26 @@ async fn tell_sync(mut tip: watch::Receiver<Tip>, events: Arc<Events>, mut stop:
 }
 
 /// Hands what the wire hears to the driver.
-async fn listen(
-	mut heard: mpsc::UnboundedReceiver<WireEvent>,
-	driver: Driver,
-	wire: Arc<Wire>,
-	events: Arc<Events>,
-	mut stop: watch::Receiver<bool>,
-) {
+async fn listen(driver: Driver, wire: Arc<Wire>, events: Arc<Events>, mut stop: watch::Receiver<bool>) {
 	loop {
 		let event = tokio::select! {
 			() = stopped(&mut stop) => return,
-			event = heard.recv() => event,
+			event = wire.next() => event,
 		};
 		let told = |kind, peer: bitcoin::secp256k1::PublicKey, text| {
 			events.publish(SystemTime::now().into(), kind, Some(peer.to_string()), text, json!({}));
 		};
 		let submitted = match event {
-			None => return,
-			Some(WireEvent::Message { peer, bytes }) => {
+			WireEvent::Message { peer, bytes } => {
 				let submitted = driver.submit(Input::Message { peer, bytes }).await;
-				wire.taken(&peer);
+				wire.done(&peer);
 				submitted
 			}
-			Some(WireEvent::Connected { peer }) => {
+			WireEvent::Connected { peer } => {
 				told(EventKind::PeerConnected, peer, "connected");
 				driver.submit(Input::Connected { peer }).await
 			}
-			Some(WireEvent::Disconnected { peer }) => {
+			WireEvent::Disconnected { peer } => {
 				told(EventKind::PeerDisconnected, peer, "disconnected");
 				Ok(())
 			}
@@ -399,6 +402,12 @@ async fn listen(
 			return;
 		}
 	}
+}
+
+/// Keeps room for clients among the peers.
+async fn guard(peers: Arc<Peers>, lightning: Arc<Lightning>, driver: Driver, stop: watch::Receiver<bool>) {
+	let (door, connected) = (lightning.door.clone(), lightning.wire.connections());
+	door.guard(connected, move |nodes| peers.judge(&lightning, &driver, nodes), stop).await;
 }
 
 /// Gives a sign of life each time that the driver comes round.

@@ -5,6 +5,7 @@
 
 mod artifacts;
 pub mod bitcoind;
+pub mod crash;
 pub mod esplora;
 pub mod inlet;
 pub mod process;
@@ -13,6 +14,7 @@ pub mod scenario;
 pub mod scratch;
 pub mod thin;
 pub mod wallet;
+pub mod webhook;
 pub mod world;
 
 pub use artifacts::{inlet_exe, wallet_exe};

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 use anyhow::{Context, Result, ensure};
-use inlet_tests::thin::{Behaviour, OnOpen, OnPayment, ThinConfig, ThinEvent, ThinNode};
+use inlet_tests::thin::{Behaviour, OnOpen, OnPayment, Order, ThinConfig, ThinEvent, ThinNode};
 use inlet_tests::world::{SOON, World};
 use inlet_tests::{Backend, scenario};
 use lightning_liquidity::lsps1::msgs::LSPS1OrderParams;
@@ -109,30 +109,61 @@ fn a_client_that_fails_the_payment_still_owes_the_fee() {
 	});
 }
 
+/// The smallest order that this LSP takes, and an address for refunds.
+async fn small_order(world: &World<'_>, client: &ThinNode) -> Result<(LSPS1OrderParams, String)> {
+	let options = client.order_options().await?;
+	let params = LSPS1OrderParams {
+		lsp_balance_sat: options.min_channel_balance_sat.max(200_000),
+		client_balance_sat: 0,
+		required_channel_confirmations: options.min_required_channel_confirmations,
+		funding_confirms_within_blocks: options.min_funding_confirms_within_blocks,
+		channel_expiry_blocks: options.max_channel_expiry_blocks,
+		token: None,
+		announce_channel: false,
+	};
+	let refund = world.bitcoind.wallet_call("getnewaddress", serde_json::json!(["", "bech32"])).await?;
+	Ok((params, refund.as_str().context("no address")?.to_owned()))
+}
+
+async fn paid_over_lightning(payer: &ThinNode, client: &ThinNode, order: &Order) -> Result<()> {
+	let bolt11 = order.payment.bolt11.as_ref().context("no invoice")?;
+	let hash = payer.pay(&bolt11.invoice, None, 1)?;
+	payer.outcome(hash, SOON).await?.map_err(anyhow::Error::msg)?;
+	client.usable_channels(1, SOON).await?;
+	let order = client.order_status(&order.id).await?;
+	ensure!(order.channel.is_some(), "{order:?}");
+	Ok(())
+}
+
 #[test]
 fn an_ordered_channel_is_paid_over_lightning() {
 	scenario(async |scratch| {
 		let world = World::start(scratch, Backend::Bitcoind).await?;
 		let payer = payer(&world, &[500_000]).await?;
 		let client = client(&world, Behaviour::default()).await?;
-		let options = client.order_options().await?;
-		let params = LSPS1OrderParams {
-			lsp_balance_sat: options.min_channel_balance_sat.max(200_000),
-			client_balance_sat: 0,
-			required_channel_confirmations: options.min_required_channel_confirmations,
-			funding_confirms_within_blocks: options.min_funding_confirms_within_blocks,
-			channel_expiry_blocks: options.max_channel_expiry_blocks,
-			token: None,
-			announce_channel: false,
-		};
-		let refund = world.bitcoind.wallet_call("getnewaddress", serde_json::json!(["", "bech32"])).await?;
-		let order = client.order(params, refund.as_str()).await?;
-		let bolt11 = order.payment.bolt11.context("no invoice")?;
-		let hash = payer.pay(&bolt11.invoice, None, 1)?;
-		payer.outcome(hash, SOON).await?.map_err(anyhow::Error::msg)?;
-		client.usable_channels(1, SOON).await?;
-		let order = client.order_status(&order.id).await?;
-		ensure!(order.channel.is_some(), "{order:?}");
-		Ok(())
+		let (params, refund) = small_order(&world, &client).await?;
+		let order = client.order(params, Some(&refund)).await?;
+		ensure!(client.channels().is_empty(), "the trial left a channel: {:?}", client.channels());
+		paid_over_lightning(&payer, &client, &order).await
+	});
+}
+
+/// A client that refuses the channel is told so before it could pay; one that says nothing is offered payment. Both can buy
+/// when they have thought better of it.
+#[test]
+fn r6_l1_31_a_client_that_refuses_the_channel_is_not_offered_payment() {
+	scenario(async |scratch| {
+		let world = World::start(scratch, Backend::Bitcoind).await?;
+		let payer = payer(&world, &[500_000]).await?;
+		let client = client(&world, Behaviour { on_open: OnOpen::Refuse, ..Default::default() }).await?;
+		let (params, refund) = small_order(&world, &client).await?;
+		let refused = client.order(params.clone(), Some(&refund)).await;
+		let text = format!("{refused:?}");
+		ensure!(refused.is_err() && text.contains("refuses such a channel"), "{text}");
+		client.set_behaviour(Behaviour { on_open: OnOpen::Ignore, ..Default::default() });
+		let order = client.order(params.clone(), Some(&refund)).await?;
+		ensure!(world.lsp.channels().await?.len() == 1, "only the payer's channel is left");
+		client.set_behaviour(Behaviour::default());
+		paid_over_lightning(&payer, &client, &order).await
 	});
 }

@@ -1,6 +1,6 @@
 //! A policy is checked once, when it is made.
 
-use super::{Lsps1Policy, Lsps2Policy, Policy, PricePolicy, RiskPolicy};
+use super::{Lsps1Policy, Lsps2Policy, Lsps5Policy, Policy, PricePolicy, RiskPolicy};
 use crate::money::Sat;
 
 /// A key of the policy that cannot be, and what would be right.
@@ -23,6 +23,8 @@ const MIN_CLTV_DELTA: u32 = 48;
 const MAX_ONCHAIN_CONFIRMATIONS: u16 = 6;
 /// Nobody accepts a longer delay, and BOLT 2 gives it 16 bits.
 const MAX_TO_SELF_DELAY: u32 = 2016;
+/// bLIP-55: webhooks are remembered for a week.
+const MIN_RETENTION_DAYS: u32 = 7;
 /// 21 million bitcoin.
 const ALL_SATS: Sat = Sat(2_100_000_000_000_000);
 
@@ -36,6 +38,7 @@ impl Policy {
 	pub fn check(&self) -> Checked {
 		check_lsps1(&self.lsps1, &self.risk)?;
 		check_lsps2(&self.lsps2)?;
+		check_lsps5(&self.lsps5)?;
 		check_sizes(self)?;
 		check_price(&self.price)?;
 		check_risk(&self.risk)
@@ -100,6 +103,22 @@ fn check_lsps2(own: &Lsps2Policy) -> Checked {
 	})?;
 	demand(own.headroom_ppm.0 <= 10_000_000, "lsps2.headroom_ppm", || {
 		"must be at most 10000000 (ten times the payment)".to_string()
+	})
+}
+
+fn check_lsps5(own: &Lsps5Policy) -> Checked {
+	demand((1..=100).contains(&own.max_webhooks), "lsps5.max_webhooks", || "must be from 1 to 100".to_string())?;
+	demand((1..=600).contains(&own.hold_secs), "lsps5.hold_secs", || {
+		"must be from 1 to 600 (ten minutes): the payer's money is held as long".to_string()
+	})?;
+	demand((1..=86_400).contains(&own.cooldown_secs), "lsps5.cooldown_secs", || {
+		"must be from 1 to 86400 (a day)".to_string()
+	})?;
+	demand((MIN_RETENTION_DAYS..=3_650).contains(&own.retention_days), "lsps5.retention_days", || {
+		format!("must be from {MIN_RETENTION_DAYS} (bLIP-55) to 3650 (ten years)")
+	})?;
+	demand(own.max_clients_without_channel <= 10_000, "lsps5.max_clients_without_channel", || {
+		"must be at most 10000".to_string()
 	})
 }
 

@@ -23,6 +23,7 @@ fn an_unknown_scid_fails_at_once() {
 		inbound: Msat(5),
 		expected_outbound: Msat(5),
 		expiry_height: None,
+		channel: None,
 	});
 	assert_eq!(failed(&actions), [1]);
 }

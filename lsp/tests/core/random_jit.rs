@@ -3,7 +3,7 @@
 
 use crate::harness::*;
 use inlet_lsp::book::{EntryKind, NodeId, Sale, SaleState};
-use inlet_lsp::input::{Action, ChannelView, Input};
+use inlet_lsp::input::{Action, ChannelView, Hop, Input};
 use inlet_lsp::money::{FeePerKw, Msat, Sat};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +16,13 @@ enum Event {
 	},
 	Htlc {
 		sale: u8,
+		payment: u8,
+		amount: u32,
+		blocks: u8,
+	},
+	/// To a channel that is there, whose peer is away.
+	Sleeper {
+		channel: u8,
 		payment: u8,
 		amount: u32,
 		blocks: u8,
@@ -72,6 +79,8 @@ fn event() -> impl Strategy<Value = Event> {
 		2 => (1..3_u8, proptest::option::weighted(0.7, 5_000_000..60_000_000_u32)).prop_map(|(peer, size)| Event::Buy { peer, size }),
 		8 => (sale(), 0..3_u8, prop_oneof![1..100_000_000_u32, Just(30_000_000), Just(5_000_000)], 30..90_u8)
 			.prop_map(|(sale, payment, amount, blocks)| Event::Htlc { sale, payment, amount, blocks }),
+		4 => (any::<u8>(), 0..3_u8, 1..100_000_000_u32, 30..90_u8)
+			.prop_map(|(channel, payment, amount, blocks)| Event::Sleeper { channel, payment, amount, blocks }),
 		1 => any::<u8>().prop_map(|htlc| Event::Gone { htlc }),
 		3 => any::<u8>().prop_map(|channel| Event::Funded { channel }),
 		4 => any::<u8>().prop_map(|channel| Event::Ready { channel }),
@@ -95,6 +104,7 @@ fn event() -> impl Strategy<Value = Event> {
 #[derive(Clone, Debug)]
 struct Held {
 	scid: u64,
+	channel: Option<Hop>,
 	payment: u8,
 	amount: u64,
 	expiry: u32,
@@ -134,6 +144,8 @@ impl Ldk {
 	fn new() -> Ldk {
 		let mut sim = Sim::new();
 		sim.connect(node(1));
+		let webhook = serde_json::json!({"app_name": "a", "webhook": "https://a.example"});
+		sim.ask(node(1), "lsps5.set_webhook", webhook);
 		Ldk {
 			sim,
 			sales: Vec::new(),
@@ -226,12 +238,17 @@ impl Ldk {
 			Event::Buy { peer, size } => self.buy(node(peer), size),
 			Event::Htlc { sale, payment, amount, blocks } => {
 				let Some(sale) = self.sales.get(usize::from(sale)) else { return };
-				self.next_htlc += 1;
-				let mut id = [0; 32];
-				id[..8].copy_from_slice(&self.next_htlc.to_be_bytes());
 				let expiry = self.sim.height + u32::from(blocks);
-				self.held.insert(id, Held { scid: sale.scid, payment, amount: amount.into(), expiry });
-				self.intercept(id);
+				self.hold(Held { scid: sale.scid, channel: None, payment, amount: amount.into(), expiry });
+			}
+			Event::Sleeper { channel, payment, amount, blocks } => {
+				let Some(id) = self.channel(channel) else { return };
+				let found = &self.channels[&id];
+				if found.ready && !found.closed && !self.sim.peers[&found.peer].connected {
+					let channel = Some(Hop { peer: found.peer, channel_id: channel_id(id) });
+					let expiry = self.sim.height + u32::from(blocks);
+					self.hold(Held { scid: 7, channel, payment, amount: amount.into(), expiry });
+				}
 			}
 			Event::Gone { htlc } => {
 				let Some(id) = self.held.keys().nth(usize::from(htlc) % self.held.len().max(1)).copied() else {
@@ -339,6 +356,14 @@ impl Ldk {
 		}
 	}
 
+	fn hold(&mut self, htlc: Held) {
+		self.next_htlc += 1;
+		let mut id = [0; 32];
+		id[..8].copy_from_slice(&self.next_htlc.to_be_bytes());
+		self.held.insert(id, htlc);
+		self.intercept(id);
+	}
+
 	fn buy(&mut self, peer: NodeId, size: Option<u32>) {
 		let menu = self.sim.menu(peer);
 		if self.sales.len() >= 4 || menu[0].is_null() {
@@ -375,6 +400,7 @@ impl Ldk {
 			inbound: Msat(htlc.amount),
 			expected_outbound: Msat(htlc.amount),
 			expiry_height: Some(htlc.expiry),
+			channel: htlc.channel,
 		});
 	}
 
@@ -393,13 +419,8 @@ impl Ldk {
 		self.channels.retain(|id, _| !gone.contains(id));
 		self.give(Input::Started);
 		// What LDK does not hold any more, and what it does.
-		let booked: Vec<[u8; 32]> = self
-			.sim
-			.book
-			.sales()
-			.flat_map(|sale| sale.parts.iter().map(|part| part.intercept_id).collect::<Vec<_>>())
-			.filter(|id| !self.held.contains_key(id))
-			.collect();
+		let booked: Vec<[u8; 32]> =
+			self.sim.book.held_htlcs().into_iter().filter(|id| !self.held.contains_key(id)).collect();
 		for intercept_id in booked {
 			self.give(Input::HtlcGone { intercept_id });
 		}
@@ -435,7 +456,7 @@ proptest! {
 		for event in events {
 			ldk.event(event);
 			let held: BTreeSet<[u8; 32]> = ldk.held.keys().copied().collect();
-			let waiting = ldk.sim.book.sales().any(|sale| sale.next_deadline().is_some());
+			let waiting = ldk.sim.book.next_deadline().is_some();
 			prop_assert!(held.is_empty() || waiting, "what is held has a deadline");
 		}
 		ldk.come_to_rest();
@@ -446,6 +467,7 @@ proptest! {
 		for sale in ldk.sim.book.sales() {
 			let done = sale.state == SaleState::Done;
 			prop_assert!(sale.parts.is_empty());
+			prop_assert!(ldk.sim.book.held_htlcs().is_empty());
 			prop_assert!(!done || Some(sale.fee_credited) >= sale.fee);
 			earned += if done { sale.fee_credited.0 } else { 0 };
 		}

@@ -1,16 +1,22 @@
 //! From laid-out settings to a validated [`Config`]: each value parsed, then what must fit together.
 
 use super::error::ConfigError;
-use super::keys::{RawConfig, RawNode, RawRouting};
+use super::keys::{RawConfig, RawNode, RawNotify, RawPeers, RawRouting};
 use super::layers::Layers;
 use super::value::{self, Wrong};
-use super::{ChainBackend, Config, InboundFrom, LogConfig, NodeConfig, Origin, Place, RoutingConfig};
+use super::{
+	ChainBackend, Config, InboundFrom, LogConfig, NodeConfig, NotifyConfig, Origin, PeerLimits, Place, RoutingConfig,
+};
+use crate::notify::https::check_roots;
 use bitcoin::Network;
 use inlet_lsp::money::Sat;
 use inlet_lsp::policy::{Policy, PolicyError};
 
 /// LDK's `MIN_CLTV_EXPIRY_DELTA`: less leaves no time to claim on-chain.
 const MIN_CLTV_EXPIRY_DELTA: u32 = 48;
+
+/// LDK's limit of 250 channel-less peers that connected to us, less some that may come in before one is disconnected.
+const MAX_STRANGERS: u32 = 240;
 
 /// The longest path that a Unix socket can have (`sun_path` less its final zero).
 const MAX_SOCKET_PATH: usize = 107;
@@ -24,6 +30,8 @@ pub(super) fn config(layers: &Layers, place: Place) -> Result<Config, ConfigErro
 	let node = node(layers, &raw.node, place.network)?;
 	let chain = chain(layers, &raw.chain.backend, place.network)?;
 	let routing = routing(layers, &raw.routing)?;
+	let peers = peers(layers, &raw.peers)?;
+	let notify = notify(layers, &raw.notify, &place)?;
 	let log = LogConfig {
 		targets: blame(layers, "log", "level", value::log_level(&raw.log.level))?,
 		format: blame(layers, "log", "format", value::log_format(&raw.log.format))?,
@@ -35,7 +43,7 @@ pub(super) fn config(layers: &Layers, place: Place) -> Result<Config, ConfigErro
 		return Err(refusal(layers, "api", "socket", value::wrong(problem, right)));
 	}
 	let policy = policy(layers, raw)?;
-	Ok(Config { place, node, chain, policy, routing, log })
+	Ok(Config { place, node, chain, policy, routing, peers, notify, log })
 }
 
 fn node(layers: &Layers, raw: &RawNode, network: Network) -> Result<NodeConfig, ConfigError> {
@@ -110,9 +118,46 @@ fn routing(layers: &Layers, raw: &RawRouting) -> Result<RoutingConfig, ConfigErr
 	})
 }
 
+fn peers(layers: &Layers, raw: &RawPeers) -> Result<PeerLimits, ConfigError> {
+	at_least(layers, "peers", "max_per_ip", raw.max_per_ip.into(), 1)?;
+	at_least(layers, "peers", "max_per_local_ip", raw.max_per_local_ip.into(), 1)?;
+	at_least(layers, "peers", "max_strangers", raw.max_strangers.into(), 1)?;
+	if raw.max_strangers > MAX_STRANGERS {
+		let problem = format!("is {}, but LDK refuses more than 250", raw.max_strangers);
+		let right = format!("write {MAX_STRANGERS} or less");
+		return Err(refusal(layers, "peers", "max_strangers", value::wrong(problem, right)));
+	}
+	let count = |number| usize::try_from(number).unwrap_or(usize::MAX);
+	Ok(PeerLimits {
+		max_per_ip: count(raw.max_per_ip),
+		max_per_local_ip: count(raw.max_per_local_ip),
+		max_strangers: count(raw.max_strangers),
+	})
+}
+
+fn notify(layers: &Layers, raw: &RawNotify, place: &Place) -> Result<NotifyConfig, ConfigError> {
+	let allow_private = raw.allow_private;
+	if raw.ca_file.is_empty() {
+		return Ok(NotifyConfig { allow_private, extra_roots: Vec::new() });
+	}
+	let refuse = |problem: String| {
+		let right = "name a PEM file with root certificates that the user who runs inlet may read, or leave it empty";
+		refusal(layers, "notify", "ca_file", value::wrong(problem, right))
+	};
+	let file = place.data_dir.join(&raw.ca_file);
+	let extra_roots =
+		std::fs::read(&file).map_err(|e| refuse(format!("names {}, which cannot be read: {e}", file.display())))?;
+	let unusable = |e: String| refuse(format!("names {}, which cannot be used: {e}", file.display()));
+	if extra_roots.is_empty() {
+		return Err(unusable("it is empty".into()));
+	}
+	check_roots(&extra_roots).map_err(|e| unusable(e.to_string()))?;
+	Ok(NotifyConfig { allow_private, extra_roots })
+}
+
 /// The policy, checked as the core checks it when it is built, so that nothing is right here and refused there.
 fn policy(layers: &Layers, raw: RawConfig) -> Result<Policy, ConfigError> {
-	let RawConfig { lsps1, lsps2, price, risk, .. } = raw;
+	let RawConfig { lsps1, lsps2, lsps5, price, risk, .. } = raw;
 	let sat = |key, Sat(amount): Sat| (key, amount);
 	in_order(
 		layers,
@@ -142,7 +187,7 @@ fn policy(layers: &Layers, raw: RawConfig) -> Result<Policy, ConfigError> {
 			return Err(refusal(layers, "risk", "max_channel_sat", wrong));
 		}
 	}
-	let policy = Policy { lsps1, lsps2, price, risk };
+	let policy = Policy { lsps1, lsps2, lsps5, price, risk };
 	policy.check().map_err(|error| core_refusal(layers, &error))?;
 	Ok(policy)
 }

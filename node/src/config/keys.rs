@@ -3,7 +3,7 @@
 
 use super::value::network_name;
 use bitcoin::Network;
-use inlet_lsp::policy::{Lsps1Policy, Lsps2Policy, PricePolicy, RiskPolicy};
+use inlet_lsp::policy::{Lsps1Policy, Lsps2Policy, Lsps5Policy, PricePolicy, RiskPolicy};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 
@@ -15,9 +15,12 @@ pub(super) struct RawConfig {
 	pub chain: RawChain,
 	pub lsps1: Lsps1Policy,
 	pub lsps2: Lsps2Policy,
+	pub lsps5: Lsps5Policy,
 	pub price: PricePolicy,
 	pub risk: RiskPolicy,
 	pub routing: RawRouting,
+	pub peers: RawPeers,
+	pub notify: RawNotify,
 	pub log: RawLog,
 	pub api: RawApi,
 }
@@ -81,6 +84,27 @@ impl Default for RawRouting {
 			inbound_max_channels: 50,
 			inbound_max_per_peer: 2,
 		}
+	}
+}
+
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawNotify {
+	pub allow_private: bool,
+	pub ca_file: String,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawPeers {
+	pub max_per_ip: u32,
+	pub max_per_local_ip: u32,
+	pub max_strangers: u32,
+}
+
+impl Default for RawPeers {
+	fn default() -> Self {
+		RawPeers { max_per_ip: 64, max_per_local_ip: 1_000, max_strangers: 200 }
 	}
 }
 
@@ -168,7 +192,10 @@ pub(super) const SECTIONS: &[Section] = &[
 				"max_unconfirmed_order_sat",
 				"Largest order served on an unconfirmed on-chain payment; 0: none (a payment can be taken back).",
 			),
+			("max_unconfirmed_orders", "Most orders in all that are served on payments that are not confirmed yet."),
+			("max_unconfirmed_total_sat", "Most that may be at stake in them together."),
 			("onchain", "Offer payment on-chain besides Lightning?"),
+			("preflight", "See whether the client takes such a channel before payment is offered?"),
 			("open_window_secs", "How long to try to open a paid channel before the money goes back, in seconds."),
 			("tokens", "Coupon codes that clients must show; none: orders need no code."),
 		],
@@ -192,6 +219,18 @@ pub(super) const SECTIONS: &[Section] = &[
 			("gather_secs", "How long the parts of a payment are gathered, in seconds; 90 or more."),
 			("open_secs", "How long an opening may take until the channel is usable, in seconds."),
 			("tokens", "Coupon codes that clients must show; none: no code is needed."),
+		],
+	},
+	Section {
+		name: "lsps5",
+		about: "Waking clients that sleep, over webhooks that they register (bLIP-55).",
+		keys: &[
+			("enabled", "Take webhooks, and hold payments for clients while they wake?"),
+			("max_webhooks", "Webhooks of one client."),
+			("hold_secs", "How long a payment waits for a client that was woken, in seconds."),
+			("cooldown_secs", "How long a client that stays away is not told the same again, in seconds."),
+			("retention_days", "Days for which a client without a channel is remembered; 7 or more."),
+			("max_clients_without_channel", "Clients without a channel whose webhooks are kept."),
 		],
 	},
 	Section {
@@ -235,6 +274,40 @@ pub(super) const SECTIONS: &[Section] = &[
 			("inbound_max_sat", "Largest channel that others may open to you."),
 			("inbound_max_channels", "Channels opened by others, in all; each needs some on-chain reserve of yours."),
 			("inbound_max_per_peer", "Channels opened by one peer."),
+		],
+	},
+	Section {
+		name: "peers",
+		about: "How many may connect to you. Clients with a channel, or with something paid, always get in.",
+		keys: &[
+			(
+				"max_per_ip",
+				"Connections from one public IPv4 address or IPv6 /64 network; mobile networks put many clients behind one.",
+			),
+			(
+				"max_per_local_ip",
+				"The same from a loopback or private address, which may stand for many: Tor, a proxy, a VPN.",
+			),
+			(
+				"max_strangers",
+				"Connections from nodes that have neither a channel nor anything paid, 240 at most; beyond, the longest idle is disconnected.",
+			),
+		],
+	},
+	Section {
+		name: "notify",
+		about: "Calling the webhooks of sleeping clients (bLIP-55).",
+		keys: &[
+			(
+				"allow_private",
+				"Call webhooks on this machine and in its network too? Only where every client is yours: a stranger's \
+				 webhook would reach what your firewall hides.",
+			),
+			(
+				"ca_file",
+				"A PEM file with root certificates to trust besides the public ones; a relative path starts in the data \
+				 directory. Empty: none.",
+			),
 		],
 	},
 	Section {

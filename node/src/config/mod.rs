@@ -80,10 +80,14 @@ pub struct Config {
 	pub node: NodeConfig,
 	/// `[chain]`, or the network's public servers.
 	pub chain: ChainBackend,
-	/// `[lsps1]`, `[lsps2]`, `[price]`, `[risk]`
+	/// `[lsps1]`, `[lsps2]`, `[lsps5]`, `[price]`, `[risk]`
 	pub policy: Policy,
 	/// `[routing]`
 	pub routing: RoutingConfig,
+	/// `[peers]`
+	pub peers: PeerLimits,
+	/// `[notify]`
+	pub notify: NotifyConfig,
 	/// `[log]`
 	pub log: LogConfig,
 }
@@ -126,6 +130,26 @@ pub struct RoutingConfig {
 	pub inbound_max_channels: u32,
 	/// Channels opened by one peer.
 	pub inbound_max_per_peer: u32,
+}
+
+/// How many may connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerLimits {
+	/// Connections from one public IPv4 address or IPv6 /64 network.
+	pub max_per_ip: usize,
+	/// The same from a loopback or private address, which may stand for many.
+	pub max_per_local_ip: usize,
+	/// Connections that came in from nodes without a channel and without anything paid.
+	pub max_strangers: usize,
+}
+
+/// How webhooks are called.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NotifyConfig {
+	/// This machine and its network too?
+	pub allow_private: bool,
+	/// The content of `ca_file`, PEM; empty without one.
+	pub extra_roots: Vec<u8>,
 }
 
 /// What is logged, and how.

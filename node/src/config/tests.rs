@@ -224,6 +224,27 @@ fn combinations_that_cannot_work_are_refused() {
 }
 
 #[test]
+fn r14_a_file_without_usable_certificates_is_refused_at_the_start() {
+	let dir = dir("[notify]\nca_file = \"ca.pem\"\nallow_private = true\n");
+	let file = dir.path().join("ca.pem");
+	let refused = |say: &str| {
+		let error = Config::load(&flags(&dir), []).unwrap_err();
+		assert_eq!(error.key.as_deref(), Some("notify.ca_file"));
+		assert!(error.to_string().contains(say) && error.to_string().contains("line 2"), "{say:?} is not in: {error}");
+		assert!(error.problem.contains(file.to_str().unwrap()), "{error}");
+	};
+	refused("cannot be read: No such file");
+	let garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+	for (content, say) in [("", "it is empty"), ("hello", "no -----BEGIN"), (garbage, "cannot be used")] {
+		std::fs::write(&file, content).unwrap();
+		refused(say);
+	}
+	std::fs::write(&file, include_str!("../notify/tests/ca.pem")).unwrap();
+	let config = Config::load(&flags(&dir), []).unwrap();
+	assert!(config.notify.allow_private && config.notify.extra_roots.starts_with(b"-----BEGIN"));
+}
+
+#[test]
 fn unknown_variables_are_refused_and_wrong_ones_named() {
 	let error = load("", &[("INLET_NODE_ALAIS", "x")]).unwrap_err();
 	assert_eq!(

@@ -124,6 +124,7 @@ impl Control for Fake {
 	}
 
 	async fn close_channel(&self, id: String, request: CloseRequest) -> Result<Closing, Refusal> {
+		request.check()?;
 		let channel = self.channel(id).await?;
 		if channel.lease_until_height.is_some() && !request.break_lease {
 			let hint = "wait for the end of its lease, or add --break-lease";

@@ -1,11 +1,12 @@
 //! Opening channels, ours and others'.
 
 use super::Lightning;
+use super::trial::{self, Trials};
 use crate::config::{InboundFrom, RoutingConfig};
 use crate::onchain::Wallet;
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::{Amount, FeeRate, ScriptBuf, Txid};
-use inlet_lsp::book::Book;
+use inlet_lsp::book::{Book, OrderId};
 use inlet_lsp::input::{Input, OpenChannel, Owner};
 use inlet_lsp::money::Sat;
 use inlet_lsp::quote::funding_need;
@@ -50,12 +51,14 @@ pub struct Channels {
 	routing: RoutingConfig,
 	wallet: Arc<Wallet>,
 	opening: Mutex<HashMap<u128, Opening>>,
+	/// Openings that are tried only.
+	pub trials: Trials,
 }
 
 impl Channels {
 	/// Nothing is being opened: LDK forgets unfunded channels at a restart, and so do we.
 	pub fn new(config: UserConfig, routing: RoutingConfig, wallet: Arc<Wallet>) -> Self {
-		Channels { config, routing, wallet, opening: Mutex::default() }
+		Channels { config, routing, wallet, opening: Mutex::default(), trials: Trials::default() }
 	}
 
 	/// Opens a channel unless one with its `user_channel_id` exists. What fails at once comes back as an input, and so
@@ -64,7 +67,8 @@ impl Channels {
 		let id = open.user_channel_id;
 		let known = lightning.manager.list_channels_with_counterparty(&open.peer);
 		if let Some(channel) = known.iter().find(|channel| channel.user_channel_id == id) {
-			return self.progress(channel);
+			let strict = matches!(open.owner, Owner::Order(_));
+			return self.progress(channel, strict);
 		}
 		match self.create(lightning, &open) {
 			Ok(_) => Vec::new(),
@@ -73,13 +77,15 @@ impl Channels {
 	}
 
 	/// How far the opening of a channel is: nothing, until its funding transaction is out. LDK knows the transaction's
-	/// outpoint before the peer has signed, which means nothing yet.
-	fn progress(&self, channel: &ChannelDetails) -> Vec<Input> {
+	/// outpoint before the peer has signed, which means nothing yet. For an order (`strict`) it is out when the chain backend
+	/// has taken it: only then is the client's payment claimed (R6).
+	fn progress(&self, channel: &ChannelDetails, strict: bool) -> Vec<Input> {
 		let (user_channel_id, channel_id) = (channel.user_channel_id, channel.channel_id.0);
 		let Some(funding) = channel.funding_txo.map(|funding| funding.into_bitcoin_outpoint()) else {
 			return Vec::new();
 		};
-		if !self.wallet.is_out(&funding.txid) {
+		let out = if strict { self.wallet.is_taken(&funding.txid) } else { self.wallet.is_out(&funding.txid) };
+		if !out {
 			return Vec::new();
 		}
 		let fee = self.fee(funding.txid);
@@ -99,12 +105,7 @@ impl Channels {
 		if opening.len() >= MAX_OPENING {
 			return Err(format!("{MAX_OPENING} channels are being opened already"));
 		}
-		let mut config = self.config.clone();
-		let handshake = &mut config.channel_handshake_config;
-		handshake.announce_for_forwarding = open.announce;
-		handshake.negotiate_scid_privacy = !open.announce;
-		handshake.our_to_self_delay = open.max_to_self_delay.map_or(TO_SELF_DELAY, |most| most.min(TO_SELF_DELAY));
-		config.channel_handshake_limits.trust_own_funding_0conf = open.confirmations == 0;
+		let config = self.config_for(open);
 		let channel_id = lightning
 			.manager
 			.create_channel(open.peer, open.capacity.0, open.push.0, open.user_channel_id, None, Some(config))
@@ -123,6 +124,51 @@ impl Channels {
 		tracing::info!(target: "inlet::channels", peer = %open.peer, capacity_sat = open.capacity.0, "opening a channel for {owner}");
 		lightning.peers.process_events();
 		Ok(channel_id.to_string())
+	}
+
+	fn config_for(&self, open: &OpenChannel) -> UserConfig {
+		let mut config = self.config.clone();
+		let handshake = &mut config.channel_handshake_config;
+		handshake.announce_for_forwarding = open.announce;
+		handshake.negotiate_scid_privacy = !open.announce;
+		handshake.our_to_self_delay = open.max_to_self_delay.map_or(TO_SELF_DELAY, |most| most.min(TO_SELF_DELAY));
+		config.channel_handshake_limits.trust_own_funding_0conf = open.confirmations == 0;
+		config
+	}
+
+	/// Begins to open a channel only to see whether the client takes it. False if the client was not asked: payment is
+	/// offered then as if it had accepted.
+	pub fn try_opening(&self, lightning: &Lightning, order: &OrderId, open: &OpenChannel) -> bool {
+		let able = lightning.features_of(&open.peer).is_some_and(|features| trial::can_take(&features, open));
+		if !able || !self.trials.begin(order, open) {
+			return false;
+		}
+		let config = Some(self.config_for(open));
+		let (id, capacity, push) = (open.user_channel_id, open.capacity.0, open.push.0);
+		if let Err(e) = lightning.manager.create_channel(open.peer, capacity, push, id, None, config) {
+			tracing::debug!(target: "inlet::orders", peer = %open.peer, "no trial opening: {e:?}");
+			self.trials.forget(id);
+			return false;
+		}
+		lightning.peers.process_events();
+		true
+	}
+
+	/// Drops the channel of a trial. LDK's `ChannelClosed` follows.
+	pub fn end_trial(&self, lightning: &Lightning, id: u128, peer: PublicKey) {
+		let channels = lightning.manager.list_channels_with_counterparty(&peer);
+		for channel in channels.iter().filter(|channel| channel.user_channel_id == id) {
+			let (manager, message) = (&lightning.manager, trial::GOODBYE.to_owned());
+			let _gone_already = manager.force_close_broadcasting_latest_txn(&channel.channel_id, &peer, message);
+		}
+		lightning.peers.process_events();
+	}
+
+	/// The inputs that a channel's funding implies now that the chain backend may have taken it; none while it has not.
+	pub fn look(&self, lightning: &Lightning, id: u128, peer: &PublicKey) -> Vec<Input> {
+		let channels = lightning.manager.list_channels_with_counterparty(peer);
+		let channel = channels.iter().find(|channel| channel.user_channel_id == id);
+		channel.map(|channel| self.progress(channel, true)).unwrap_or_default()
 	}
 
 	/// What the book still reserves for channels whose funding transaction is made: those coins are spent already.
@@ -181,7 +227,7 @@ impl Channels {
 	}
 
 	/// Gives up a channel unless its funding is out. The answer is always an input: that it is out, that there is no such
-	/// channel, or (from LDK, later) that it is closed. LDK says so only after what it had to say of the funding.
+	/// channel, or (from LDK, later) that it is closed; none yet while the chain backend has given no verdict on the funding. LDK says so only after what it had to say of the funding.
 	pub fn abandon(&self, lightning: &Lightning, id: u128, peer: PublicKey) -> Vec<Input> {
 		let channels = lightning.manager.list_channels_with_counterparty(&peer);
 		let Some(channel) = channels.iter().find(|channel| channel.user_channel_id == id) else {
@@ -189,9 +235,19 @@ impl Channels {
 			let reason = "there is no such channel any more".to_owned();
 			return vec![Input::OpenFailed { user_channel_id: id, reason, ours: false }];
 		};
-		let out = self.progress(channel);
-		if out.is_empty() {
-			self.give_up(lightning, channel.channel_id, peer, "it took too long");
+		let out = self.progress(channel, true);
+		let funding = channel.funding_txo.map(|funding| funding.txid).filter(|txid| self.wallet.is_out(txid));
+		match funding {
+			_ if !out.is_empty() => {}
+			None => self.give_up(lightning, channel.channel_id, peer, "it took too long"),
+			// It may be in a mempool or not: the backend's verdict decides, and the core asks again.
+			Some(txid) if !self.wallet.is_refused(&txid) => {}
+			Some(txid) => {
+				tracing::warn!(target: "inlet::channels", %peer, %txid, "nobody takes the funding: the channel is given up");
+				self.give_up(lightning, channel.channel_id, peer, "its funding was refused");
+				let wallet = self.wallet.clone();
+				tokio::spawn(async move { wallet.withdraw(txid).await });
+			}
 		}
 		out
 	}

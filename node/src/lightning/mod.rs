@@ -3,17 +3,24 @@
 pub mod announce;
 pub mod build;
 pub mod channels;
+pub mod door;
 pub mod events;
 pub mod gossip;
+pub mod inbox;
 pub mod keys;
+pub mod limits;
 pub mod logger;
+pub mod onions;
 pub mod payments;
 pub mod peers;
+pub mod socket;
+pub mod trial;
 pub mod wire;
 
 use crate::onchain::{Broadcaster, Fees, Reserve, ReservePolicy, Wallet, anchor_reserve};
 use crate::pulse::Pulse;
 use crate::stop::stopped;
+use door::Door;
 use inlet_storage::{CallOrder, Store};
 use keys::Keys;
 use lightning::chain::{Filter, chainmonitor};
@@ -30,8 +37,8 @@ use lightning::sign::InMemorySigner;
 use lightning::util::sweep;
 use lightning::util::wallet_utils;
 use lightning_background_processor::{NO_LIQUIDITY_MANAGER, process_events_async};
-use lightning_net_tokio::SocketDescriptor;
 use logger::LdkLogger;
+use socket::Socket;
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
@@ -80,7 +87,7 @@ type OnionMessenger = messenger::OnionMessenger<
 type GossipHandler = Arc<dyn RoutingMessageHandler + Send + Sync>;
 /// Speaks to peers.
 pub type PeerManager = peer_handler::PeerManager<
-	SocketDescriptor,
+	Socket,
 	Arc<ChannelManager>,
 	GossipHandler,
 	Arc<OnionMessenger>,
@@ -117,6 +124,8 @@ pub struct Lightning {
 	pub graph: Arc<Graph>,
 	/// LSPS messages.
 	pub wire: Arc<Wire>,
+	/// Connections, and how many there may be.
+	pub door: Arc<Door>,
 	/// Fee bumping of closes.
 	pub bumper: Arc<Bumper>,
 	scorer: Arc<RwLock<Scorer>>,

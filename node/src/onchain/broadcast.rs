@@ -41,6 +41,19 @@ pub(crate) enum NotSent {
 	Refused(String),
 }
 
+/// What the backend said of a transaction when it was last sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+	/// Nothing in this run, or it is not being sent.
+	Unknown,
+	/// It is in its mempool.
+	Taken,
+	/// It is mined, or what conflicts with it is.
+	Settled,
+	/// It does not want it (now).
+	Refused,
+}
+
 /// Queues transactions and sees them through. LDK's [`BroadcasterInterface`].
 pub struct Broadcaster {
 	keep: Keep,
@@ -114,6 +127,16 @@ impl Broadcaster {
 	/// Is this transaction still being seen through?
 	pub fn contains(&self, txid: &Txid) -> bool {
 		self.lock().packages.values().any(|package| package.txids().any(|id| id == *txid))
+	}
+
+	/// What the backend said of this transaction when it was last sent.
+	pub(crate) fn standing(&self, txid: &Txid) -> Standing {
+		match self.lock().find(txid).map(|package| (&package.outcome, package.mined)) {
+			Some((_, Some(_))) => Standing::Settled,
+			Some((Some(Ok(())), None)) => Standing::Taken,
+			Some((Some(Err(_)), None)) => Standing::Refused,
+			Some((None, None)) | None => Standing::Unknown,
+		}
 	}
 
 	/// How many packages are on their way, and how many of them the backend refused at the last try.

@@ -136,9 +136,11 @@ async fn a_refused_payment_frees_its_coins() {
 async fn a_marker_is_refunded_once_also_across_a_restart() {
 	let bench = Bench::new().await;
 	bench.receive(&[100_000, 200_000]).await;
-	let pay = async |bench: &Bench| bench.wallet.pay_refund("order-1", elsewhere(), sats(50_000), RATE).await.unwrap();
+	let pay =
+		async |bench: &Bench| bench.wallet.pay_refund("order-1", elsewhere(), sats(50_000), RATE, &[]).await.unwrap();
 	let first = pay(&bench).await;
-	let (again, other) = tokio::join!(pay(&bench), bench.wallet.pay_refund("order-2", elsewhere(), sats(50_000), RATE));
+	let (again, other) =
+		tokio::join!(pay(&bench), bench.wallet.pay_refund("order-2", elsewhere(), sats(50_000), RATE, &[]));
 	assert_eq!(again.tx, first.tx);
 	assert_ne!(other.unwrap().tx, first.tx);
 	let out = first.tx.output.iter().find(|o| o.script_pubkey == elsewhere().script_pubkey()).unwrap();

@@ -116,7 +116,7 @@ impl Control for Operator {
 		self.open(request).await
 	}
 	async fn close_channel(&self, id: String, request: CloseRequest) -> Result<Closing, Refusal> {
-		self.close(&id, request)
+		self.close(&id, request).await
 	}
 	async fn set_channel_policy(&self, id: String, request: ChannelPolicyRequest) -> Result<Channel, Refusal> {
 		self.set_policy(&id, request)

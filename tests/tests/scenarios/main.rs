@@ -5,7 +5,9 @@
 mod backend;
 mod bad_input;
 mod closing;
+mod crash;
 mod just_in_time;
 mod orders;
 mod restarts;
 mod steps;
+mod wake;
