@@ -25,8 +25,33 @@ const GRACE_BLOCKS: u32 = 3;
 /// LDK closes a channel so many blocks before an incoming HTLC expires whose preimage it knows, and that still is there.
 const CLAIM_BLOCKS: u32 = 36;
 
-/// The wallet's count of changes, and the tip: what is reckoned from both holds as long as neither moves.
+/// A count of changes (the wallet's, or LDK's of its channels), and the tip: what is reckoned from both holds as long as neither moves.
 pub type Version = (u64, BlockHash);
+
+/// A value that is reckoned again only when what it depends on has moved.
+#[derive(Debug)]
+pub struct Known<K, V>(Mutex<Option<(K, V)>>);
+
+impl<K, V> Default for Known<K, V> {
+	fn default() -> Self {
+		Known(Mutex::new(None))
+	}
+}
+
+impl<K: PartialEq, V: Copy> Known<K, V> {
+	/// The value as of `now`, which was looked at before: what moves while it is reckoned makes it reckoned again next time.
+	fn at(&self, now: K, reckon: impl FnOnce() -> V) -> V {
+		let mut known = self.0.lock().expect("not poisoned");
+		match &*known {
+			Some((at, value)) if *at == now => *value,
+			_ => {
+				let value = reckon();
+				*known = Some((now, value));
+				value
+			}
+		}
+	}
+}
 
 /// The node, as the driver sees it.
 pub struct Hands {
@@ -47,7 +72,9 @@ pub struct Hands {
 	/// The driver itself, for what comes back later. Set once, before the engine runs.
 	pub driver: OnceLock<Driver>,
 	/// [`Hands::coins`] as of the wallet's version and the tip.
-	pub coins: Mutex<Option<(Version, Amount)>>,
+	pub coins: Known<Version, Amount>,
+	/// What the anchors need with one channel more, as of LDK's count of changes and the tip.
+	pub reserve: Known<Version, Amount>,
 	/// The wallet's version and the tip at the last look at the orders' addresses.
 	pub looked: Mutex<Option<Version>>,
 	/// Orders whose refund is being made.
@@ -115,7 +142,7 @@ impl Hands {
 	/// the book drops the reservation: else they would be deducted twice.
 	pub fn spendable(&self, book: &Book) -> Amount {
 		let coins = self.coins() + self.channels.spent_reservations(book);
-		let kept = self.lightning.anchor_reserve().with_one_more() + self.channels.claims();
+		let kept = self.reserve() + self.channels.claims();
 		coins.checked_sub(kept).unwrap_or(Amount::ZERO)
 	}
 
@@ -134,16 +161,13 @@ impl Hands {
 
 	/// Confirmed coins that nothing holds. BDK reckons this from all transactions: it is asked only after a change.
 	fn coins(&self) -> Amount {
-		let version = self.version();
-		let mut known = self.coins.lock().expect("not poisoned");
-		match *known {
-			Some((at, coins)) if at == version => coins,
-			_ => {
-				let coins = self.wallet.spendable();
-				*known = Some((version, coins));
-				coins
-			}
-		}
+		self.coins.at(self.version(), || self.wallet.spendable())
+	}
+
+	/// What the anchors need when there is one channel more. LDK reckons this from all channels.
+	fn reserve(&self) -> Amount {
+		let tip = self.tip.borrow().hash;
+		self.reserve.at((self.lightning.changes(), tip), || self.lightning.anchor_reserve().with_one_more())
 	}
 
 	fn forward(&self, id: [u8; 32], peer: NodeId, channel: [u8; 32], amount: Msat) -> Vec<Input> {
@@ -344,5 +368,24 @@ impl Surroundings for Hands {
 		for write in writes {
 			crate::operator::publish(&self.events, write, at);
 		}
+	}
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+	use std::cell::Cell;
+
+	#[test]
+	fn a_known_value_is_reckoned_again_only_when_its_version_moves() {
+		let (known, reckoned) = (Known::default(), Cell::new(0));
+		let at = |version: (u64, char)| {
+			known.at(version, || {
+				reckoned.set(reckoned.get() + 1);
+				reckoned.get()
+			})
+		};
+		assert_eq!([at((1, 'a')), at((1, 'a')), at((1, 'a'))], [1, 1, 1]);
+		assert_eq!([at((2, 'a')), at((2, 'b')), at((2, 'b'))], [2, 3, 3], "a change, and a block");
 	}
 }

@@ -1,7 +1,7 @@
 //! `inlet run`: start, serve, drain.
 
 use crate::api::Admin;
-use crate::config::{BitcoindAuth, ChainBackend, Config, network_name};
+use crate::config::{BitcoindAuth, ChainBackend, ChainDoubt, Config, network_name};
 use crate::control::{EventKind, Events};
 use crate::driver::{Driver, Engine};
 use crate::hands::Hands;
@@ -16,7 +16,7 @@ use crate::lightning::wire::{Wire, WireEvent};
 use crate::lightning::{Lightning, announce};
 use crate::lock::DataDir;
 use crate::notify;
-use crate::onchain::{Broadcaster, Chain, ChainConfig, Fees, Listeners, RpcAuth, Tip, Wallet};
+use crate::onchain::{Broadcaster, Chain, ChainConfig, Fees, Listeners, RpcAuth, Tip, Trouble, Trust, Wallet};
 use crate::operator::Operator;
 use crate::pulse::Pulse;
 use crate::seed::Seed;
@@ -115,7 +115,8 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 	let fees = Arc::new(Fees::new(network));
 	let broadcaster = Broadcaster::open(store.clone()).await.context("the broadcasts under way cannot be read")?;
 	let (backend, log) = (chain_config(&config.chain), Arc::new(LdkLogger));
-	let mut chain = Chain::connect(backend, network, fees.clone(), broadcaster.clone(), log).await?;
+	let mut chain =
+		Chain::connect(backend, trust(&config.doubt), network, fees.clone(), broadcaster.clone(), log).await?;
 	let tip = chain.best_block().await?;
 	let wallet =
 		Wallet::open(store.clone(), seed.wallet_xprv(network), network, fees.clone(), broadcaster.clone()).await?;
@@ -146,15 +147,7 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 	// Before any peer is heard: HTLCs may have expired while we were away.
 	chain.synchronize(&chain_listeners).await?;
 	lightning.release_unused(&wallet).await;
-	let best = lightning.manager.current_best_block();
-	let (tip, seen) = watch::channel(Tip {
-		height: best.height,
-		hash: best.block_hash,
-		synced: true,
-		at: SystemTime::now(),
-		source: source(&config.chain),
-		error: None,
-	});
+	let (tip, seen) = watch::channel(chain.tip(lightning.manager.current_best_block()).await);
 
 	let lsp = Lsp::new(config.policy.clone(), seed.promise_key())?;
 	let book = Book::restore(store.load_rows().await?);
@@ -175,7 +168,8 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 		tip: seen,
 		events: events.clone(),
 		driver: OnceLock::from(driver.clone()),
-		coins: Mutex::default(),
+		coins: Default::default(),
+		reserve: Default::default(),
 		looked: Mutex::default(),
 		refunding: Arc::default(),
 		surveyed: Mutex::default(),
@@ -306,6 +300,7 @@ fn start(
 	}
 	tasks.spawn(node.peers.clone().keep(lightning.clone(), stopping.clone()));
 	tasks.spawn(guard(node.peers, lightning.clone(), node.driver.clone(), stopping.clone()));
+	tasks.spawn(lightning.clone().pump(node.config.routing.forward_delay, stopping.clone()));
 	tasks.spawn(announce::announce(lightning.clone(), node.config.node.clone(), stopping.clone()));
 	tasks.spawn(tell_sync(node.hands.tip.clone(), events, stopping.clone()));
 	tasks.spawn(heartbeat(node.driver.clone(), pulse.clone(), stopping.clone()));
@@ -354,11 +349,15 @@ impl Running {
 	}
 }
 
-/// Tells the operator when the chain view becomes current, and when it no longer is.
+/// Tells the operator when the chain view becomes current, and when it no longer is; and of troubles with it, when they
+/// come and when they are over.
 async fn tell_sync(mut tip: watch::Receiver<Tip>, events: Arc<Events>, mut stop: watch::Receiver<bool>) {
 	let mut synced = None;
+	let mut told: Vec<Trouble> = Vec::new();
 	loop {
 		let now = tip.borrow_and_update().clone();
+		tell_troubles(&events, &told, &now.troubles);
+		told.clone_from(&now.troubles);
 		if synced.replace(now.synced) != Some(now.synced) {
 			let (kind, text) = match now.synced {
 				true => (EventKind::Synced, format!("at block {}", now.height)),
@@ -370,6 +369,22 @@ async fn tell_sync(mut tip: watch::Receiver<Tip>, events: Arc<Events>, mut stop:
 			() = stopped(&mut stop) => return,
 			changed = tip.changed() => if changed.is_err() { return },
 		}
+	}
+}
+
+fn tell_troubles(events: &Events, before: &[Trouble], now: &[Trouble]) {
+	let tell = |trouble: &Trouble, text: String, over: bool| {
+		let subject = Some(trouble.subject.clone());
+		events.publish(SystemTime::now().into(), EventKind::Warning, subject, text, json!({ "over": over }));
+	};
+	for trouble in now.iter().filter(|trouble| !before.contains(trouble)) {
+		tracing::warn!(target: "inlet", "{}", trouble.text);
+		tell(trouble, trouble.text.clone(), false);
+	}
+	let is_over = |trouble: &&Trouble| !now.iter().any(|other| other.subject == trouble.subject);
+	for trouble in before.iter().filter(is_over) {
+		tracing::info!(target: "inlet", subject = trouble.subject, "a trouble is over");
+		tell(trouble, format!("over: {}", trouble.text), true);
 	}
 }
 
@@ -471,12 +486,8 @@ fn chain_config(chain: &ChainBackend) -> ChainConfig {
 	}
 }
 
-/// The server that is asked first, for people.
-fn source(chain: &ChainBackend) -> String {
-	match chain {
-		ChainBackend::Esplora { urls } => urls.first().cloned().unwrap_or_default(),
-		ChainBackend::Bitcoind { url, .. } => url.clone(),
-	}
+fn trust(doubt: &ChainDoubt) -> Trust {
+	Trust { max_tip_age: doubt.max_tip_age, witnesses: doubt.witnesses.iter().map(chain_config).collect() }
 }
 
 /// Sets `stop` on SIGTERM, SIGINT and SIGHUP (the terminal that it was started in is gone).

@@ -165,6 +165,18 @@ fn a_missing_estimate_is_waited_for() {
 }
 
 #[test]
+fn r20_r1_a_payment_is_not_held_longer_for_a_chain_that_is_doubted() {
+	let (mut sim, _, sale) = ready_to_pay();
+	sim.synced = false;
+	assert!(sim.htlc(&sale, 1, 1, 50_000_000).is_empty());
+	sim.pass(89);
+	assert!(sim.tick().is_empty());
+	sim.pass(1);
+	assert_eq!(failed(&sim.tick()), [1]);
+	assert_eq!(sim.sale(&sale).state, SaleState::Bought);
+}
+
+#[test]
 fn money_that_is_gone_since_the_purchase_stops_the_opening() {
 	let (mut sim, _, sale) = ready_to_pay();
 	sim.spendable = Sat(10_000);

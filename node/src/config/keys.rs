@@ -51,10 +51,18 @@ impl Default for RawNode {
 	}
 }
 
-#[derive(Clone, Default, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawChain {
 	pub backend: String,
+	pub witnesses: Vec<String>,
+	pub max_tip_age_secs: u64,
+}
+
+impl Default for RawChain {
+	fn default() -> Self {
+		RawChain { backend: String::new(), witnesses: Vec::new(), max_tip_age_secs: 10_800 }
+	}
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -63,6 +71,7 @@ pub(super) struct RawRouting {
 	pub base_fee_msat: u32,
 	pub fee_ppm: u32,
 	pub cltv_expiry_delta: u16,
+	pub forward_delay_ms: u32,
 	pub inbound_from: String,
 	pub inbound_nodes: Vec<String>,
 	pub inbound_min_sat: u64,
@@ -77,6 +86,7 @@ impl Default for RawRouting {
 			base_fee_msat: 1_000,
 			fee_ppm: 500,
 			cltv_expiry_delta: 72,
+			forward_delay_ms: 5,
 			inbound_from: "anyone".into(),
 			inbound_nodes: Vec::new(),
 			inbound_min_sat: 100_000,
@@ -164,11 +174,23 @@ pub(super) const SECTIONS: &[Section] = &[
 	Section {
 		name: "chain",
 		about: "Where blocks and fee estimates come from.",
-		keys: &[(
-			"backend",
-			"esplora:URL[,URL...], bitcoind:http://USER:PASSWORD@HOST:PORT or bitcoind:cookie=/path/.cookie@http://HOST:PORT. \
-			 Empty: the network's public Esplora servers (regtest has none). A bitcoind of your own tells nobody what is yours.",
-		)],
+		keys: &[
+			(
+				"backend",
+				"esplora:URL[,URL...], bitcoind:http://USER:PASSWORD@HOST:PORT or bitcoind:cookie=/path/.cookie@http://HOST:PORT. \
+				 Empty: the network's public Esplora servers (regtest has none). A bitcoind of your own tells nobody what is yours.",
+			),
+			(
+				"witnesses",
+				"Other sources of the chain, written as the backend is (esplora: and bitcoind: may be left out). They are asked for \
+				 block hashes only; nothing is sold while one of them sees another chain than the backend.",
+			),
+			(
+				"max_tip_age_secs",
+				"Nothing is sold while the newest block is older than this, in seconds; 0: that is not looked at (so it is on \
+				 regtest, unless you set it).",
+			),
+		],
 	},
 	Section {
 		name: "lsps1",
@@ -267,6 +289,10 @@ pub(super) const SECTIONS: &[Section] = &[
 			(
 				"cltv_expiry_delta",
 				"Blocks between a forward's expiry on the incoming and the outgoing side; 48 or more.",
+			),
+			(
+				"forward_delay_ms",
+				"How long a forward waits on average, in milliseconds (irregularly, so that onlookers cannot match it); 0 to 1000.",
 			),
 			("inbound_from", "Who may open channels to you: anyone, listed (see inbound_nodes) or nobody."),
 			("inbound_nodes", "Node ids that may open channels to you when inbound_from is listed."),

@@ -254,6 +254,8 @@ impl Lightning {
 			scorer,
 			gossip,
 			logger,
+			pending: Notify::new(),
+			changes: AtomicU64::new(0),
 		};
 		Ok(Built { lightning, from })
 	}
@@ -364,16 +366,20 @@ mod tests {
 
 	#[test]
 	fn r16_what_one_peer_can_tie_up_is_bounded() {
-		let config = user_config(&RoutingConfig {
-			base_fee_msat: 1_000,
-			fee_ppm: 500,
-			cltv_expiry_delta: 72,
-			inbound_from: InboundFrom::Anyone,
-			inbound_min_sat: 0,
-			inbound_max_sat: 1,
-			inbound_max_channels: 1,
-			inbound_max_per_peer: 1,
-		});
+		let config = user_config(
+			&RoutingConfig {
+				base_fee_msat: 1_000,
+				fee_ppm: 500,
+				cltv_expiry_delta: 72,
+				inbound_from: InboundFrom::Anyone,
+				inbound_min_sat: 0,
+				inbound_max_sat: 1,
+				inbound_max_channels: 1,
+				inbound_max_per_peer: 1,
+				forward_delay: std::time::Duration::ZERO,
+			},
+			true,
+		);
 		let channel = config.channel_handshake_config;
 		assert_eq!(channel.our_max_accepted_htlcs, 50);
 		assert_eq!(channel.announced_channel_max_inbound_htlc_value_in_flight_percentage, 25);

@@ -13,6 +13,7 @@ use inlet_lsp::quote::funding_need;
 use lightning::ln::channel_state::ChannelDetails;
 use lightning::ln::types::ChannelId;
 use lightning::sign::EntropySource;
+use lightning::types::features::ChannelTypeFeatures;
 use lightning::util::config::{ChannelConfigOverrides, UserConfig};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -43,6 +44,26 @@ pub struct Wanted {
 	pub script: ScriptBuf,
 	/// The funding output's value, in satoshis.
 	pub value: u64,
+}
+
+/// A channel that somebody wants to open to us.
+pub struct Request {
+	/// Its id for now.
+	pub temporary: ChannelId,
+	/// Who.
+	pub peer: PublicKey,
+	/// Its capacity, in satoshis.
+	pub sat: u64,
+	/// Is it to be public?
+	pub announced: bool,
+	/// See [`has_anchors`].
+	pub anchors: bool,
+}
+
+/// Can a closing transaction of this type of channel get more fee afterwards? Without, its feerate is a matter of constant
+/// agreement with the peer, and a disagreement closes it (R8): Inlet has anchor channels only.
+pub fn has_anchors(kind: &ChannelTypeFeatures) -> bool {
+	kind.supports_anchors_zero_fee_htlc_tx() || kind.supports_anchor_zero_fee_commitments()
 }
 
 /// Channels being opened, by `user_channel_id`, and the rules for those that others open to us.
@@ -110,6 +131,7 @@ impl Channels {
 			.manager
 			.create_channel(open.peer, open.capacity.0, open.push.0, open.user_channel_id, None, Some(config))
 			.map_err(|e| format!("LDK refused to open a channel: {e:?}"))?;
+		lightning.channels_changed();
 		let feerate = FeeRate::from_sat_per_kwu(u64::from(open.feerate.0));
 		let claim = match open.owner {
 			Owner::Operator => Amount::from_sat(funding_need(open.feerate, open.capacity).0),
@@ -204,6 +226,13 @@ impl Channels {
 			self.give_up(lightning, temporary, peer, "it is not wanted any more");
 			return Ok(());
 		};
+		let known = lightning.manager.list_channels_with_counterparty(&peer);
+		let found = known.iter().find(|channel| channel.channel_id == temporary);
+		if !found.and_then(|channel| channel.channel_type.as_ref()).is_some_and(has_anchors) {
+			// LDK takes a simpler type when the peer wants no other.
+			self.give_up(lightning, temporary, peer, "it would have no anchors");
+			return Err("the peer takes no anchor channels".to_owned());
+		}
 		let keep = lightning.anchor_reserve().required + others;
 		let funded = match self.wallet.fund(script, Amount::from_sat(value), feerate, keep).await {
 			Ok(funded) => funded,
@@ -284,8 +313,12 @@ impl Channels {
 	}
 
 	/// Somebody wants to open a channel to us: the answer is the operator's policy.
-	pub fn answer(&self, lightning: &Lightning, temporary: ChannelId, peer: PublicKey, sat: u64, announced: bool) {
-		let verdict = self.judge(lightning, peer, sat);
+	pub fn answer(&self, lightning: &Lightning, request: Request) {
+		let Request { temporary, peer, sat, announced, anchors } = request;
+		let verdict = match anchors {
+			true => self.judge(lightning, peer, sat),
+			false => Err("This node takes anchor channels only".to_owned()),
+		};
 		let result = match &verdict {
 			Ok(()) => {
 				let id = u128::from_be_bytes(
@@ -296,6 +329,7 @@ impl Channels {
 			}
 			Err(why) => lightning.manager.force_close_broadcasting_latest_txn(&temporary, &peer, why.clone()),
 		};
+		lightning.channels_changed();
 		match (verdict, result) {
 			(Ok(()), Ok(())) => {
 				tracing::info!(target: "inlet::channels", %peer, sat, announced, "accepting a channel");
@@ -342,4 +376,16 @@ fn reservation(book: &Book, user_channel_id: u128) -> Amount {
 	let sale = book.sale_by_user_channel_id(user_channel_id).map(|sale| sale.reserved);
 	let order = || book.order_by_user_channel_id(user_channel_id).map(|order| order.reserved);
 	Amount::from_sat(sale.or_else(order).map_or(0, |reserved| reserved.0))
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	#[test]
+	fn r8_only_channels_with_anchors_will_do() {
+		assert!(has_anchors(&ChannelTypeFeatures::anchors_zero_htlc_fee_and_dependencies()));
+		assert!(!has_anchors(&ChannelTypeFeatures::only_static_remote_key()));
+		assert!(!has_anchors(&ChannelTypeFeatures::empty()));
+	}
 }

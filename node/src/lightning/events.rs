@@ -2,7 +2,7 @@
 //!
 //! LDK awaits the handler inside the loop that also persists its state: nothing here waits for the network.
 
-use super::channels::{Channels, Wanted};
+use super::channels::{Channels, Request, Wanted, has_anchors};
 use super::onions::Onions;
 use super::payments::{Payments, failure, id_of};
 use super::{Lightning, peers};
@@ -189,16 +189,24 @@ impl Handler {
 
 	/// Events in the life of a channel.
 	async fn channel(&self, event: Event) -> Result<(), Replay> {
+		self.lightning.channels_changed();
 		match event {
 			Event::OpenChannelRequest {
 				temporary_channel_id,
 				counterparty_node_id,
 				funding_satoshis,
 				is_announced,
+				channel_type,
 				..
 			} => {
-				let (id, peer) = (temporary_channel_id, counterparty_node_id);
-				self.channels.answer(&self.lightning, id, peer, funding_satoshis, is_announced);
+				let request = Request {
+					temporary: temporary_channel_id,
+					peer: counterparty_node_id,
+					sat: funding_satoshis,
+					announced: is_announced,
+					anchors: has_anchors(&channel_type),
+				};
+				self.channels.answer(&self.lightning, request);
 			}
 			Event::ChannelPending { channel_id, user_channel_id, counterparty_node_id, funding_txo, .. } => {
 				// An order's is told when the chain backend has taken the funding: see `Hands::activity`.

@@ -13,6 +13,7 @@ pub mod logger;
 pub mod onions;
 pub mod payments;
 pub mod peers;
+mod pump;
 pub mod socket;
 pub mod trial;
 pub mod wire;
@@ -39,9 +40,10 @@ use lightning::util::wallet_utils;
 use lightning_background_processor::{NO_LIQUIDITY_MANAGER, process_events_async};
 use logger::LdkLogger;
 use socket::Socket;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use wire::Wire;
 
 type Log = Arc<LdkLogger>;
@@ -131,6 +133,10 @@ pub struct Lightning {
 	scorer: Arc<RwLock<Scorer>>,
 	gossip: gossip::Gossip,
 	logger: Log,
+	/// There are HTLCs for the pump.
+	pending: Notify,
+	/// Grows whenever channels come or go.
+	changes: AtomicU64,
 }
 
 impl Lightning {
@@ -141,6 +147,16 @@ impl Lightning {
 		let closing = self.monitor.get_claimable_balances(&open.iter().collect::<Vec<_>>()).len();
 		let channels = u64::try_from(open.len().saturating_add(closing)).unwrap_or(u64::MAX);
 		anchor_reserve(ReservePolicy::default(), channels, &[])
+	}
+
+	/// Grows whenever channels come or go: what is reckoned from all channels holds until then (or until a block comes).
+	pub fn changes(&self) -> u64 {
+		self.changes.load(Ordering::Acquire)
+	}
+
+	/// A channel came, went, or became something else.
+	pub(crate) fn channels_changed(&self) {
+		self.changes.fetch_add(1, Ordering::AcqRel);
 	}
 
 	/// LDK forgets a channel that was not funded when the node stopped; the coins kept for it are free again.
@@ -174,9 +190,11 @@ impl Lightning {
 			let handler = handler.clone();
 			async move { handler.handle(event).await }
 		};
+		let own = self.clone();
 		// LDK calls it each time that its loop goes to sleep, for ten seconds at most.
 		let sleeper = move |duration: Duration| {
 			pulse.ldk();
+			own.wake_pump();
 			let mut stop = stop.clone();
 			Box::pin(async move {
 				tokio::select! {

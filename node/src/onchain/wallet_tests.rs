@@ -1,10 +1,11 @@
 //! Coins are locked, kept and freed; money leaves at most once.
 
 use super::super::broadcast::NotSent;
-use super::super::testing::{Bench, Recorder, payment};
+use super::super::testing::{Bench, Recorder, payment, spend};
 use super::*;
 use bitcoin::hashes::Hash;
 use bitcoin::{PubkeyHash, WScriptHash};
+use lightning::chain::chaininterface::{BroadcasterInterface, TransactionType};
 use lightning::util::wallet_utils::WalletSource;
 use std::time::Instant;
 
@@ -265,4 +266,26 @@ async fn a_new_wallet_starts_at_its_birthday_and_knows_the_blocks_before() {
 	let bench = bench.restart().await;
 	bench.wallet.set_birthday(lightning::chain::BlockLocator::new(hash(99), 99));
 	assert_eq!(bench.wallet.best_block().height, 10, "an old wallet keeps its place");
+}
+
+/// The coins of a funding that is double-spent are never used again, whoever wins.
+#[tokio::test]
+async fn r4_no_sale_is_funded_from_a_coin_that_is_fought_over() {
+	let bench = Bench::new().await;
+	bench.receive(&[100_000, 60_000]).await;
+	let fund = async |sat| bench.wallet.fund(channel(), sats(sat), RATE, Amount::ZERO).await;
+	let tx = fund(70_000).await.unwrap().tx;
+	bench.broadcaster.broadcast_transactions(&[(&tx, TransactionType::Funding { channels: Vec::new() })]);
+	let backend = Recorder::answering([Err(NotSent::Refused("txn-mempool-conflict".into()))]);
+	bench.broadcaster.flush(&backend, Instant::now(), false).await.unwrap();
+	// The mempool has the other one, not ours.
+	let thief = spend(&[tx.input[0].previous_output], 90_000, ScriptBuf::new());
+	bench.wallet.saw_unconfirmed(vec![thief.clone()]);
+	bench.wallet.saw_mempool(|txid| *txid == thief.compute_txid());
+	assert_eq!(bench.wallet.spendable(), sats(60_000));
+	assert!(matches!(fund(70_000).await, Err(WalletError::Short { .. })));
+	bench.mine(vec![thief]);
+	assert_eq!(bench.wallet.spendable(), sats(60_000));
+	assert_eq!(bench.broadcaster.troubles().len(), 1);
+	assert!(fund(40_000).await.is_ok(), "other coins still fund sales");
 }

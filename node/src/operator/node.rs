@@ -199,6 +199,9 @@ impl Operator {
 			let why = tip.error.map_or_else(String::new, |error| format!(" ({error})"));
 			say("out_of_sync", format!("the chain view is not current{why}: nothing is sold"), "inlet sync");
 		}
+		for trouble in tip.troubles {
+			say("chain", trouble.text, "inlet sync");
+		}
 		let waiting = |short: u64| short <= pending.to_sat();
 		let wait = format!("{} sat wait for a confirmation", pending.to_sat());
 		if short > Amount::ZERO {

@@ -4,6 +4,7 @@
 
 mod backend;
 mod bad_input;
+mod chain_trouble;
 mod closing;
 mod crash;
 mod just_in_time;
