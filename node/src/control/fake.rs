@@ -62,6 +62,10 @@ impl Control for Fake {
 		Ok(fees())
 	}
 
+	async fn storage(&self) -> Result<Storage, Refusal> {
+		Ok(storage())
+	}
+
 	async fn stop(&self) -> Result<Stopping, Refusal> {
 		self.note("stop", ());
 		Ok(Stopping { stopping: true })

@@ -6,6 +6,7 @@ mod node;
 mod payments;
 mod quote;
 mod sales;
+mod storage;
 
 use crate::config::Config;
 use crate::control::*;
@@ -73,6 +74,9 @@ impl Control for Operator {
 	}
 	async fn fees(&self) -> Result<Fees, Refusal> {
 		Ok(self.fees_now())
+	}
+	async fn storage(&self) -> Result<Storage, Refusal> {
+		Ok(self.storage_now())
 	}
 	async fn stop(&self) -> Result<Stopping, Refusal> {
 		self.stop.send_replace(true);
