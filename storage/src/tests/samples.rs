@@ -46,6 +46,7 @@ pub fn client() -> Write {
 		orders_done: 1,
 		offences: 0,
 		wake: Wake::default(),
+		offence_log: Vec::new(),
 	})
 }
 
