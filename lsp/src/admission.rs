@@ -5,6 +5,7 @@ use crate::book::NodeId;
 use crate::input::World;
 use crate::money::{FeePerKw, Sat};
 use crate::policy::Policy;
+use crate::time::Timestamp;
 use crate::turn::Turn;
 
 /// Why nothing is sold.
@@ -47,6 +48,20 @@ pub enum Refusal {
 		open: usize,
 		/// At most.
 		limit: u32,
+	},
+	/// This client gave offence too often.
+	#[error("{count} channels came to nothing through your doing, at most {limit}; try again later")]
+	Offences {
+		/// Now.
+		count: usize,
+		/// At most.
+		limit: u32,
+	},
+	/// Strangers gave offence too often.
+	#[error("no channels just in time for new clients until {until}")]
+	Paused {
+		/// When the pause ends.
+		until: Timestamp,
 	},
 	/// All clients together have enough unpaid ones.
 	#[error("{open} unpaid already, at most {limit} in all")]
@@ -101,6 +116,7 @@ pub(crate) fn funding(turn: &Turn<'_>, feerate: FeePerKw, capacity: Sat, own: Sa
 
 /// May this client have one more unpaid sale? One that owes us a fee counts too.
 pub(crate) fn one_more_sale(turn: &Turn<'_>, client: &NodeId) -> Result<(), Refusal> {
+	crate::trust::admit(turn, client)?;
 	let own = turn.book.live_sales().filter(|sale| sale.client == *client && !sale.state.is_finished()).count();
 	per_client(own, turn.policy().risk.max_open_sales_per_client)?;
 	in_all(turn)
@@ -109,6 +125,7 @@ pub(crate) fn one_more_sale(turn: &Turn<'_>, client: &NodeId) -> Result<(), Refu
 /// May this client have one more unpaid order?
 pub(crate) fn one_more_order(turn: &Turn<'_>, client: &NodeId) -> Result<(), Refusal> {
 	let own = turn.book.live_orders().filter(|order| order.client == *client && order.state.is_unpaid()).count();
+	let own = own.saturating_add(crate::order::refused_lately(turn, Some(client)));
 	per_client(own, turn.policy().risk.max_open_orders_per_client)?;
 	in_all(turn)
 }
@@ -121,6 +138,7 @@ fn per_client(open: usize, limit: u32) -> Result<(), Refusal> {
 fn in_all(turn: &Turn<'_>) -> Result<(), Refusal> {
 	let sales = turn.book.live_sales().filter(|sale| sale.state.is_unpaid()).count();
 	let orders = turn.book.live_orders().filter(|order| order.state.is_unpaid()).count();
+	let orders = orders.saturating_add(crate::order::refused_lately(turn, None));
 	let (open, limit) = (sales.saturating_add(orders), turn.policy().risk.max_open_total);
 	if open >= as_count(limit) { Err(Refusal::TooMany { open, limit }) } else { Ok(()) }
 }

@@ -5,6 +5,7 @@
 
 use crate::money::{FeePerKw, Msat, Sat};
 use crate::time::Timestamp;
+use crate::trust::Offence;
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::{OutPoint, Txid};
 use serde::{Deserialize, Serialize};
@@ -13,10 +14,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 mod hex_u128;
 mod index;
 mod state;
+mod wake;
 
 pub(crate) use index::order_reserved;
-pub use index::{LEDGER_IN_MEMORY, MAX_CLIENTS, MAX_FINISHED};
+pub use index::{LEDGER_IN_MEMORY, Lease, MAX_CLIENTS, MAX_FINISHED, MAX_OFFENCES_IN_MEMORY};
+pub use state::SETTLED;
 pub(crate) use state::{DUST, push_bounded};
+pub use wake::{Changes, HeldHtlc, MAX_WAKE_HISTORY, Wake, Webhook};
 
 /// A client is known by its node id.
 pub type NodeId = PublicKey;
@@ -72,6 +76,12 @@ pub struct Client {
 	/// Channels that were opened or paid for and came to nothing through its doing.
 	#[serde(default)]
 	pub offences: u32,
+	/// Its webhooks, and what is held for it while it sleeps (bLIP-55).
+	#[serde(default)]
+	pub wake: Wake,
+	/// The newest of them, newest last, at most [`MAX_OFFENCES_KEPT`](crate::trust::MAX_OFFENCES_KEPT).
+	#[serde(default)]
+	pub offence_log: Vec<Offence>,
 }
 
 /// The terms of an LSPS2 offer, as promised: bLIP-52's `opening_fee_params` without the promise.
@@ -110,6 +120,10 @@ pub struct Sale {
 	pub earlier_channel_ids: Vec<u128>,
 	/// What was promised.
 	pub terms: Terms,
+	/// The client trusts us (bLIP-52's `client_trusts_lsp`): its funding transaction is broadcast when the payment is taken.
+	/// Fixed at `buy`.
+	#[serde(default)]
+	pub client_trusts: bool,
 	/// The payment's size if the client fixed it (bLIP-52's MPP mode).
 	pub payment_size: Option<Msat>,
 	/// The opening fee, from the moment that the payment's size is known.
@@ -127,6 +141,10 @@ pub struct Sale {
 	/// Settled forwards whose opening fee is in `fee_credited`, newest last, at most [`MAX_FORWARDS_KEPT`].
 	#[serde(default)]
 	pub credited: Vec<String>,
+	/// Channels that ended before their funding transaction was broadcast: at most [`MAX_ATTEMPTS_KEPT`] whose coins are not
+	/// free yet, and as many whose transaction went out after all.
+	#[serde(default)]
+	pub discarding: Vec<Discarding>,
 	/// Which payment pays the fee, once the parts of one have added up.
 	pub paying: Option<PaymentHash>,
 	/// How much of the fee has been credited, part by part.
@@ -146,6 +164,8 @@ pub type PaymentHash = [u8; 32];
 pub const MAX_HISTORY: usize = 64;
 /// How many decided and settled forwards a sale remembers.
 pub const MAX_FORWARDS_KEPT: usize = 64;
+/// How often the fee of a refund is raised.
+pub const MAX_BUMPS: usize = 16;
 /// How many failed attempts to open its channel a sale or an order remembers.
 pub const MAX_ATTEMPTS_KEPT: usize = 8;
 
@@ -206,6 +226,9 @@ pub struct Part {
 	/// When it is failed, while it waits beside the payment that pays the fee.
 	#[serde(default)]
 	pub held_until: Option<Timestamp>,
+	/// When it is failed, if all parts of its payment are here and only the sleeping client is missing.
+	#[serde(default)]
+	pub client_until: Option<Timestamp>,
 }
 
 /// A forward that was decided.
@@ -220,6 +243,33 @@ pub struct PlannedForward {
 	/// LDK showed it again (a crash came between decision and deed) and the client is awaited until then.
 	#[serde(default)]
 	pub held_until: Option<Timestamp>,
+	/// Height at which it expires.
+	#[serde(default)]
+	pub expiry_height: Option<u32>,
+	/// Over another channel of the client, which it goes in full; else over the sale's own.
+	#[serde(default)]
+	pub channel: Option<[u8; 32]>,
+}
+
+/// A channel that ended before its funding transaction was broadcast. Its coins stay locked a while: LDK may have a
+/// preimage that it did not tell of yet, and then the client has to get its channel.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Discarding {
+	/// Its mark in LDK.
+	#[serde(with = "hex_u128")]
+	pub user_channel_id: u128,
+	/// LDK's channel id.
+	pub channel_id: [u8; 32],
+	/// The funding output that holds the coins.
+	pub funding: OutPoint,
+	/// When the node is asked to free them (again).
+	pub until: Timestamp,
+	/// A payment over it was taken after all: the funding transaction goes out.
+	#[serde(default)]
+	pub release: bool,
+	/// It is out. What else is settled over it is still known for this sale's.
+	#[serde(default)]
+	pub out: bool,
 }
 
 /// A channel that we opened for a sale or an order.
@@ -239,6 +289,12 @@ pub struct SoldChannel {
 	pub closed_at: Option<Timestamp>,
 	/// Height below which we do not close it.
 	pub keep_until_height: u32,
+	/// The funding output, signed for by the client, while its transaction is not broadcast.
+	#[serde(default)]
+	pub withheld: Option<OutPoint>,
+	/// The client took a payment over it: the withheld transaction goes out.
+	#[serde(default)]
+	pub release: bool,
 }
 
 /// A channel ordered with LSPS1, from `create_order` on.
@@ -289,6 +345,9 @@ pub struct Order {
 	/// How the channel was paid for, once it is funded.
 	#[serde(default)]
 	pub paid_by: Option<PaidBy>,
+	/// The client refused such a channel before it was offered: nothing was ever promised.
+	#[serde(default)]
+	pub refused: bool,
 	/// Where it stands.
 	pub state: OrderState,
 	/// The channel, from `OpenChannel` on.
@@ -319,8 +378,17 @@ pub struct OnchainOption {
 	pub min_fee_for_0conf: FeePerKw,
 	/// What arrived there, sorted by outpoint.
 	pub received: Vec<Received>,
-	/// The refund, once it is decided.
+	/// The newest refund, once it is decided. There is a next one only when this one is [settled](Refund::is_settled).
 	pub refund: Option<Refund>,
+	/// The number of `refund`, or of the next one: each number is one payment back to the client, ever.
+	#[serde(default)]
+	pub refunds: u32,
+	/// What the refunds before that gave back.
+	#[serde(default)]
+	pub refunded: Sat,
+	/// The order was delivered, and its payment is no longer in the chain, nor on its way there.
+	#[serde(default)]
+	pub lost: bool,
 	/// Its state, in bLIP-51's words.
 	pub state: PaymentState,
 }
@@ -345,8 +413,30 @@ pub struct Refund {
 	pub address: String,
 	/// What is sent, the transaction's fee to be taken off it.
 	pub amount: Sat,
-	/// The transaction, once it is out.
+	/// The transaction, once it is out: of several that replace each other the newest, or the one in the chain.
 	pub txid: Option<Txid>,
+	/// What we bear of the miner's fee.
+	#[serde(default)]
+	pub borne: Sat,
+	/// Its earlier forms, newest last: each spends the same coins, so that one of all is mined at most. At most
+	/// [`MAX_BUMPS`].
+	#[serde(default)]
+	pub replaced: Vec<ReplacedRefund>,
+	/// Confirmations at the last look.
+	#[serde(default)]
+	pub confirmations: u32,
+	/// When its fee is raised, if it is not in the chain by then.
+	#[serde(default)]
+	pub bump_at: Option<Timestamp>,
+}
+
+/// A refund's transaction whose fee was too low.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReplacedRefund {
+	/// The transaction.
+	pub txid: Txid,
+	/// What we bear of its fee.
+	pub borne: Sat,
 }
 
 /// bLIP-51's payment states.

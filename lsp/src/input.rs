@@ -2,6 +2,7 @@
 
 use crate::book::{NodeId, OrderId, PaymentHash, SaleId, Write};
 use crate::money::{FeePerKw, Msat, Sat};
+use crate::notice::Notice;
 use bitcoin::{Network, OutPoint, Txid};
 
 /// What the core is told of the world, taken afresh for each input.
@@ -32,6 +33,8 @@ pub struct PeerView {
 	pub connected: bool,
 	/// Its channels.
 	pub channels: Vec<ChannelView>,
+	/// Payments of which an HTLC is on its way to it, over whichever channel.
+	pub in_flight: Vec<PaymentHash>,
 }
 
 /// A channel as the node sees it now.
@@ -66,7 +69,7 @@ pub enum Input {
 	},
 	/// The deadline that [`Book::next_deadline`](crate::book::Book::next_deadline) named, or a new block, has come.
 	Tick,
-	/// LDK intercepted an HTLC to one of our intercept SCIDs.
+	/// LDK intercepted an HTLC to one of our intercept SCIDs, or to a private channel whose peer is away.
 	HtlcIntercepted {
 		/// LDK's `InterceptId`.
 		intercept_id: [u8; 32],
@@ -80,6 +83,8 @@ pub enum Input {
 		expected_outbound: Msat,
 		/// Height at which the outgoing HTLC would expire.
 		expiry_height: Option<u32>,
+		/// The channel that the SCID names, if it is a real one.
+		channel: Option<Hop>,
 	},
 	/// LDK no longer holds this HTLC (forwarding or failing it was refused).
 	HtlcGone {
@@ -116,6 +121,20 @@ pub enum Input {
 		funding: OutPoint,
 		/// What the miner gets, if we know it.
 		fee: Option<Sat>,
+	},
+	/// The peer's signature is in hand, and the funding transaction is made and not broadcast: its coins are locked.
+	FundingWithheld {
+		/// Which channel.
+		user_channel_id: u128,
+		/// LDK's channel id.
+		channel_id: [u8; 32],
+		/// The funding output.
+		funding: OutPoint,
+	},
+	/// What [`Action::DiscardFunding`] asked for is done: the coins are free.
+	FundingDiscarded {
+		/// Which channel.
+		user_channel_id: u128,
 	},
 	/// The channel can be used.
 	ChannelReady {
@@ -180,17 +199,88 @@ pub enum Input {
 		/// Its outputs.
 		received: Vec<crate::book::Received>,
 	},
-	/// What [`Action::Refund`] asked for is out.
+	/// What [`Action::TryOpening`] asked for: the client has refused such a channel, or has not.
+	OpeningTried {
+		/// For which order.
+		order: OrderId,
+		/// What it said, if it refused. Silence, and a client that could not be asked, are no refusal.
+		refusal: Option<String>,
+	},
+	/// What [`Action::Refund`] or [`Action::BumpRefund`] asked for is out.
 	RefundSent {
 		/// For which order.
 		order: OrderId,
+		/// Which of its refunds.
+		number: u32,
 		/// The transaction.
 		txid: Txid,
+		/// How much it gives back, what is taken off for the miner included.
+		amount: Sat,
 		/// What the miner gets.
 		fee: Sat,
+		/// The part of that which is not taken off `amount`: ours.
+		borne: Sat,
+	},
+	/// A refund that is out stands like this in the chain.
+	RefundSeen {
+		/// For which order.
+		order: OrderId,
+		/// Its transaction, or one that was replaced and was mined after all.
+		txid: Txid,
+		/// 0 in the mempool, or not even there.
+		confirmations: u32,
+	},
+	/// A refund can never be mined, since the payment that it was to give back is gone, and it was withdrawn.
+	RefundLost {
+		/// For which order.
+		order: OrderId,
+		/// Which of its refunds.
+		number: u32,
+	},
+	/// The operator closes a channel although its client has a lease on it: on record, whatever LDK makes of it.
+	LeaseBroken {
+		/// LDK's channel id.
+		channel_id: [u8; 32],
+		/// How many blocks it should have stayed.
+		blocks_left: u32,
+	},
+	/// What the node sees of every client in [`Book::sleepers`](crate::book::Book::sleepers). Due at the start, once the
+	/// chain is in step, and with every new block.
+	Survey {
+		/// One for each.
+		clients: Vec<Sight>,
+	},
+	/// The node has something for a client that is away, other than a payment.
+	Wanted {
+		/// Who.
+		peer: NodeId,
+		/// What it is to be told.
+		notice: Notice,
 	},
 	/// The process has started: re-issue what every unfinished state implies.
 	Started,
+}
+
+/// A channel that an HTLC is to go over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hop {
+	/// Its peer.
+	pub peer: NodeId,
+	/// LDK's channel id.
+	pub channel_id: [u8; 32],
+}
+
+/// A client as the node sees it with a new block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sight {
+	/// Who.
+	pub client: NodeId,
+	/// Connected, its `init` received.
+	pub connected: bool,
+	/// Has it a channel that is ready?
+	pub has_channel: bool,
+	/// The height at which we have to close one of its channels because of a contract that it does not settle.
+	pub closes_at: Option<u32>,
 }
 
 /// What the node is to do. Each may be issued again after a restart and must then do no harm.
@@ -223,13 +313,48 @@ pub enum Action {
 	},
 	/// Open a channel, unless one with this `user_channel_id` exists.
 	OpenChannel(OpenChannel),
-	/// Abandon a channel that is not funded yet. Always answered: by [`Input::OpenFailed`] if there is no such channel, by
-	/// [`Input::Funded`] if its funding is out, else by [`Input::ChannelClosed`] once LDK has closed it.
+	/// Abandon a channel that is not funded yet. Answered by [`Input::OpenFailed`] if there is no such channel, by
+	/// [`Input::Funded`] if its funding is out, else by [`Input::ChannelClosed`] once LDK has closed it; not yet, while the
+	/// chain backend has given no verdict on a funding that was handed to it.
 	AbandonChannel {
 		/// Which channel.
 		user_channel_id: u128,
 		/// The peer.
 		peer: NodeId,
+	},
+	/// Begin to open a channel, and drop it when the client has accepted it, unfunded and without a trace. Answered by
+	/// [`Input::OpeningTried`], within seconds.
+	TryOpening {
+		/// For which order.
+		order: OrderId,
+		/// The channel. Its `user_channel_id` is the trial's own.
+		open: OpenChannel,
+	},
+	/// Broadcast a withheld funding transaction. Answered by [`Input::Funded`]; the node keeps the transaction until then.
+	BroadcastFunding {
+		/// Which channel.
+		user_channel_id: u128,
+		/// LDK's channel id.
+		channel_id: [u8; 32],
+		/// The funding output.
+		funding: OutPoint,
+	},
+	/// Free the coins of a withheld funding transaction. Answered by [`Input::FundingDiscarded`], or not at all while LDK
+	/// still has the channel, which it is then told to close.
+	DiscardFunding {
+		/// Which channel.
+		user_channel_id: u128,
+		/// The peer.
+		peer: NodeId,
+		/// The funding output.
+		funding: OutPoint,
+	},
+	/// Tell the operator.
+	Warn {
+		/// For programs.
+		code: &'static str,
+		/// For people.
+		text: String,
 	},
 	/// Make a hold invoice and/or an address.
 	PreparePayment {
@@ -256,14 +381,41 @@ pub enum Action {
 		/// The invoice.
 		payment_hash: PaymentHash,
 	},
-	/// Send money back on-chain, the miner's fee taken off it. At most one transaction per order, ever.
+	/// Send money back on-chain, the miner's fee taken off it. For each number of an order at most one transaction is ever
+	/// mined. Answered by [`Input::RefundSent`]; asked again, by the same.
 	Refund {
 		/// For which order.
 		order: OrderId,
+		/// Which of its refunds.
+		number: u32,
 		/// Where to.
 		address: String,
 		/// How much, fee included.
 		amount: Sat,
+		/// The payments that are given back. They must be in the chain when the refund is made, and are spent by it if they
+		/// still can be: whoever takes them back by a reorganisation takes the refund back with them.
+		from: Vec<OutPoint>,
+	},
+	/// Raise the fee of a refund that is out: the same coins, the same recipient. Answered by [`Input::RefundSent`] or
+	/// [`Input::RefundLost`]; if it cannot be done now, not at all.
+	BumpRefund {
+		/// For which order.
+		order: OrderId,
+		/// Which of its refunds.
+		number: u32,
+		/// Where to.
+		address: String,
+	},
+	/// Send a notification to a webhook (bLIP-55), after any earlier one to the same. It may get lost.
+	Notify {
+		/// Whose webhook.
+		client: NodeId,
+		/// The client's name for it.
+		app_name: String,
+		/// Where to.
+		url: String,
+		/// What.
+		notice: Notice,
 	},
 }
 
@@ -288,6 +440,8 @@ pub struct OpenChannel {
 	pub max_to_self_delay: Option<u16>,
 	/// Feerate of the funding transaction.
 	pub feerate: FeePerKw,
+	/// Is its funding transaction withheld until [`Action::BroadcastFunding`]?
+	pub withhold: bool,
 }
 
 /// Who a channel is opened for.

@@ -1,16 +1,20 @@
 //! bLIP-52: channels that are opened when their first payment arrives.
 //!
 //! `Bought -> Gathering -> Opening -> Forwarded -> Done`, with `Owing` for a channel whose fee was not paid yet and
-//! `Failed` for what came to nothing. See `docs/core.md`.
+//! `Failed` for what came to nothing. Beside the state, a channel may be withheld (not broadcast yet) or be discarded. See
+//! `docs/core.md`.
 
 mod deliver;
 mod gather;
 mod sell;
+mod withhold;
 
 pub use deliver::split;
 pub(crate) use deliver::{channel_closed, channel_ready, forward_failed, forwarded, funded, open_failed};
 pub(crate) use gather::{connected, htlc_gone, htlc_intercepted, started, tick};
 pub(crate) use sell::{buy, get_info};
+pub use withhold::DISCARD_AFTER_SECS;
+pub(crate) use withhold::{discarded, withheld};
 
 use crate::book::{MAX_ATTEMPTS_KEPT, Sale, SaleState, push_bounded};
 use crate::money::{Msat, Sat};
@@ -49,8 +53,10 @@ fn owe(turn: &mut Turn<'_>, sale: &mut Sale) {
 	}
 }
 
-/// The state of a sale for which nothing is held and nothing is being opened.
-fn rest(turn: &Turn<'_>, sale: &mut Sale) {
+/// The state of a sale for which nothing is held and nothing is being opened. A channel that is not broadcast yet has no
+/// reason to be any more.
+fn rest(turn: &mut Turn<'_>, sale: &mut Sale) {
+	withhold::give_back(turn, sale);
 	sale.paying = None;
 	if sale.open_channel().is_some() {
 		sale.state = SaleState::Owing;

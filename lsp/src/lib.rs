@@ -19,7 +19,9 @@ pub mod protocol;
 pub mod quote;
 pub mod step;
 pub mod time;
+pub mod trust;
 mod turn;
+pub mod wake;
 
 pub use policy::Policy;
 pub use step::Lsp;

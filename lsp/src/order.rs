@@ -9,12 +9,15 @@
 
 mod deliver;
 mod pay;
+mod preflight;
 mod refund;
 mod sell;
 
 pub(crate) use deliver::{channel_closed, channel_ready, claimed, connected, funded, open_failed, started};
 pub(crate) use pay::{address_activity, payment_held, tick};
-pub(crate) use refund::refund_sent;
+pub(crate) use preflight::{opening_tried, refused_lately};
+pub use refund::{BUMP_AFTER_SECS, BUMP_AGAIN_SECS};
+pub(crate) use refund::{refund_lost, refund_seen, refund_sent};
 pub(crate) use sell::{create_order, get_order, payment_prepared, prepare_failed};
 
 use crate::book::{MAX_ATTEMPTS_KEPT, Order, OrderState, PaidBy, PaymentState, SoldChannel, push_bounded};

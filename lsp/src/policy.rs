@@ -1,5 +1,6 @@
 //! What the operator decided: limits, prices, lifetimes. Made from the config, checked once.
 
+use crate::book::NodeId;
 use crate::money::{Ppm, Sat};
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,8 @@ pub struct Policy {
 	pub lsps1: Lsps1Policy,
 	/// Channels just in time (bLIP-52).
 	pub lsps2: Lsps2Policy,
+	/// Waking clients (bLIP-55).
+	pub lsps5: Lsps5Policy,
 	/// What channels cost.
 	pub price: PricePolicy,
 	/// What may be at stake.
@@ -49,12 +52,32 @@ pub struct Lsps1Policy {
 	pub onchain_confirmations: u16,
 	/// Largest order that is served on an unconfirmed on-chain payment; 0 switches that off.
 	pub max_unconfirmed_order_sat: Sat,
+	/// Most orders in all that are served, or being served, on payments that are not confirmed yet.
+	pub max_unconfirmed_orders: u32,
+	/// Most that may be at stake in them together.
+	pub max_unconfirmed_total_sat: Sat,
 	/// Is on-chain payment offered?
 	pub onchain: bool,
+	/// Is the opening tried with the client, up to its funding, before payment is offered?
+	pub preflight: bool,
 	/// How long we try to open a paid channel (waiting for the peer included) before the money goes back, in seconds.
 	pub open_window_secs: u64,
 	/// Tokens that are accepted; with none listed, orders need no token and any token is refused (102).
 	pub tokens: Vec<String>,
+}
+
+/// Whom we trust to take the payment that its just-in-time channel is opened for (bLIP-52's `client_trusts_lsp` the other way
+/// round). All others trust us: their funding transaction is broadcast when the payment is taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trust {
+	/// Those who have paid for a channel before, owe nothing and gave no offence of late; and those who are listed.
+	#[default]
+	Known,
+	/// Everybody: bLIP-52's default.
+	Everyone,
+	/// Nobody.
+	Nobody,
 }
 
 /// Limits and lifetimes of just-in-time channels.
@@ -85,6 +108,28 @@ pub struct Lsps2Policy {
 	pub open_secs: u64,
 	/// Tokens that are accepted; with none listed, no token is needed and any token is refused (200).
 	pub tokens: Vec<String>,
+	/// Whose funding transaction is broadcast before the payment is taken.
+	pub trust: Trust,
+	/// Clients that are known whatever they did.
+	pub trusted_clients: Vec<NodeId>,
+}
+
+/// Webhooks, and how long a payment waits for a client that sleeps.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Lsps5Policy {
+	/// Can clients register webhooks, and are they woken?
+	pub enabled: bool,
+	/// Webhooks of one client.
+	pub max_webhooks: u32,
+	/// How long a payment is held for a client that was woken, in seconds.
+	pub hold_secs: u64,
+	/// A client that stays away is not told the same again before this time has passed, in seconds.
+	pub cooldown_secs: u64,
+	/// How long the webhooks of a client without a channel are remembered, in days (bLIP-55 asks for 7 or more).
+	pub retention_days: u32,
+	/// Clients without a channel whose webhooks are remembered.
+	pub max_clients_without_channel: u32,
 }
 
 /// What channels cost.
@@ -117,6 +162,15 @@ pub struct RiskPolicy {
 	pub max_parts: u32,
 	/// Largest channel of either kind.
 	pub max_channel_sat: Sat,
+	/// With so many offences of strangers within `offence_window_secs`, strangers get no channel just in time for
+	/// `pause_secs`.
+	pub max_offences: u32,
+	/// With so many offences within `offence_window_secs`, a client gets no channel just in time.
+	pub max_offences_per_client: u32,
+	/// For how long an offence counts, in seconds.
+	pub offence_window_secs: u64,
+	/// How long the pause for strangers lasts, in seconds.
+	pub pause_secs: u64,
 }
 
 impl Default for Lsps1Policy {
@@ -134,7 +188,10 @@ impl Default for Lsps1Policy {
 			payment_window_secs: 3600,
 			onchain_confirmations: 1,
 			max_unconfirmed_order_sat: Sat(0),
+			max_unconfirmed_orders: 3,
+			max_unconfirmed_total_sat: Sat(1_000_000),
 			onchain: true,
+			preflight: true,
 			open_window_secs: 1800,
 			tokens: Vec::new(),
 		}
@@ -156,6 +213,21 @@ impl Default for Lsps2Policy {
 			gather_secs: 90,
 			open_secs: 60,
 			tokens: Vec::new(),
+			trust: Trust::Known,
+			trusted_clients: Vec::new(),
+		}
+	}
+}
+
+impl Default for Lsps5Policy {
+	fn default() -> Self {
+		Lsps5Policy {
+			enabled: true,
+			max_webhooks: 10,
+			hold_secs: 60,
+			cooldown_secs: 120,
+			retention_days: 7,
+			max_clients_without_channel: 500,
 		}
 	}
 }
@@ -175,6 +247,10 @@ impl Default for RiskPolicy {
 			max_open_total: 1_000,
 			max_parts: 30,
 			max_channel_sat: Sat(10_000_000),
+			max_offences: 20,
+			max_offences_per_client: 5,
+			offence_window_secs: 3600,
+			pause_secs: 3600,
 		}
 	}
 }

@@ -1,9 +1,10 @@
-//! bLIP-50 (LSPS0), bLIP-51 (LSPS1) and bLIP-52 (LSPS2): bytes in, typed request; typed reply, bytes out.
+//! bLIP-50 (LSPS0), bLIP-51 (LSPS1), bLIP-52 (LSPS2) and bLIP-55 (LSPS5): bytes in, typed request; typed reply, bytes out.
 
 mod fields;
 pub mod lsps0;
 pub mod lsps1;
 pub mod lsps2;
+pub mod lsps5;
 
 use fields::Fields;
 use lsps0::RpcError;
@@ -24,6 +25,12 @@ pub enum Call {
 	Lsps2GetInfo(lsps2::GetInfo),
 	/// `lsps2.buy`.
 	Buy(lsps2::Buy),
+	/// `lsps5.set_webhook`.
+	SetWebhook(lsps5::SetWebhook),
+	/// `lsps5.list_webhooks`.
+	ListWebhooks,
+	/// `lsps5.remove_webhook`, with its `app_name`.
+	RemoveWebhook(String),
 }
 
 /// Which protocols are offered, besides LSPS0. A method of one that is not offered is an unknown method.
@@ -33,6 +40,8 @@ pub struct Offered {
 	pub lsps1: bool,
 	/// bLIP-52.
 	pub lsps2: bool,
+	/// bLIP-55.
+	pub lsps5: bool,
 }
 
 impl Call {
@@ -49,6 +58,9 @@ impl Call {
 			"lsps1.get_order" if offered.lsps1 => lsps1::read_get_order(params).map(Call::GetOrder),
 			"lsps2.get_info" if offered.lsps2 => lsps2::GetInfo::read(params).map(Call::Lsps2GetInfo),
 			"lsps2.buy" if offered.lsps2 => lsps2::Buy::read(params).map(Call::Buy),
+			"lsps5.set_webhook" if offered.lsps5 => lsps5::SetWebhook::read(request).map(Call::SetWebhook),
+			"lsps5.list_webhooks" if offered.lsps5 => Fields::of(params, &[]).map(|_| Call::ListWebhooks),
+			"lsps5.remove_webhook" if offered.lsps5 => lsps5::read_remove_webhook(params).map(Call::RemoveWebhook),
 			_ => Err(RpcError::method_not_found()),
 		}
 	}

@@ -1,13 +1,13 @@
 //! The one way in: [`Lsp::step`].
 
 use crate::book::{Book, MAX_CLIENTS, NodeId};
-use crate::input::{Input, Step, World};
+use crate::input::{Action, Input, Step, World};
 use crate::policy::{Policy, PolicyError};
 use crate::protocol::lsps0::{self, Incoming, RpcError};
 use crate::protocol::{Call, Offered, lsps1};
 use crate::time::Timestamp;
 use crate::turn::Turn;
-use crate::{jit, ledger, order};
+use crate::{jit, ledger, order, wake};
 use serde_json::Value;
 use std::fmt;
 
@@ -46,41 +46,60 @@ impl Lsp {
 			Input::Connected { peer } => {
 				jit::connected(&mut turn, *peer);
 				order::connected(&mut turn, *peer);
+				wake::connected(&mut turn, *peer);
 			}
 			Input::Tick => {
 				jit::tick(&mut turn);
 				order::tick(&mut turn);
+				wake::tick(&mut turn);
 			}
 			Input::Started => {
 				jit::started(&mut turn);
 				order::started(&mut turn);
+				wake::started(&mut turn);
 			}
-			Input::HtlcIntercepted { .. } => jit::htlc_intercepted(&mut turn, &input),
-			Input::HtlcGone { intercept_id } => jit::htlc_gone(&mut turn, intercept_id),
+			Input::HtlcIntercepted { .. } => {
+				if !wake::htlc_intercepted(&mut turn, &input) {
+					jit::htlc_intercepted(&mut turn, &input);
+				}
+			}
+			Input::HtlcGone { intercept_id } => {
+				jit::htlc_gone(&mut turn, intercept_id);
+				wake::htlc_gone(&mut turn, intercept_id);
+			}
 			Input::ForwardFailed { peer, channel_id } => jit::forward_failed(&mut turn, *peer, channel_id),
 			Input::Forwarded { .. } => {
 				jit::forwarded(&mut turn, &input);
 				ledger::forwarded(&mut turn, &input);
 			}
 			Input::Funded { .. }
+			| Input::FundingWithheld { .. }
+			| Input::FundingDiscarded { .. }
 			| Input::ChannelReady { .. }
 			| Input::OpenFailed { .. }
 			| Input::ChannelClosed { .. } => channel(&mut turn, &input),
 			Input::PaymentPrepared { .. }
 			| Input::PrepareFailed { .. }
 			| Input::AddressActivity { .. }
-			| Input::RefundSent { .. } => of_order(&mut turn, &input),
+			| Input::OpeningTried { .. }
+			| Input::RefundSent { .. }
+			| Input::RefundSeen { .. }
+			| Input::RefundLost { .. } => of_order(&mut turn, &input),
+			Input::LeaseBroken { channel_id, blocks_left } => lease_broken(&mut turn, channel_id, *blocks_left),
 			Input::PaymentHeld { payment_hash, amount, claim_deadline } => {
 				order::payment_held(&mut turn, *payment_hash, *amount, *claim_deadline);
 			}
 			Input::PaymentClaimed { payment_hash, amount } => order::claimed(&mut turn, payment_hash, *amount),
+			Input::Survey { clients } => wake::survey(&mut turn, clients),
+			Input::Wanted { peer, notice } => wake::wanted(&mut turn, *peer, notice),
 		}
 		turn.finish()
 	}
 
 	/// Which protocols are offered.
 	pub fn offered(&self) -> Offered {
-		Offered { lsps1: self.policy.lsps1.enabled, lsps2: self.policy.lsps2.enabled }
+		let policy = &self.policy;
+		Offered { lsps1: policy.lsps1.enabled, lsps2: policy.lsps2.enabled, lsps5: policy.lsps5.enabled }
 	}
 }
 
@@ -88,15 +107,26 @@ impl Input {
 	/// The client that this input is about: whose [`PeerView`](crate::input::PeerView) the [`World`] must carry.
 	pub fn client(&self, book: &Book) -> Option<NodeId> {
 		match self {
-			Input::Message { peer, .. } | Input::Connected { peer } | Input::ForwardFailed { peer, .. } => Some(*peer),
-			Input::Tick | Input::Started => None,
-			Input::HtlcIntercepted { scid, .. } => book.sale_by_scid(*scid).map(|sale| sale.client),
-			Input::HtlcGone { intercept_id } => book.sale_by_intercept(intercept_id).map(|sale| sale.client),
+			Input::Message { peer, .. }
+			| Input::Connected { peer }
+			| Input::ForwardFailed { peer, .. }
+			| Input::Wanted { peer, .. } => Some(*peer),
+			Input::Tick | Input::Started | Input::Survey { .. } => None,
+			Input::HtlcIntercepted { scid, channel, .. } => {
+				let by_channel = || channel.map(|channel| channel.peer);
+				book.sale_by_scid(*scid).map(|sale| sale.client).or_else(by_channel)
+			}
+			Input::HtlcGone { intercept_id } => {
+				let by_channel = || book.client_by_intercept(intercept_id).map(|client| client.id);
+				book.sale_by_intercept(intercept_id).map(|sale| sale.client).or_else(by_channel)
+			}
 			Input::Forwarded { next_peer, next_channel, .. } => {
 				let by_channel = || book.sale_by_channel(next_channel.as_ref()?).map(|sale| sale.client);
 				next_peer.or_else(by_channel)
 			}
 			Input::Funded { user_channel_id, .. }
+			| Input::FundingWithheld { user_channel_id, .. }
+			| Input::FundingDiscarded { user_channel_id }
 			| Input::ChannelReady { user_channel_id, .. }
 			| Input::OpenFailed { user_channel_id, .. }
 			| Input::ChannelClosed { user_channel_id, .. } => {
@@ -105,10 +135,14 @@ impl Input {
 			}
 			Input::PaymentPrepared { order, .. }
 			| Input::PrepareFailed { order, .. }
-			| Input::RefundSent { order, .. } => book.order(order).map(|order| order.client),
+			| Input::OpeningTried { order, .. }
+			| Input::RefundSent { order, .. }
+			| Input::RefundSeen { order, .. }
+			| Input::RefundLost { order, .. } => book.order(order).map(|order| order.client),
 			Input::PaymentHeld { payment_hash, .. } | Input::PaymentClaimed { payment_hash, .. } => {
 				book.order_by_payment_hash(payment_hash).map(|order| order.client)
 			}
+			Input::LeaseBroken { channel_id, .. } => book.lease(channel_id).map(|lease| lease.client),
 			Input::AddressActivity { address, .. } => book.order_by_address(address).map(|order| order.client),
 		}
 	}
@@ -117,6 +151,8 @@ impl Input {
 /// What LDK says of a channel, for the sale or order that it was opened for.
 fn channel(turn: &mut Turn<'_>, input: &Input) {
 	let (Input::Funded { user_channel_id, .. }
+	| Input::FundingWithheld { user_channel_id, .. }
+	| Input::FundingDiscarded { user_channel_id }
 	| Input::ChannelReady { user_channel_id, .. }
 	| Input::OpenFailed { user_channel_id, .. }
 	| Input::ChannelClosed { user_channel_id, .. }) = input
@@ -124,22 +160,46 @@ fn channel(turn: &mut Turn<'_>, input: &Input) {
 		return;
 	};
 	let id = *user_channel_id;
+	if let Input::ChannelClosed { .. } = input {
+		wake::channel_closed(turn, id);
+	}
 	if let Some(sale) = turn.book.sale_by_user_channel_id(id).cloned() {
 		match input {
 			Input::Funded { .. } => jit::funded(turn, sale, input),
+			Input::FundingWithheld { .. } => jit::withheld(turn, sale, input),
+			Input::FundingDiscarded { .. } => jit::discarded(turn, sale, id),
 			Input::ChannelReady { channel_id, .. } => jit::channel_ready(turn, sale, id, *channel_id),
-			Input::OpenFailed { reason, .. } => jit::open_failed(turn, sale, id, reason),
+			Input::OpenFailed { reason, ours, .. } => jit::open_failed(turn, sale, id, reason, *ours),
 			Input::ChannelClosed { reason, .. } => jit::channel_closed(turn, sale, id, reason),
 			_ => {}
 		}
 	} else if let Some(row) = turn.book.order_by_user_channel_id(id).cloned() {
 		match input {
 			Input::Funded { .. } => order::funded(turn, row, input),
+			// Nothing is withheld for an order.
+			Input::FundingWithheld { channel_id, funding, .. } => {
+				let (channel_id, funding) = (*channel_id, *funding);
+				turn.act(Action::BroadcastFunding { user_channel_id: id, channel_id, funding });
+			}
 			Input::ChannelReady { channel_id, .. } => order::channel_ready(turn, row, id, *channel_id),
 			Input::OpenFailed { reason, ours, .. } => order::open_failed(turn, row, id, reason, *ours),
 			Input::ChannelClosed { reason, .. } => order::channel_closed(turn, row, id, reason),
 			_ => {}
 		}
+	}
+}
+
+/// Once: a second request to close the same channel adds nothing.
+fn lease_broken(turn: &mut Turn<'_>, channel_id: &[u8; 32], blocks_left: u32) {
+	const STEP: &str = "lease";
+	let text = format!("broken by the operator with {blocks_left} blocks left");
+	let noted = |history: &[crate::book::Note]| history.iter().any(|note| note.step == STEP);
+	if let Some(mut sale) = turn.book.sale_by_channel(channel_id).filter(|sale| !noted(&sale.history)).cloned() {
+		sale.note(turn.now, STEP, text);
+		turn.put_sale(sale);
+	} else if let Some(mut order) = turn.book.order_by_channel(channel_id).filter(|o| !noted(&o.history)).cloned() {
+		order.note(turn.now, STEP, text);
+		turn.put_order(order);
 	}
 }
 
@@ -156,9 +216,24 @@ fn of_order(turn: &mut Turn<'_>, input: &Input) {
 				order::prepare_failed(turn, row, reason);
 			}
 		}
-		Input::RefundSent { order: id, txid, fee } => {
+		Input::OpeningTried { order: id, refusal } => {
 			if let Some(row) = by_id(id) {
-				order::refund_sent(turn, row, *txid, *fee);
+				order::opening_tried(turn, row, refusal.as_deref());
+			}
+		}
+		Input::RefundSent { order: id, .. } => {
+			if let Some(row) = by_id(id) {
+				order::refund_sent(turn, row, input);
+			}
+		}
+		Input::RefundSeen { order: id, txid, confirmations } => {
+			if let Some(row) = by_id(id) {
+				order::refund_seen(turn, row, *txid, *confirmations);
+			}
+		}
+		Input::RefundLost { order: id, number } => {
+			if let Some(row) = by_id(id) {
+				order::refund_lost(turn, row, *number);
 			}
 		}
 		Input::AddressActivity { address, received } => {
@@ -207,6 +282,9 @@ fn answer(turn: &mut Turn<'_>, peer: NodeId, id: &str, call: Call) -> Result<Opt
 		Call::GetOrder(order_id) => order::get_order(turn, peer, &order_id).map(Some),
 		Call::Lsps2GetInfo(call) => jit::get_info(turn, peer, &call).map(Some),
 		Call::Buy(call) => jit::buy(turn, peer, &call).map(Some),
+		Call::SetWebhook(call) => wake::set_webhook(turn, peer, &call).map(Some),
+		Call::ListWebhooks => Ok(Some(wake::list_webhooks(turn, peer))),
+		Call::RemoveWebhook(app_name) => wake::remove_webhook(turn, peer, &app_name).map(Some),
 	}
 }
 

@@ -19,6 +19,9 @@ const DATETIME: &[BorrowedFormatItem<'_>] =
 const LAST: u64 = 253_402_300_799_999;
 const NANOS_PER_MILLI: i128 = 1_000_000;
 
+/// Seconds for a block, where blocks stand for time (bLIP-51's datetimes).
+pub const SECS_PER_BLOCK: u64 = 600;
+
 impl Timestamp {
 	/// This many seconds later.
 	pub fn plus_secs(self, secs: u64) -> Timestamp {

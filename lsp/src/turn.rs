@@ -2,7 +2,7 @@
 
 use crate::book::{Book, Client, Entry, EntryKind, NodeId, Order, OrderId, Sale, SaleId, Write};
 use crate::input::{Action, ChannelView, Step, World};
-use crate::money::Sat;
+use crate::money::{Msat, Sat};
 use crate::policy::Policy;
 use crate::step::Lsp;
 use crate::time::Timestamp;
@@ -17,6 +17,8 @@ pub(crate) struct Turn<'a> {
 	pub(crate) now: Timestamp,
 	/// The channel that the node says is usable now, although the view of the peer may be older.
 	pub(crate) ready: Option<[u8; 32]>,
+	/// What this step sends over channels that the client had already: the view of the peer is older.
+	pub(crate) sent: BTreeMap<[u8; 32], Msat>,
 	clients: BTreeMap<NodeId, Client>,
 	sales: BTreeMap<SaleId, Sale>,
 	orders: BTreeMap<OrderId, Order>,
@@ -32,6 +34,7 @@ impl<'a> Turn<'a> {
 			world,
 			now,
 			ready: None,
+			sent: BTreeMap::new(),
 			clients: BTreeMap::new(),
 			sales: BTreeMap::new(),
 			orders: BTreeMap::new(),
@@ -111,7 +114,7 @@ impl<'a> Turn<'a> {
 				channel_id: *channel_id,
 				user_channel_id: 0,
 				usable: true,
-				next_outbound_htlc_limit: crate::money::Msat(u64::MAX),
+				next_outbound_htlc_limit: Msat(u64::MAX),
 				next_outbound_htlc_minimum: crate::jit::HTLC_MINIMUM,
 			}),
 			None => None,

@@ -11,7 +11,7 @@ mod terminal;
 #[cfg(test)]
 mod tests;
 
-pub use terminal::{complain, confirm_by_typing};
+pub use terminal::complain;
 
 use crate::cli::Cli;
 use failure::Failure;

@@ -12,6 +12,7 @@ mod lsp;
 mod node;
 mod payments;
 mod refusal;
+mod storage;
 mod time;
 mod wallet;
 
@@ -22,6 +23,7 @@ pub use lsp::*;
 pub use node::*;
 pub use payments::*;
 pub use refusal::*;
+pub use storage::*;
 pub use time::Time;
 pub use wallet::*;
 
@@ -42,6 +44,8 @@ pub trait Control: Send + Sync + 'static {
 	async fn sync(&self) -> Result<SyncState, Refusal>;
 	/// The feerates in use and how old they are.
 	async fn fees(&self) -> Result<Fees, Refusal>;
+	/// What the store has written since the start.
+	async fn storage(&self) -> Result<Storage, Refusal>;
 	/// Begins a graceful stop and returns at once.
 	async fn stop(&self) -> Result<Stopping, Refusal>;
 

@@ -1,6 +1,7 @@
 //! The driver: one task owns the book. For each input it takes a snapshot of the world, asks the core, commits what is
 //! to be written, applies it, and only then acts. See the crate's `docs/architecture.md`.
 
+use crate::crash::Points;
 use crate::stop::stopped;
 use inlet_lsp::Lsp;
 use inlet_lsp::book::{Book, NodeId, Write};
@@ -107,8 +108,7 @@ impl Engine {
 		mut look: watch::Receiver<L>,
 		mut stop: watch::Receiver<bool>,
 	) {
-		let mut unraised: HashSet<[u8; 32]> =
-			self.look(|book| book.sales().flat_map(|sale| &sale.parts).map(|part| part.intercept_id).collect());
+		let mut unraised: HashSet<[u8; 32]> = self.look(|book| book.held_htlcs().into_iter().collect());
 		let grace = tokio::time::sleep(RAISED_AGAIN_WITHIN);
 		tokio::pin!(grace);
 		self.take(&*around, Input::Started).await;
@@ -174,8 +174,11 @@ impl Engine {
 				let world = around.world(input.client(&book), &book);
 				self.lsp.step(&book, &world, at, input)
 			};
+			let crash = Points::of(&step.writes);
+			crash.reached("decided");
 			if !step.writes.is_empty() {
 				self.store.commit(step.writes.clone()).await;
+				crash.reached("written");
 				around.written(&step.writes, at);
 				let mut book = self.book.write().expect("not poisoned");
 				for write in step.writes {
@@ -186,6 +189,7 @@ impl Engine {
 			for action in step.actions {
 				inputs.extend(around.perform(action, &book));
 			}
+			crash.reached("done");
 		}
 	}
 }
@@ -221,7 +225,7 @@ mod tests {
 				synced: true,
 				feerate: Some(FeePerKw(500)),
 				spendable: Sat(10_000_000),
-				peer: PeerView { connected: true, channels: Vec::new() },
+				peer: PeerView { connected: true, ..Default::default() },
 				entropy: [7; 32],
 				fresh_scid: 1,
 			}

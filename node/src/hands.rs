@@ -1,29 +1,58 @@
 //! What the core's actions do to the node, and what the core is told of it.
 
-use crate::control::Events;
+use crate::control::{EventKind, Events};
 use crate::driver::{Driver, Surroundings};
 use crate::lightning::channels::Channels;
-use crate::lightning::{Lightning, payments};
+use crate::lightning::{Lightning, payments, trial};
+use crate::notify::Notifier;
 use crate::onchain::{Fees, Tip, Wallet};
-use bitcoin::{Address, Amount, BlockHash, Network};
-use inlet_lsp::book::{Book, NodeId, OrderId, Write};
-use inlet_lsp::input::{Action, ChannelView, Input, PeerView, World};
+use crate::refunds::{Refunds, UnderWay};
+use bitcoin::{Amount, BlockHash, Network};
+use inlet_lsp::book::{Book, NodeId, Order, OrderId, Write};
+use inlet_lsp::input::{Action, ChannelView, Input, OpenChannel, PeerView, Sight, World};
 use inlet_lsp::money::{Msat, Sat};
 use inlet_lsp::time::Timestamp;
+use lightning::ln::channel_state::{ChannelDetails, InboundHTLCDetails, InboundHTLCStateDetails};
 use lightning::ln::channelmanager::InterceptId;
 use lightning::ln::types::ChannelId;
 use lightning::sign::EntropySource;
 use lightning::types::payment::PaymentHash;
-use std::collections::HashSet;
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::time::SystemTime;
 use tokio::sync::watch;
 
-/// How long a refund that could not be made waits for its next attempt.
-const REFUND_RETRY: Duration = Duration::from_secs(60);
+/// LDK closes a channel for an outgoing HTLC that is not settled so many blocks after it expires.
+const GRACE_BLOCKS: u32 = 3;
+/// LDK closes a channel so many blocks before an incoming HTLC expires whose preimage it knows, and that still is there.
+const CLAIM_BLOCKS: u32 = 36;
 
-/// The wallet's count of changes, and the tip: what is reckoned from both holds as long as neither moves.
+/// A count of changes (the wallet's, or LDK's of its channels), and the tip: what is reckoned from both holds as long as neither moves.
 pub type Version = (u64, BlockHash);
+
+/// A value that is reckoned again only when what it depends on has moved.
+#[derive(Debug)]
+pub struct Known<K, V>(Mutex<Option<(K, V)>>);
+
+impl<K, V> Default for Known<K, V> {
+	fn default() -> Self {
+		Known(Mutex::new(None))
+	}
+}
+
+impl<K: PartialEq, V: Copy> Known<K, V> {
+	/// The value as of `now`, which was looked at before: what moves while it is reckoned makes it reckoned again next time.
+	fn at(&self, now: K, reckon: impl FnOnce() -> V) -> V {
+		let mut known = self.0.lock().expect("not poisoned");
+		match &*known {
+			Some((at, value)) if *at == now => *value,
+			_ => {
+				let value = reckon();
+				*known = Some((now, value));
+				value
+			}
+		}
+	}
+}
 
 /// The node, as the driver sees it.
 pub struct Hands {
@@ -44,14 +73,30 @@ pub struct Hands {
 	/// The driver itself, for what comes back later. Set once, before the engine runs.
 	pub driver: OnceLock<Driver>,
 	/// [`Hands::coins`] as of the wallet's version and the tip.
-	pub coins: Mutex<Option<(Version, Amount)>>,
+	pub coins: Known<Version, Amount>,
+	/// What the anchors need with one channel more, as of LDK's count of changes and the tip.
+	pub reserve: Known<Version, Amount>,
 	/// The wallet's version and the tip at the last look at the orders' addresses.
 	pub looked: Mutex<Option<Version>>,
 	/// Orders whose refund is being made.
-	pub refunding: Arc<Mutex<HashSet<OrderId>>>,
+	pub refunding: UnderWay,
+	/// The block at the last [`Input::Survey`].
+	pub surveyed: Mutex<Option<BlockHash>>,
+	/// Wakes clients.
+	pub notify: Arc<Notifier>,
 }
 
 impl Hands {
+	fn refunds(&self) -> Refunds {
+		Refunds {
+			network: self.network,
+			wallet: self.wallet.clone(),
+			fees: self.fees.clone(),
+			driver: self.driver(),
+			under_way: self.refunding.clone(),
+		}
+	}
+
 	fn driver(&self) -> Driver {
 		self.driver.get().expect("set before the engine runs").clone()
 	}
@@ -60,6 +105,7 @@ impl Hands {
 		let channels = self.lightning.manager.list_channels_with_counterparty(&client);
 		PeerView {
 			connected: self.lightning.wire.is_connected(&client),
+			in_flight: in_flight(&channels),
 			channels: channels
 				.into_iter()
 				.map(|channel| ChannelView {
@@ -73,12 +119,32 @@ impl Hands {
 		}
 	}
 
+	/// A look at every client that can be woken, once a block.
+	fn survey(&self, book: &Book) -> Option<Input> {
+		let tip = self.tip.borrow().hash;
+		if self.surveyed.lock().expect("not poisoned").replace(tip) == Some(tip) {
+			return None;
+		}
+		let clients: Vec<Sight> = book.sleepers().map(|client| self.sight(client.id)).collect();
+		Some(Input::Survey { clients }).filter(|_| book.sleepers().next().is_some())
+	}
+
+	fn sight(&self, client: NodeId) -> Sight {
+		let channels = self.lightning.manager.list_channels_with_counterparty(&client);
+		Sight {
+			client,
+			connected: self.lightning.wire.is_connected(&client),
+			has_channel: channels.iter().any(|channel| channel.is_channel_ready),
+			closes_at: channels.iter().filter_map(closes_at).min(),
+		}
+	}
+
 	/// What can fund a channel now, the book's reservations not deducted: confirmed coins, less what the anchors need when
 	/// there is one channel more, less what the operator is opening. Coins that a reservation has become are counted until
 	/// the book drops the reservation: else they would be deducted twice.
 	pub fn spendable(&self, book: &Book) -> Amount {
 		let coins = self.coins() + self.channels.spent_reservations(book);
-		let kept = self.lightning.anchor_reserve().with_one_more() + self.channels.claims();
+		let kept = self.reserve() + self.channels.claims();
 		coins.checked_sub(kept).unwrap_or(Amount::ZERO)
 	}
 
@@ -97,16 +163,13 @@ impl Hands {
 
 	/// Confirmed coins that nothing holds. BDK reckons this from all transactions: it is asked only after a change.
 	fn coins(&self) -> Amount {
-		let version = self.version();
-		let mut known = self.coins.lock().expect("not poisoned");
-		match *known {
-			Some((at, coins)) if at == version => coins,
-			_ => {
-				let coins = self.wallet.spendable();
-				*known = Some((version, coins));
-				coins
-			}
-		}
+		self.coins.at(self.version(), || self.wallet.spendable())
+	}
+
+	/// What the anchors need when there is one channel more. LDK reckons this from all channels.
+	fn reserve(&self) -> Amount {
+		let tip = self.tip.borrow().hash;
+		self.reserve.at((self.lightning.changes(), tip), || self.lightning.anchor_reserve().with_one_more())
 	}
 
 	fn forward(&self, id: [u8; 32], peer: NodeId, channel: [u8; 32], amount: Msat) -> Vec<Input> {
@@ -133,6 +196,18 @@ impl Hands {
 			}
 			Err(_) => vec![Input::HtlcGone { intercept_id: id }],
 		}
+	}
+
+	fn discard(&self, user_channel_id: u128, peer: NodeId, funding: bitcoin::OutPoint) {
+		if !self.channels.may_discard(&self.lightning, user_channel_id, peer) {
+			return;
+		}
+		let (driver, channels) = (self.driver(), self.channels.clone());
+		tokio::spawn(async move {
+			channels.discard(funding.txid).await;
+			// When we are stopping, it is asked for again at the next start.
+			let _ = driver.submit(Input::FundingDiscarded { user_channel_id }).await;
+		});
 	}
 
 	fn prepare(&self, order: OrderId, amount: Sat, expiry_secs: u32, invoice: bool, address: bool) {
@@ -173,44 +248,50 @@ impl Hands {
 		}
 	}
 
-	fn refund(&self, order: OrderId, address: String, amount: Sat) {
-		if !self.refunding.lock().expect("not poisoned").insert(order.clone()) {
-			return;
+	fn try_opening(&self, order: OrderId, open: &OpenChannel) -> Vec<Input> {
+		if !self.channels.try_opening(&self.lightning, &order, open) {
+			return vec![Input::OpeningTried { order, refusal: None }];
 		}
-		let (driver, wallet, fees) = (self.driver(), self.wallet.clone(), self.fees.clone());
-		let (network, refunding) = (self.network, self.refunding.clone());
+		let (driver, channels, lightning) = (self.driver(), self.channels.clone(), self.lightning.clone());
+		let (id, peer) = (open.user_channel_id, open.peer);
 		tokio::spawn(async move {
-			loop {
-				match send_refund(&wallet, &fees, network, &order, &address, amount).await {
-					Ok(input) => {
-						let _ = driver.submit(input).await;
-						break;
-					}
-					Err(e) => {
-						tracing::warn!(target: "inlet::orders", order, "refund not sent yet: {e:#}");
-						tokio::time::sleep(REFUND_RETRY).await;
-					}
-				}
+			tokio::time::sleep(trial::PATIENCE).await;
+			if let Some(ended) = channels.trials.accepted(id) {
+				tracing::debug!(target: "inlet::orders", %peer, "no answer to a trial opening");
+				channels.end_trial(&lightning, id, peer);
+				// When we are stopping, the order was not answered and is dropped at the next start.
+				let _ = driver.submit(Input::OpeningTried { order: ended.order, refusal: None }).await;
 			}
-			refunding.lock().expect("not poisoned").remove(&order);
 		});
+		Vec::new()
+	}
+
+	/// Orders whose funding the chain backend has taken by now.
+	fn funded(&self, book: &Book) -> Vec<Input> {
+		let look = |order: &Order| {
+			let inputs = self.channels.look(&self.lightning, order.user_channel_id, &order.client);
+			if !inputs.is_empty() {
+				self.channels.funded(order.user_channel_id);
+			}
+			inputs
+		};
+		book.orders_being_opened().flat_map(look).collect()
 	}
 }
 
-async fn send_refund(
-	wallet: &Wallet,
-	fees: &Fees,
-	network: Network,
-	order: &str,
-	address: &str,
-	amount: Sat,
-) -> anyhow::Result<Input> {
-	let to: Address = address.parse::<Address<_>>()?.require_network(network)?;
-	let feerate = fees.fresh().ok_or_else(|| anyhow::anyhow!("no fresh fee estimate"))?;
-	let rate = bitcoin::FeeRate::from_sat_per_kwu(u64::from(feerate.0));
-	let sent = wallet.pay_refund(order, to, Amount::from_sat(amount.0), rate).await?;
-	let txid = sent.tx.compute_txid();
-	Ok(Input::RefundSent { order: order.to_owned(), txid, fee: Sat(sent.fee.to_sat()) })
+/// The height at which LDK closes the channel for an HTLC that the peer does not settle, the soonest.
+fn closes_at(channel: &ChannelDetails) -> Option<u32> {
+	let sent = channel.pending_outbound_htlcs.iter();
+	let sent = sent.map(|htlc| htlc.cltv_expiry.saturating_add(GRACE_BLOCKS));
+	let claimed =
+		|htlc: &&InboundHTLCDetails| htlc.state == Some(InboundHTLCStateDetails::AwaitingRemoteRevokeToRemoveFulfill);
+	let claimed = channel.pending_inbound_htlcs.iter().filter(claimed);
+	sent.chain(claimed.map(|htlc| htlc.cltv_expiry.saturating_sub(CLAIM_BLOCKS))).min()
+}
+
+/// Payments of which an HTLC is on its way over one of these channels.
+fn in_flight(channels: &[ChannelDetails]) -> Vec<[u8; 32]> {
+	channels.iter().flat_map(|channel| &channel.pending_outbound_htlcs).map(|htlc| htlc.payment_hash.0).collect()
 }
 
 impl Surroundings for Hands {
@@ -242,7 +323,21 @@ impl Surroundings for Hands {
 			Action::FailHtlc { intercept_id, reason } => self.fail(intercept_id, &reason),
 			Action::OpenChannel(open) => self.channels.open(&self.lightning, open),
 			Action::AbandonChannel { user_channel_id, peer } => {
-				self.channels.abandon(&self.lightning, user_channel_id, peer)
+				let strict = book.order_by_user_channel_id(user_channel_id).is_some();
+				self.channels.abandon(&self.lightning, user_channel_id, peer, strict)
+			}
+			Action::BroadcastFunding { user_channel_id, channel_id, funding } => {
+				self.channels.broadcast(user_channel_id, channel_id, funding)
+			}
+			Action::DiscardFunding { user_channel_id, peer, funding } => {
+				self.discard(user_channel_id, peer, funding);
+				Vec::new()
+			}
+			Action::Warn { code, text } => {
+				tracing::warn!(target: "inlet::jit", code, "{text}");
+				let data = serde_json::json!({ "code": code });
+				self.events.publish(SystemTime::now().into(), EventKind::Warning, None, text, data);
+				Vec::new()
 			}
 			Action::PreparePayment { order, amount, expiry_secs, invoice, address } => {
 				self.prepare(order, amount, expiry_secs, invoice, address);
@@ -257,18 +352,30 @@ impl Surroundings for Hands {
 				self.lightning.hurry();
 				Vec::new()
 			}
-			Action::Refund { order, address, amount } => {
-				self.refund(order, address, amount);
+			Action::TryOpening { order, open } => self.try_opening(order, &open),
+			Action::Refund { order, from, .. } => {
+				self.refunds().send(order, from);
+				Vec::new()
+			}
+			Action::BumpRefund { order, number, address } => {
+				self.refunds().bump(order, number, address);
+				Vec::new()
+			}
+			Action::Notify { client, app_name, url, notice } => {
+				self.notify.send(client, app_name, url, notice);
 				Vec::new()
 			}
 		}
 	}
 
 	fn activity(&self, book: &Book) -> Vec<Input> {
+		let mut news = self.funded(book);
+		news.extend(self.survey(book));
 		let version = self.version();
 		if self.looked.lock().expect("not poisoned").replace(version) == Some(version) {
-			return Vec::new();
+			return news;
 		}
+		news.extend(self.refunds().seen(book));
 		let watched = book.watched_addresses();
 		let addresses: Vec<&str> = watched.iter().map(String::as_str).collect();
 		let mut seen = self.wallet.activities(&addresses);
@@ -282,7 +389,8 @@ impl Surroundings for Hands {
 			let received = seen.remove(address).unwrap_or_default();
 			Input::AddressActivity { address: address.to_owned(), received }
 		};
-		changed.into_iter().map(input).collect()
+		news.extend(changed.into_iter().map(input));
+		news
 	}
 
 	fn is_connected(&self, client: &NodeId) -> bool {
@@ -293,5 +401,24 @@ impl Surroundings for Hands {
 		for write in writes {
 			crate::operator::publish(&self.events, write, at);
 		}
+	}
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+	use std::cell::Cell;
+
+	#[test]
+	fn a_known_value_is_reckoned_again_only_when_its_version_moves() {
+		let (known, reckoned) = (Known::default(), Cell::new(0));
+		let at = |version: (u64, char)| {
+			known.at(version, || {
+				reckoned.set(reckoned.get() + 1);
+				reckoned.get()
+			})
+		};
+		assert_eq!([at((1, 'a')), at((1, 'a')), at((1, 'a'))], [1, 1, 1]);
+		assert_eq!([at((2, 'a')), at((2, 'b')), at((2, 'b'))], [2, 3, 3], "a change, and a block");
 	}
 }

@@ -1,7 +1,7 @@
 //! `inlet run`: start, serve, drain.
 
 use crate::api::Admin;
-use crate::config::{BitcoindAuth, ChainBackend, Config, network_name};
+use crate::config::{BitcoindAuth, ChainBackend, ChainDoubt, Config, network_name};
 use crate::control::{EventKind, Events};
 use crate::driver::{Driver, Engine};
 use crate::hands::Hands;
@@ -9,12 +9,14 @@ use crate::lightning::build::{Built, Parts, user_config};
 use crate::lightning::channels::Channels;
 use crate::lightning::events::Handler;
 use crate::lightning::logger::LdkLogger;
+use crate::lightning::onions::Onions;
 use crate::lightning::payments::Payments;
 use crate::lightning::peers::{self, PeerAddress, Peers};
 use crate::lightning::wire::{Wire, WireEvent};
 use crate::lightning::{Lightning, announce};
 use crate::lock::DataDir;
-use crate::onchain::{Broadcaster, Chain, ChainConfig, Fees, Listeners, RpcAuth, Tip, Wallet};
+use crate::notify;
+use crate::onchain::{Broadcaster, Chain, ChainConfig, Fees, Listeners, RpcAuth, Tip, Trouble, Trust, Wallet};
 use crate::operator::Operator;
 use crate::pulse::Pulse;
 use crate::seed::Seed;
@@ -30,7 +32,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 /// The store's file in the data directory.
@@ -103,7 +105,6 @@ struct Node {
 	peers: Arc<Peers>,
 	payments: Arc<Payments>,
 	events: Arc<Events>,
-	heard: mpsc::UnboundedReceiver<WireEvent>,
 	chain: Chain,
 	chain_listeners: Listeners,
 	tip: watch::Sender<Tip>,
@@ -114,12 +115,12 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 	let fees = Arc::new(Fees::new(network));
 	let broadcaster = Broadcaster::open(store.clone()).await.context("the broadcasts under way cannot be read")?;
 	let (backend, log) = (chain_config(&config.chain), Arc::new(LdkLogger));
-	let mut chain = Chain::connect(backend, network, fees.clone(), broadcaster.clone(), log).await?;
+	let mut chain =
+		Chain::connect(backend, trust(&config.doubt), network, fees.clone(), broadcaster.clone(), log).await?;
 	let tip = chain.best_block().await?;
 	let wallet =
 		Wallet::open(store.clone(), seed.wallet_xprv(network), network, fees.clone(), broadcaster.clone()).await?;
 
-	let (wire, heard) = Wire::new();
 	let Built { lightning, from } = Lightning::build(Parts {
 		network,
 		seed: seed.ldk_seed(),
@@ -131,7 +132,8 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 		tip,
 		routing: config.routing.clone(),
 		gossip: config.node.gossip.clone(),
-		wire: Arc::new(wire),
+		limits: config.peers,
+		wakes: config.policy.lsps5.enabled,
 	})
 	.await?;
 	let lightning = Arc::new(lightning);
@@ -144,22 +146,20 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 	};
 	// Before any peer is heard: HTLCs may have expired while we were away.
 	chain.synchronize(&chain_listeners).await?;
-	lightning.release_unused(&wallet).await;
-	let best = lightning.manager.current_best_block();
-	let (tip, seen) = watch::channel(Tip {
-		height: best.height,
-		hash: best.block_hash,
-		synced: true,
-		at: SystemTime::now(),
-		source: source(&config.chain),
-		error: None,
-	});
+	let (tip, seen) = watch::channel(chain.tip(lightning.manager.current_best_block()).await);
 
 	let lsp = Lsp::new(config.policy.clone(), seed.promise_key())?;
 	let book = Book::restore(store.load_rows().await?);
+	let withheld = book.withheld_fundings().iter().map(|funding| funding.txid).collect();
+	lightning.release_unused(&wallet, &withheld).await;
 	let (driver, engine) = Driver::new(Lsp::new(config.policy.clone(), seed.promise_key())?, book, store.clone());
-	let channels = Arc::new(Channels::new(user_config(&config.routing), config.routing.clone(), wallet.clone()));
+	let channels = Arc::new(Channels::new(
+		user_config(&config.routing, config.policy.lsps5.enabled),
+		config.routing.clone(),
+		wallet.clone(),
+	));
 	let events = Arc::new(Events::new());
+	let keys = lightning.keys.clone();
 	let hands = Arc::new(Hands {
 		network,
 		lightning: lightning.clone(),
@@ -169,9 +169,12 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 		tip: seen,
 		events: events.clone(),
 		driver: OnceLock::from(driver.clone()),
-		coins: Mutex::default(),
+		coins: Default::default(),
+		reserve: Default::default(),
 		looked: Mutex::default(),
 		refunding: Arc::default(),
+		surveyed: Mutex::default(),
+		notify: notify::Notifier::of_node(&config, move |text| keys.sign_text(text))?,
 	});
 	let payments = Arc::new(Payments::load(store.clone()).await?);
 	payments.reconcile(&lightning).await?;
@@ -179,6 +182,7 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 		lightning: lightning.clone(),
 		channels,
 		payments: payments.clone(),
+		onions: Onions::default(),
 		driver: driver.clone(),
 		events: events.clone(),
 	});
@@ -196,7 +200,6 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 		peers,
 		payments,
 		events,
-		heard,
 		chain,
 		chain_listeners,
 		tip,
@@ -291,11 +294,14 @@ fn start(
 	let mut tasks = JoinSet::new();
 	tasks.spawn(node.chain.run(node.chain_listeners, node.tip, stopping.clone()));
 	tasks.spawn(node.engine.run(node.hands.clone(), node.hands.tip.clone(), stopping.clone()));
-	tasks.spawn(listen(node.heard, node.driver.clone(), lightning.wire.clone(), events.clone(), stopping.clone()));
+	tasks.spawn(listen(node.driver.clone(), lightning.wire.clone(), events.clone(), stopping.clone()));
+	tasks.spawn(node.hands.notify.clone().run(stopping.clone()));
 	for listener in listeners {
 		tasks.spawn(peers::accept(listener, lightning.clone(), stopping.clone()));
 	}
-	tasks.spawn(node.peers.keep(lightning.clone(), stopping.clone()));
+	tasks.spawn(node.peers.clone().keep(lightning.clone(), stopping.clone()));
+	tasks.spawn(guard(node.peers, lightning.clone(), node.driver.clone(), stopping.clone()));
+	tasks.spawn(lightning.clone().pump(node.config.routing.forward_delay, stopping.clone()));
 	tasks.spawn(announce::announce(lightning.clone(), node.config.node.clone(), stopping.clone()));
 	tasks.spawn(tell_sync(node.hands.tip.clone(), events, stopping.clone()));
 	tasks.spawn(heartbeat(node.driver.clone(), pulse.clone(), stopping.clone()));
@@ -344,11 +350,15 @@ impl Running {
 	}
 }
 
-/// Tells the operator when the chain view becomes current, and when it no longer is.
+/// Tells the operator when the chain view becomes current, and when it no longer is; and of troubles with it, when they
+/// come and when they are over.
 async fn tell_sync(mut tip: watch::Receiver<Tip>, events: Arc<Events>, mut stop: watch::Receiver<bool>) {
 	let mut synced = None;
+	let mut told: Vec<Trouble> = Vec::new();
 	loop {
 		let now = tip.borrow_and_update().clone();
+		tell_troubles(&events, &told, &now.troubles);
+		told.clone_from(&now.troubles);
 		if synced.replace(now.synced) != Some(now.synced) {
 			let (kind, text) = match now.synced {
 				true => (EventKind::Synced, format!("at block {}", now.height)),
@@ -363,34 +373,43 @@ async fn tell_sync(mut tip: watch::Receiver<Tip>, events: Arc<Events>, mut stop:
 	}
 }
 
+fn tell_troubles(events: &Events, before: &[Trouble], now: &[Trouble]) {
+	let tell = |trouble: &Trouble, text: String, over: bool| {
+		let subject = Some(trouble.subject.clone());
+		events.publish(SystemTime::now().into(), EventKind::Warning, subject, text, json!({ "over": over }));
+	};
+	for trouble in now.iter().filter(|trouble| !before.contains(trouble)) {
+		tracing::warn!(target: "inlet", "{}", trouble.text);
+		tell(trouble, trouble.text.clone(), false);
+	}
+	let is_over = |trouble: &&Trouble| !now.iter().any(|other| other.subject == trouble.subject);
+	for trouble in before.iter().filter(is_over) {
+		tracing::info!(target: "inlet", subject = trouble.subject, "a trouble is over");
+		tell(trouble, format!("over: {}", trouble.text), true);
+	}
+}
+
 /// Hands what the wire hears to the driver.
-async fn listen(
-	mut heard: mpsc::UnboundedReceiver<WireEvent>,
-	driver: Driver,
-	wire: Arc<Wire>,
-	events: Arc<Events>,
-	mut stop: watch::Receiver<bool>,
-) {
+async fn listen(driver: Driver, wire: Arc<Wire>, events: Arc<Events>, mut stop: watch::Receiver<bool>) {
 	loop {
 		let event = tokio::select! {
 			() = stopped(&mut stop) => return,
-			event = heard.recv() => event,
+			event = wire.next() => event,
 		};
 		let told = |kind, peer: bitcoin::secp256k1::PublicKey, text| {
 			events.publish(SystemTime::now().into(), kind, Some(peer.to_string()), text, json!({}));
 		};
 		let submitted = match event {
-			None => return,
-			Some(WireEvent::Message { peer, bytes }) => {
+			WireEvent::Message { peer, bytes } => {
 				let submitted = driver.submit(Input::Message { peer, bytes }).await;
-				wire.taken(&peer);
+				wire.done(&peer);
 				submitted
 			}
-			Some(WireEvent::Connected { peer }) => {
+			WireEvent::Connected { peer } => {
 				told(EventKind::PeerConnected, peer, "connected");
 				driver.submit(Input::Connected { peer }).await
 			}
-			Some(WireEvent::Disconnected { peer }) => {
+			WireEvent::Disconnected { peer } => {
 				told(EventKind::PeerDisconnected, peer, "disconnected");
 				Ok(())
 			}
@@ -399,6 +418,12 @@ async fn listen(
 			return;
 		}
 	}
+}
+
+/// Keeps room for clients among the peers.
+async fn guard(peers: Arc<Peers>, lightning: Arc<Lightning>, driver: Driver, stop: watch::Receiver<bool>) {
+	let (door, connected) = (lightning.door.clone(), lightning.wire.connections());
+	door.guard(connected, move |nodes| peers.judge(&lightning, &driver, nodes), stop).await;
 }
 
 /// Gives a sign of life each time that the driver comes round.
@@ -462,12 +487,8 @@ fn chain_config(chain: &ChainBackend) -> ChainConfig {
 	}
 }
 
-/// The server that is asked first, for people.
-fn source(chain: &ChainBackend) -> String {
-	match chain {
-		ChainBackend::Esplora { urls } => urls.first().cloned().unwrap_or_default(),
-		ChainBackend::Bitcoind { url, .. } => url.clone(),
-	}
+fn trust(doubt: &ChainDoubt) -> Trust {
+	Trust { max_tip_age: doubt.max_tip_age, witnesses: doubt.witnesses.iter().map(chain_config).collect() }
 }
 
 /// Sets `stop` on SIGTERM, SIGINT and SIGHUP (the terminal that it was started in is gone).

@@ -12,7 +12,8 @@ use std::future::Future;
 
 /// Sales, and orders, that are over, of which the newest are loaded at start. Those that are not are all loaded.
 pub const MAX_RECENT_LOADED: usize = 5000;
-/// Clients that are loaded at start, the newest; those of loaded sales and orders come on top.
+/// Clients that are loaded at start, the newest; those of loaded sales and orders, and those with a webhook or with HTLCs
+/// held for them, come on top.
 pub const MAX_CLIENTS_LOADED: usize = 20_000;
 /// Ledger entries that are loaded at start, the newest.
 pub const MAX_LEDGER_LOADED: usize = 2000;
@@ -54,7 +55,9 @@ impl Store {
 
 fn to_row(write: &Write) -> Row {
 	match write {
-		Write::Client(client) => thing(CLIENT, client.id.to_string(), client.first_seen, false, client),
+		Write::Client(client) => {
+			thing(CLIENT, client.id.to_string(), client.first_seen, !client.wake.is_empty(), client)
+		}
 		Write::Sale(sale) => thing(SALE, sale.id.clone(), sale.created_at, sale_is_live(sale), sale),
 		Write::Order(order) => thing(ORDER, order.id.clone(), order.created_at, order_is_live(order), order),
 		Write::Ledger(entry) => Row::Entry {
@@ -173,9 +176,10 @@ fn load(conn: &Connection) -> Result<Vec<Write>, ReadError> {
 	let orders: Vec<Order> = live_and_recent(conn, ORDER)?;
 	let mut clients: Vec<Client> = rows(
 		conn,
-		"SELECT crc, json FROM book WHERE kind = 'client' ORDER BY at DESC, id DESC LIMIT ?1",
+		"SELECT crc, json FROM book WHERE kind = 'client' AND NOT live ORDER BY at DESC, id DESC LIMIT ?1",
 		[sql_int(MAX_CLIENTS_LOADED as u64)],
 	)?;
+	clients.extend(rows::<Client>(conn, "SELECT crc, json FROM book WHERE kind = 'client' AND live ORDER BY id", [])?);
 	let known: BTreeSet<_> = clients.iter().map(|client| client.id).collect();
 	let needed: BTreeSet<_> = sales.iter().map(|sale| sale.client).chain(orders.iter().map(|o| o.client)).collect();
 	for id in needed.difference(&known) {

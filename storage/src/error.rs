@@ -79,3 +79,13 @@ impl From<rusqlite::Error> for ReadError {
 		}
 	}
 }
+
+/// Why a value could not be written. Always the end.
+#[derive(Debug, Error)]
+pub(crate) enum WriteError {
+	#[error(transparent)]
+	Sql(#[from] rusqlite::Error),
+	/// What it builds on.
+	#[error(transparent)]
+	Read(#[from] ReadError),
+}

@@ -10,6 +10,7 @@ use crate::error::ReadError;
 use crate::queue::{Change, Op};
 use crate::stats::Purpose;
 use crate::store::Store;
+use crate::table::{self, Row};
 use lightning::io::{Error, ErrorKind};
 use lightning::util::persist::{
 	ARCHIVED_CHANNEL_MONITOR_PERSISTENCE_PRIMARY_NAMESPACE, CHANNEL_MANAGER_PERSISTENCE_KEY,
@@ -17,14 +18,14 @@ use lightning::util::persist::{
 	KVSTORE_NAMESPACE_KEY_ALPHABET, KVSTORE_NAMESPACE_KEY_MAX_LEN, KVStore, MigratableKVStore,
 	NETWORK_GRAPH_PERSISTENCE_KEY, SCORER_PERSISTENCE_KEY,
 };
-use rusqlite::{Connection, OptionalExtension, Result as Sql, params};
+use rusqlite::{Connection, Result as Sql};
 use std::future::Future;
 
 /// The primary namespace of the node's own rows (peers, payments, addresses, ...). LDK does not use it.
 pub const NODE_NAMESPACE: &str = "inlet";
 
 /// A key with its namespaces, as LDK allows them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Key {
 	primary: String,
 	secondary: String,
@@ -45,8 +46,44 @@ impl Key {
 		Ok(Key { primary: primary.into(), secondary: secondary.into(), key: key.into() })
 	}
 
+	/// A key that was checked when it was written.
+	pub fn of(primary: String, secondary: String, key: String) -> Key {
+		Key { primary, secondary, key }
+	}
+
+	/// All of it in one piece.
+	pub fn joined(&self) -> String {
+		format!("{}/{}/{}", self.primary, self.secondary, self.key)
+	}
+
+	/// From what [`joined`](Key::joined) gave.
+	pub fn from_joined(joined: &str) -> Option<Key> {
+		let mut parts = joined.splitn(3, '/').map(str::to_owned);
+		Some(Key::of(parts.next()?, parts.next()?, parts.next()?))
+	}
+
+	/// Not above any key of this namespace.
+	pub fn lowest(primary: &str, secondary: &str) -> Key {
+		Key::of(primary.into(), secondary.into(), String::new())
+	}
+
+	/// Is it in this namespace?
+	pub fn is_in(&self, primary: &str, secondary: &str) -> bool {
+		(self.primary.as_str(), self.secondary.as_str()) == (primary, secondary)
+	}
+
+	/// The node's own rows are read in pages, and are small: they have no place in the log of values.
+	pub fn is_nodes_own(&self) -> bool {
+		self.primary == NODE_NAMESPACE
+	}
+
 	pub fn len(&self) -> u64 {
 		(self.primary.len() + self.secondary.len() + self.key.len()) as u64
+	}
+
+	/// Primary namespace, secondary namespace, key.
+	pub fn parts(&self) -> [&str; 3] {
+		[&self.primary, &self.secondary, &self.key]
 	}
 
 	pub fn purpose(&self) -> Purpose {
@@ -74,7 +111,7 @@ impl KVStore for Store {
 	) -> impl Future<Output = Result<Vec<u8>, Error>> + Send + 'static {
 		let asked = Key::new(primary, secondary, key).map(|key| {
 			let name = key.clone();
-			(name, self.ask(move |conn| get(conn, &key)))
+			(name, self.ask_values(move |conn, values| values.get(conn, &key)))
 		});
 		async move {
 			let (key, asked) = asked?;
@@ -83,6 +120,8 @@ impl KVStore for Store {
 		}
 	}
 
+	/// The channel manager's future resolves when it is in the queue: LDK's next step is to enqueue the monitor updates
+	/// that waited for it, and they are never durable without it (`docs/store.md`).
 	fn write(
 		&self,
 		primary: &str,
@@ -90,8 +129,18 @@ impl KVStore for Store {
 		key: &str,
 		value: Vec<u8>,
 	) -> impl Future<Output = Result<(), Error>> + Send + 'static {
-		let queued = Key::new(primary, secondary, key).map(|key| self.change(Change::Put { key, value }));
-		async move { queued?.await.map_err(|_| not_acknowledged()) }
+		let queued = Key::new(primary, secondary, key).map(|key| {
+			if key.purpose() == Purpose::Manager {
+				return Queued::InOrder(self.push(Op::Soon(Change::Put { key, value })));
+			}
+			Queued::Waits(self.change(Change::Put { key, value }))
+		});
+		async move {
+			match queued? {
+				Queued::Waits(wait) => wait.await.map_err(|_| not_acknowledged()),
+				Queued::InOrder(taken) => taken.then_some(()).ok_or_else(not_acknowledged),
+			}
+		}
 	}
 
 	/// A lazy remove has its place in the order like any other, but causes no sync: it becomes durable with the next
@@ -127,55 +176,31 @@ impl KVStore for Store {
 		secondary: &str,
 	) -> impl Future<Output = Result<Vec<String>, Error>> + Send + 'static {
 		let (primary, secondary) = (primary.to_owned(), secondary.to_owned());
-		let asked = self.ask(move |conn| {
-			let mut select =
-				conn.prepare_cached("SELECT key FROM kv WHERE primary_ns = ?1 AND secondary_ns = ?2 ORDER BY key")?;
-			let keys = select.query_map([primary, secondary], |row| row.get(0))?.collect::<Sql<_>>()?;
-			Ok(keys)
-		});
+		let asked = self.ask_values(move |conn, values| values.list(conn, &primary, &secondary));
 		async move { asked.await.map_err(to_io) }
 	}
 }
 
 impl MigratableKVStore for Store {
 	fn list_all_keys(&self) -> impl Future<Output = Result<Vec<(String, String, String)>, Error>> + Send + 'static {
-		let asked = self.ask(|conn| {
-			let mut select = conn.prepare("SELECT primary_ns, secondary_ns, key FROM kv")?;
-			let keys = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect::<Sql<_>>()?;
-			Ok(keys)
+		let asked = self.ask_values(|conn, values| {
+			let keys = values.all_keys(conn)?.into_iter().map(|key| (key.primary, key.secondary, key.key));
+			Ok(keys.collect())
 		});
 		async move { asked.await.map_err(to_io) }
 	}
 }
 
-/// Inserts or replaces a value.
-pub(crate) fn put(conn: &Connection, key: &Key, value: &[u8]) -> Sql<()> {
-	conn.prepare_cached(
-		"INSERT INTO kv (primary_ns, secondary_ns, key, crc, value) VALUES (?1, ?2, ?3, ?4, ?5)
-		ON CONFLICT DO UPDATE SET crc = excluded.crc, value = excluded.value",
-	)?
-	.execute(params![key.primary, key.secondary, key.key, crc32fast::hash(value), value])
-	.map(drop)
+/// How a write goes on.
+enum Queued {
+	Waits(tokio::sync::oneshot::Receiver<()>),
+	/// Was it taken in?
+	InOrder(bool),
 }
 
-/// Makes sure that there is no value.
-pub(crate) fn remove(conn: &Connection, key: &Key) -> Sql<()> {
-	conn.prepare_cached("DELETE FROM kv WHERE primary_ns = ?1 AND secondary_ns = ?2 AND key = ?3")?
-		.execute(params![key.primary, key.secondary, key.key])
-		.map(drop)
-}
-
-/// The value, `None` if there is none.
-fn get(conn: &Connection, key: &Key) -> Result<Option<Vec<u8>>, ReadError> {
-	let row: Option<(u32, Vec<u8>)> = conn
-		.prepare_cached("SELECT crc, value FROM kv WHERE primary_ns = ?1 AND secondary_ns = ?2 AND key = ?3")?
-		.query_row(params![key.primary, key.secondary, key.key], |row| Ok((row.get(0)?, row.get(1)?)))
-		.optional()?;
-	let Some((crc, value)) = row else { return Ok(None) };
-	if crc32fast::hash(&value) != crc {
-		return Err(ReadError::Damaged(format!("the value of {key:?} is not what was written")));
-	}
-	Ok(Some(value))
+/// Inserts or replaces one of the node's own values.
+pub(crate) fn put(conn: &Connection, key: &Key, value: Vec<u8>) -> Sql<()> {
+	table::put_row(conn, key, 0, &Row { crc: crc32fast::hash(&value), base: None, value })
 }
 
 fn to_io(e: ReadError) -> Error {

@@ -8,14 +8,20 @@
 //! Opens no socket, reads no clock, holds no policy.
 
 mod book;
+mod delta;
 mod error;
 mod history;
 mod kv;
+mod log;
 mod queue;
+mod record;
 mod schema;
+mod settle;
 mod spawn;
 mod stats;
 mod store;
+mod table;
+mod values;
 mod wallet;
 mod writer;
 

@@ -3,8 +3,10 @@
 use crate::book::Row;
 use crate::kv::Key;
 use crate::stats::{Counters, Purpose};
+use crate::values::Values;
 use rusqlite::Connection;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// Lazy removes that may wait for somebody else's sync. One more, and they get their own.
@@ -13,6 +15,10 @@ pub const MAX_LAZY: usize = 1024;
 /// When this much waits in the queue, the store complains in the log. It cannot refuse: LDK takes a failed write for
 /// the end of the channel. The queue's true bound is the caller's: LDK stops a channel while its write is under way.
 pub const QUEUE_ALARM_BYTES: u64 = 64 << 20;
+
+/// How long a change that nobody waits for may stay in the queue before it gets a sync of its own. What it is waiting for
+/// comes within microseconds, or not at all.
+const SOON: Duration = Duration::from_millis(20);
 
 /// A change, complete: the writer needs nothing else.
 pub(crate) enum Change {
@@ -45,12 +51,14 @@ impl Change {
 /// Delivers the result of a question.
 pub(crate) type Answer = Box<dyn FnOnce() + Send>;
 /// A question; it is asked in its turn, and the answer is delivered in its turn.
-pub(crate) type Question = Box<dyn FnOnce(&Connection) -> Answer + Send>;
+pub(crate) type Question = Box<dyn FnOnce(&Connection, &Values) -> Answer + Send>;
 
 /// One thing to do.
 pub(crate) enum Op {
 	/// To be durable before the sender is used.
 	Change(Change, oneshot::Sender<()>),
+	/// To be durable before anything behind it, and soon; nobody waits.
+	Soon(Change),
 	/// To be done before anything behind it, durable whenever.
 	Lazy(Change),
 	Ask(Question),
@@ -61,7 +69,7 @@ pub(crate) enum Op {
 impl Op {
 	fn bytes(&self) -> u64 {
 		match self {
-			Op::Change(change, _) | Op::Lazy(change) => change.weight().1,
+			Op::Change(change, _) | Op::Soon(change) | Op::Lazy(change) => change.weight().1,
 			Op::Ask(_) | Op::Drain(_) | Op::Close(_) => 0,
 		}
 	}
@@ -71,11 +79,19 @@ impl Op {
 struct Waiting {
 	ops: Vec<Op>,
 	bytes: u64,
-	/// Something waits that is not lazy.
+	/// Somebody waits.
 	urgent: bool,
+	/// Something waits that is not lazy.
+	soon: bool,
 	/// No more is taken in: closed, or dead of an I/O error.
 	shut: bool,
 	alarmed: bool,
+}
+
+impl Waiting {
+	fn is_due(&self) -> bool {
+		self.urgent || self.ops.len() > MAX_LAZY
+	}
 }
 
 /// The queue, shared by all handles and the writer.
@@ -87,13 +103,14 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-	/// Takes its place now. If the store is shut, the operation is dropped, and with it the sender that it carries.
-	pub fn push(&self, op: Op) {
+	/// Takes its place now. If the store is shut, the operation is dropped, and with it the sender that it carries; false.
+	pub fn push(&self, op: Op) -> bool {
 		let mut waiting = self.lock();
 		if waiting.shut {
-			return;
+			return false;
 		}
-		waiting.urgent |= !matches!(op, Op::Lazy(_));
+		waiting.urgent |= !matches!(op, Op::Lazy(_) | Op::Soon(_));
+		waiting.soon |= matches!(op, Op::Soon(_));
 		waiting.shut = matches!(op, Op::Close(_));
 		waiting.bytes += op.bytes();
 		waiting.ops.push(op);
@@ -102,19 +119,19 @@ impl Queue {
 			waiting.alarmed = true;
 			tracing::warn!(bytes = waiting.bytes, "the disk does not keep up: writes pile up in memory");
 		}
-		if waiting.urgent || waiting.ops.len() > MAX_LAZY {
+		if waiting.is_due() || waiting.soon {
 			self.wake.notify_one();
 		}
+		true
 	}
 
 	/// Waits until there is something worth a wake-up, and takes all there is.
 	pub fn take(&self) -> Vec<Op> {
 		let waiting = self.lock();
-		let mut waiting = self
-			.wake
-			.wait_while(waiting, |w| !w.urgent && w.ops.len() <= MAX_LAZY)
-			.unwrap_or_else(PoisonError::into_inner);
-		waiting.urgent = false;
+		let waiting = self.wake.wait_while(waiting, |w| !w.is_due() && !w.soon).unwrap_or_else(PoisonError::into_inner);
+		let (mut waiting, _) =
+			self.wake.wait_timeout_while(waiting, SOON, |w| !w.is_due()).unwrap_or_else(PoisonError::into_inner);
+		(waiting.urgent, waiting.soon) = (false, false);
 		waiting.bytes = 0;
 		waiting.alarmed = false;
 		self.counters.queued(0);
@@ -123,7 +140,8 @@ impl Queue {
 
 	/// Is nothing waiting that is worth a wake-up?
 	pub fn is_idle(&self) -> bool {
-		!self.lock().urgent
+		let waiting = self.lock();
+		!waiting.urgent && !waiting.soon
 	}
 
 	/// Takes in no more, and drops what waits.

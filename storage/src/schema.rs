@@ -1,10 +1,10 @@
 //! The file: how it is opened, checked and brought up to date.
 
-use crate::error::OpenError;
+use crate::error::{OpenError, ReadError};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Marks the file as ours: "INLT".
@@ -41,6 +41,12 @@ pub(crate) const MIGRATIONS: &[&str] = &[
 	) STRICT, WITHOUT ROWID;
 
 	CREATE TABLE wallet (seq INTEGER PRIMARY KEY, crc INTEGER NOT NULL, json TEXT NOT NULL) STRICT;",
+	// 2. LDK's values go through a log; large ones are a base and what changed since (values.rs, table.rs).
+	// n: the last record of the log that is in the row. base: parts of which `value` makes the value.
+	"ALTER TABLE kv ADD COLUMN n INTEGER NOT NULL DEFAULT 0;
+	ALTER TABLE kv ADD COLUMN base INTEGER;
+	CREATE TABLE base (part INTEGER PRIMARY KEY, bytes BLOB NOT NULL) STRICT;
+	CREATE TABLE log (slot INTEGER PRIMARY KEY, bytes BLOB NOT NULL) STRICT;",
 ];
 
 /// Opens or creates the file. On success this process holds it exclusively, until the connection is dropped.
@@ -74,6 +80,7 @@ pub(crate) fn open_with(path: &Path, migrations: &[&str]) -> Result<Connection, 
 	.map_err(refused)?;
 	if !is_new {
 		check(&conn, path)?;
+		keep_copy(&conn, path, migrations.len())?;
 	}
 	migrate(&mut conn, path, migrations)?;
 	Ok(conn)
@@ -82,10 +89,7 @@ pub(crate) fn open_with(path: &Path, migrations: &[&str]) -> Result<Connection, 
 /// Makes sure that the file is there, and that nobody but its owner may read it: SQLite gives its log the same mode.
 fn prepare_file(path: &Path) -> std::io::Result<()> {
 	match OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path) {
-		Ok(_) => {
-			let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-			File::open(dir)?.sync_all()
-		}
+		Ok(_) => sync_directory(path),
 		Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
 			let file = OpenOptions::new().read(true).write(true).open(path)?;
 			if file.metadata()?.permissions().mode() & 0o077 != 0 {
@@ -95,6 +99,12 @@ fn prepare_file(path: &Path) -> std::io::Result<()> {
 		}
 		Err(e) => Err(e),
 	}
+}
+
+/// Makes the names in the file's directory durable.
+fn sync_directory(path: &Path) -> std::io::Result<()> {
+	let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+	File::open(dir)?.sync_all()
 }
 
 /// True for an empty file, false for one of ours.
@@ -114,6 +124,57 @@ fn recognise(conn: &Connection, path: &Path) -> Result<bool, OpenError> {
 fn check(conn: &Connection, path: &Path) -> Result<(), OpenError> {
 	let found: String = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(|e| refuse(path, &e))?;
 	if found == "ok" { Ok(()) } else { Err(OpenError::Damaged { path: path.to_owned(), what: found }) }
+}
+
+/// The file as it is, beside it (`inlet.db.v1`), before it is brought up to date: for the version that wrote it. Once
+/// channels have been used again, that copy is history, and dangerous to run.
+fn keep_copy(conn: &Connection, path: &Path, known: usize) -> Result<(), OpenError> {
+	let found = version(conn, path)?.unwrap_or(0);
+	if found == 0 || found as usize >= known {
+		return Ok(());
+	}
+	let failed =
+		|why: String| OpenError::Disk { path: path.to_owned(), why: format!("no copy before the upgrade: {why}") };
+	let copy = |end: &str| {
+		let mut name = path.as_os_str().to_owned();
+		name.push(format!(".v{found}{end}"));
+		PathBuf::from(name)
+	};
+	let (unfinished, finished) = (copy(".part"), copy(""));
+	let text = unfinished.to_str().ok_or_else(|| failed("its name is no text".into()))?;
+	// SQLite fills an empty file, and leaves its mode alone.
+	OpenOptions::new()
+		.write(true)
+		.create(true)
+		.truncate(true)
+		.mode(0o600)
+		.open(&unfinished)
+		.map_err(|e| failed(e.to_string()))?;
+	conn.execute("VACUUM INTO ?1", [text]).map_err(|e| failed(e.to_string()))?;
+	File::open(&unfinished)
+		.and_then(|file| file.sync_all())
+		.and_then(|()| fs::rename(&unfinished, &finished))
+		.and_then(|()| sync_directory(path))
+		.map_err(|e| failed(e.to_string()))?;
+	tracing::info!(copy = %finished.display(), "store copied before its schema changes; delete the copy when all is well");
+	Ok(())
+}
+
+/// How many steps the file has taken; `None` for a new one.
+fn version(conn: &Connection, path: &Path) -> Result<Option<u32>, OpenError> {
+	conn.query_row("SELECT value FROM meta WHERE name = 'schema'", [], |row| row.get(0))
+		.optional()
+		.map_err(|e| refuse(path, &e))
+}
+
+/// What is in the file cannot be read.
+pub(crate) fn unreadable(path: &Path, e: &ReadError) -> OpenError {
+	let path = path.to_owned();
+	match e {
+		ReadError::Damaged(what) => OpenError::Damaged { path, what: what.clone() },
+		ReadError::Disk(why) => OpenError::Disk { path, why: why.clone() },
+		ReadError::Closed => OpenError::InUse { path },
+	}
 }
 
 /// Takes the steps that the file has not taken, in one transaction. Refuses a file that has taken more than there are.

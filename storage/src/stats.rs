@@ -48,6 +48,11 @@ pub struct Stats {
 	pub changes: u64,
 	/// Bytes of keys and values that callers gave us.
 	pub bytes: ByPurpose,
+	/// Bytes of the records that these became: deltas, where they are smaller. The node's own rows, the book and the
+	/// wallet have no records.
+	pub recorded: ByPurpose,
+	/// Bytes moved from the log of values into its table.
+	pub settled_bytes: u64,
 	/// Bytes written to the write-ahead log, frame headers included.
 	pub log_bytes: u64,
 	/// Bytes copied from the log into the database, an upper bound: a page that is in the log twice is copied once.
@@ -69,7 +74,9 @@ pub(crate) struct Counters {
 	pub checkpoint_bytes: AtomicU64,
 	pub queued_bytes: AtomicU64,
 	pub queued_bytes_peak: AtomicU64,
+	pub settled_bytes: AtomicU64,
 	bytes: [AtomicU64; 7],
+	recorded: [AtomicU64; 7],
 }
 
 impl Counters {
@@ -77,6 +84,11 @@ impl Counters {
 	pub fn change(&self, purpose: Purpose, bytes: u64) {
 		add(&self.changes, 1);
 		add(&self.bytes[purpose as usize], bytes);
+	}
+
+	/// Counts a record of so many bytes.
+	pub fn record(&self, purpose: Purpose, bytes: u64) {
+		add(&self.recorded[purpose as usize], bytes);
 	}
 
 	/// Takes note of what waits.
@@ -87,26 +99,32 @@ impl Counters {
 
 	/// All of them, as they are now.
 	pub fn snapshot(&self) -> Stats {
-		let of = |purpose: Purpose| self.bytes[purpose as usize].load(Relaxed);
 		Stats {
 			batches: self.batches.load(Relaxed),
 			syncs: self.syncs.load(Relaxed),
 			checkpoints: self.checkpoints.load(Relaxed),
 			changes: self.changes.load(Relaxed),
-			bytes: ByPurpose {
-				manager: of(Purpose::Manager),
-				monitors: of(Purpose::Monitors),
-				graph: of(Purpose::Graph),
-				scorer: of(Purpose::Scorer),
-				wallet: of(Purpose::Wallet),
-				book: of(Purpose::Book),
-				other: of(Purpose::Other),
-			},
+			bytes: by_purpose(&self.bytes),
+			recorded: by_purpose(&self.recorded),
+			settled_bytes: self.settled_bytes.load(Relaxed),
 			log_bytes: self.log_bytes.load(Relaxed),
 			checkpoint_bytes_at_most: self.checkpoint_bytes.load(Relaxed),
 			queued_bytes: self.queued_bytes.load(Relaxed),
 			queued_bytes_peak: self.queued_bytes_peak.load(Relaxed),
 		}
+	}
+}
+
+fn by_purpose(counters: &[AtomicU64; 7]) -> ByPurpose {
+	let of = |purpose: Purpose| counters[purpose as usize].load(Relaxed);
+	ByPurpose {
+		manager: of(Purpose::Manager),
+		monitors: of(Purpose::Monitors),
+		graph: of(Purpose::Graph),
+		scorer: of(Purpose::Scorer),
+		wallet: of(Purpose::Wallet),
+		book: of(Purpose::Book),
+		other: of(Purpose::Other),
 	}
 }
 

@@ -4,8 +4,9 @@ use crate::error::{OpenError, ReadError};
 use crate::queue::{Change, Op, Queue};
 use crate::schema;
 use crate::stats::Stats;
+use crate::values::Values;
 use crate::writer::Writer;
-use rusqlite::Connection;
+use rusqlite::{Connection, TransactionBehavior};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -31,9 +32,10 @@ impl Store {
 	/// that says what happened and what to do. It is meant not to return ([`abort`]); if it does, the store is dead:
 	/// what was not acknowledged never will be, and reads fail.
 	pub fn open(path: &Path, fatal: impl Fn(&str) + Send + 'static) -> Result<Store, OpenError> {
-		let conn = schema::open(path)?;
+		let mut conn = schema::open(path)?;
+		let values = load_values(&mut conn).map_err(|e| schema::unreadable(path, &e))?;
 		let queue = Arc::new(Queue::default());
-		let mut writer = Writer::new(queue.clone(), conn, path.to_owned(), Box::new(fatal));
+		let mut writer = Writer::new(queue.clone(), conn, values, path.to_owned(), Box::new(fatal));
 		let thread = std::thread::Builder::new()
 			.name("store".into())
 			.spawn(move || {
@@ -71,8 +73,9 @@ impl Store {
 		self.0.queue.counters.snapshot()
 	}
 
-	pub(crate) fn push(&self, op: Op) {
-		self.0.queue.push(op);
+	/// Takes its place now; false if the store is closed or dead.
+	pub(crate) fn push(&self, op: Op) -> bool {
+		self.0.queue.push(op)
 	}
 
 	/// Enqueues a change, now; the future resolves when it is durable, in the order of the calls. An error: it was not
@@ -92,13 +95,31 @@ impl Store {
 	where
 		Q: FnOnce(&Connection) -> Result<T, ReadError> + Send + 'static,
 	{
+		self.ask_values(move |conn, _| question(conn))
+	}
+
+	/// [`ask`](Store::ask), for LDK's values, which the tables alone do not have.
+	pub(crate) fn ask_values<T: Send + 'static, Q>(
+		&self,
+		question: Q,
+	) -> impl Future<Output = Result<T, ReadError>> + Send + 'static + use<T, Q>
+	where
+		Q: FnOnce(&Connection, &Values) -> Result<T, ReadError> + Send + 'static,
+	{
 		let (tell, wait) = oneshot::channel();
-		self.push(Op::Ask(Box::new(move |conn| {
-			let answer = question(conn);
+		self.push(Op::Ask(Box::new(move |conn, values| {
+			let answer = question(conn, values);
 			Box::new(move || drop(tell.send(answer)))
 		})));
 		async move { wait.await.unwrap_or(Err(ReadError::Closed)) }
 	}
+}
+
+fn load_values(conn: &mut Connection) -> Result<Values, ReadError> {
+	let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+	let values = Values::load(&tx)?;
+	tx.commit()?;
+	Ok(values)
 }
 
 /// Resolves when the change is durable; never, if the store has died or was closed. For callers that have no use for an

@@ -1,16 +1,19 @@
 //! The writer: the one thread that owns the connection.
 
+use crate::error::{ReadError, WriteError};
 use crate::queue::{Answer, Change, MAX_LAZY, Op, Queue};
+use crate::record::Recorder;
 use crate::schema::PAGE_SIZE;
-use crate::stats::add;
-use crate::{book, kv, wallet};
+use crate::stats::{Purpose, add};
+use crate::values::Values;
+use crate::{book, kv, table, wallet};
 use rusqlite::{Connection, ErrorCode};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
 /// Frames (pages) in the log from which on it is copied into the database as soon as nobody waits.
-pub const CHECKPOINT_FRAMES: u64 = 8192;
+pub const CHECKPOINT_FRAMES: u64 = if cfg!(test) { 512 } else { 8192 };
 /// Frames in the log from which on it is copied even though somebody waits: the log's bound, but for one batch.
 pub const MAX_WAL_FRAMES: u64 = 4 * CHECKPOINT_FRAMES;
 
@@ -22,9 +25,10 @@ struct Trouble(String);
 pub(crate) struct Writer {
 	pub queue: Arc<Queue>,
 	pub conn: Connection,
+	pub values: Values,
 	pub path: PathBuf,
 	pub fatal: Box<dyn Fn(&str) + Send>,
-	/// A transaction is open. Between batches it holds lazy removes only.
+	/// A transaction is open. Between batches it holds lazy removes, and what was settled: nothing that is waited for.
 	in_transaction: bool,
 	/// Changes in the open transaction that nobody waits for.
 	lazy: usize,
@@ -32,11 +36,29 @@ pub(crate) struct Writer {
 	frames: u64,
 	/// The next commit starts the log anew, which costs a sync of its header.
 	fresh_log: bool,
+	recorder: Option<Recorder>,
 }
 
 impl Writer {
-	pub fn new(queue: Arc<Queue>, conn: Connection, path: PathBuf, fatal: Box<dyn Fn(&str) + Send>) -> Writer {
-		Writer { queue, conn, path, fatal, in_transaction: false, lazy: 0, frames: 0, fresh_log: true }
+	pub fn new(
+		queue: Arc<Queue>,
+		conn: Connection,
+		values: Values,
+		path: PathBuf,
+		fatal: Box<dyn Fn(&str) + Send>,
+	) -> Writer {
+		Writer {
+			queue,
+			conn,
+			values,
+			path,
+			fatal,
+			in_transaction: false,
+			lazy: 0,
+			frames: 0,
+			fresh_log: true,
+			recorder: Recorder::from_environment(),
+		}
 	}
 
 	/// Works until the store is closed or has failed. Gives the answers that are due when the file is closed.
@@ -55,7 +77,7 @@ impl Writer {
 				// The hook comes first: with the default one, nobody lives to see the senders dropped.
 				Err(trouble) => return self.fail(&trouble),
 			}
-			if let Err(trouble) = self.checkpoint_if_due() {
+			if let Err(trouble) = self.checkpoint_if_due().and_then(|()| self.settle_if_due()) {
 				return self.fail(&trouble);
 			}
 		}
@@ -67,16 +89,20 @@ impl Writer {
 		for op in batch {
 			match op {
 				Op::Change(change, done) => {
-					self.apply(&change)?;
+					self.apply(change)?;
 					urgent = true;
 					answers.push(tell(done));
 				}
+				Op::Soon(change) => {
+					self.apply(change)?;
+					urgent = true;
+				}
 				Op::Lazy(change) => {
-					self.apply(&change)?;
+					self.apply(change)?;
 					self.lazy += 1;
 				}
 				Op::Ask(question) => {
-					answers.push(question(&self.conn));
+					answers.push(question(&self.conn, &self.values));
 					self.check_transaction()?;
 				}
 				Op::Drain(done) => {
@@ -98,21 +124,53 @@ impl Writer {
 		Ok(closing)
 	}
 
-	fn apply(&mut self, change: &Change) -> Result<(), Trouble> {
+	fn apply(&mut self, change: Change) -> Result<(), Trouble> {
+		self.begin()?;
+		if let Some(recorder) = &mut self.recorder {
+			recorder.change(&change);
+		}
+		let (purpose, bytes) = change.weight();
+		self.queue.counters.change(purpose, bytes);
+		let done = match change {
+			Change::Put { key, value } if key.is_nodes_own() => kv::put(&self.conn, &key, value),
+			Change::Remove { key } if key.is_nodes_own() => table::remove(&self.conn, &key),
+			Change::Put { key, value } => {
+				let recorded = self.values.put(&self.conn, key, value);
+				return self.count_record(purpose, recorded);
+			}
+			Change::Remove { key } => {
+				let recorded = self.values.remove(&self.conn, key);
+				return self.count_record(purpose, recorded);
+			}
+			Change::Rows(rows) => book::write(&self.conn, &rows),
+			Change::WalletAppend(json) => wallet::append(&self.conn, &json),
+			Change::WalletReplace(up_to, json) => wallet::replace(&self.conn, up_to, &json),
+		};
+		done.map_err(|e| self.explain(&e))
+	}
+
+	fn count_record(&self, purpose: Purpose, recorded: Result<usize, WriteError>) -> Result<(), Trouble> {
+		let bytes = recorded.map_err(|e| self.explain_value(&e))?;
+		self.queue.counters.record(purpose, bytes as u64);
+		Ok(())
+	}
+
+	fn begin(&mut self) -> Result<(), Trouble> {
 		if !self.in_transaction {
 			self.conn.execute_batch("BEGIN IMMEDIATE").map_err(|e| self.explain(&e))?;
 			self.in_transaction = true;
 		}
-		let done = match change {
-			Change::Put { key, value } => kv::put(&self.conn, key, value),
-			Change::Remove { key } => kv::remove(&self.conn, key),
-			Change::Rows(rows) => book::write(&self.conn, rows),
-			Change::WalletAppend(json) => wallet::append(&self.conn, json),
-			Change::WalletReplace(up_to, json) => wallet::replace(&self.conn, *up_to, json),
-		};
-		done.map_err(|e| self.explain(&e))?;
-		let (purpose, bytes) = change.weight();
-		self.queue.counters.change(purpose, bytes);
+		Ok(())
+	}
+
+	/// Makes room in the log of values, after the answers. The next batch commits it.
+	fn settle_if_due(&mut self) -> Result<(), Trouble> {
+		if !self.values.settle_is_due() {
+			return Ok(());
+		}
+		self.begin()?;
+		let settled = self.values.settle(&self.conn).map_err(|e| self.explain_value(&e))?;
+		add(&self.queue.counters.settled_bytes, settled as u64);
 		Ok(())
 	}
 
@@ -133,8 +191,12 @@ impl Writer {
 			return Ok(());
 		}
 		self.check_transaction()?;
+		self.values.flush(&self.conn).map_err(|e| self.explain(&e))?;
 		self.conn.execute_batch("COMMIT").map_err(|e| self.explain(&e))?;
 		(self.in_transaction, self.lazy) = (false, 0);
+		if let Some(recorder) = &mut self.recorder {
+			recorder.committed();
+		}
 		let frames = self.log_frames("NOOP")?.0;
 		let counters = &self.queue.counters;
 		add(&counters.batches, 1);
@@ -178,6 +240,16 @@ impl Writer {
 			.map_err(|e| self.explain(&e))
 	}
 
+	/// A value that cannot be written, perhaps because what it builds on cannot be read.
+	fn explain_value(&self, e: &WriteError) -> Trouble {
+		let advice = match e {
+			WriteError::Sql(e) => return self.explain(e),
+			WriteError::Read(ReadError::Damaged(_)) => DAMAGED,
+			WriteError::Read(ReadError::Disk(_) | ReadError::Closed) => CHECK_DISK,
+		};
+		Trouble(format!("cannot write {}: {e}. {advice} {NOTHING_LOST}", self.path.display()))
+	}
+
 	fn fail(&self, trouble: &Trouble) -> Vec<Answer> {
 		(self.fatal)(&trouble.0);
 		Vec::new()
@@ -191,10 +263,8 @@ impl Writer {
 			Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
 				"The disk has become read-only, which a failing card or cable does: check it, then start again."
 			}
-			Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-				"The file is damaged: copy it to another disk, do not delete it, and restore a backup."
-			}
-			_ => "Check the disk, its cable and its power, then start again.",
+			Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => DAMAGED,
+			_ => CHECK_DISK,
 		};
 		Trouble(format!("cannot write {path}: {e}. {advice} {NOTHING_LOST}"))
 	}
@@ -207,4 +277,6 @@ fn tell(done: oneshot::Sender<()>) -> Answer {
 	})
 }
 
+const DAMAGED: &str = "The file is damaged: copy it to another disk, do not delete it, and restore a backup.";
+const CHECK_DISK: &str = "Check the disk, its cable and its power, then start again.";
 const NOTHING_LOST: &str = "Nothing that was acknowledged is lost.";

@@ -61,6 +61,7 @@ pub struct Inlet {
 	listen: String,
 	node_id: String,
 	process: Mutex<Option<Process>>,
+	crash_at: Mutex<Option<String>>,
 }
 
 impl Inlet {
@@ -91,7 +92,16 @@ impl Inlet {
 			std::fs::write(data_dir.join("inlet.toml"), &options.config)?;
 		}
 		let listen = format!("127.0.0.1:{}", free_port()?);
-		Ok(Inlet { exe, options, data_dir, log, listen, node_id: String::new(), process: Mutex::new(None) })
+		Ok(Inlet {
+			exe,
+			options,
+			data_dir,
+			log,
+			listen,
+			node_id: String::new(),
+			process: Mutex::new(None),
+			crash_at: Mutex::new(None),
+		})
 	}
 
 	/// `inlet run` with the arguments of this LSP.
@@ -106,12 +116,20 @@ impl Inlet {
 			.args(["--network", "regtest", "--listen", &self.listen, "--chain", &self.options.chain])
 			.args(&self.options.arguments)
 			.envs(self.options.environment.iter().map(|(name, value)| (name, value)));
+		if let Some(point) = &*self.crash_at.lock().unwrap_or_else(PoisonError::into_inner) {
+			command.env("INLET_TEST_CRASH_AT", point);
+		}
 		command
 	}
 
 	/// From its next start on, it uses this chain backend (as `--chain` wants it).
 	pub fn use_chain(&mut self, chain: String) {
 		self.options.chain = chain;
+	}
+
+	/// From its next start on, it kills itself at this point (see `node/src/crash.rs`).
+	pub fn crash_at(&self, point: Option<&str>) {
+		*self.crash_at.lock().unwrap_or_else(PoisonError::into_inner) = point.map(str::to_owned);
 	}
 
 	/// Starts the process, without waiting for it to be ready.

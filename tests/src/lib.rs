@@ -5,14 +5,18 @@
 
 mod artifacts;
 pub mod bitcoind;
+pub mod crash;
 pub mod esplora;
+pub mod fuzz;
 pub mod inlet;
 pub mod process;
 pub mod rpc;
 pub mod scenario;
 pub mod scratch;
+pub mod sim;
 pub mod thin;
 pub mod wallet;
+pub mod webhook;
 pub mod world;
 
 pub use artifacts::{inlet_exe, wallet_exe};

@@ -3,7 +3,10 @@
 use crate::artifacts::wallet_exe;
 use crate::process::Process;
 use crate::scratch::{Scratch, eventually, free_port};
+use crate::thin::Identity;
 use anyhow::{Context, Result, anyhow, bail};
+use bitcoin::NetworkKind;
+use bitcoin::bip32::Xpriv;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -173,6 +176,17 @@ impl Wallet {
 	/// Its node id.
 	pub fn node_id(&self) -> &str {
 		&self.node_id
+	}
+
+	/// Its secret, to speak in its name while it is away. Not while it has a channel: whoever comes back without knowing of it
+	/// makes the peer close it.
+	///
+	/// # Errors
+	/// Its seed cannot be read.
+	pub fn identity(&self) -> Result<Identity> {
+		let seed = std::fs::read(self.dir.join("keys_seed"))?;
+		// As ldk-node does.
+		Ok(Identity::of_seed(Xpriv::new_master(NetworkKind::Test, &seed)?.private_key.secret_bytes()))
 	}
 
 	/// Where others reach it: `NODE_ID@HOST:PORT`.

@@ -4,7 +4,7 @@ use crate::bitcoind::Bitcoind;
 use crate::esplora::{self, EsploraServer};
 use crate::inlet::{Inlet, InletOptions};
 use crate::scratch::{Scratch, eventually};
-use crate::wallet::{Wallet, WalletOptions};
+use crate::wallet::{Wallet, WalletOptions, number};
 use anyhow::{Context, Result};
 use serde_json::json;
 use std::time::Duration;
@@ -162,6 +162,25 @@ impl<'a> World<'a> {
 		wallet.call("disconnect", json!({ "node_id": node_id })).await?;
 		wallet.connect(peer).await?;
 		wallet.usable_channels(usable + channels.len(), SOON).await
+	}
+
+	/// The LSP's money in msat: what is on-chain, and of each of its channels what the other end does not own. That is asked
+	/// of the others, `peers`, who round down to whole satoshis.
+	///
+	/// # Errors
+	/// One of them does not answer.
+	pub async fn wealth_msat(&self, peers: &[&Wallet]) -> Result<i64> {
+		let balance = self.lsp.balance().await?;
+		let mut sat = 0;
+		for name in ["confirmed_sat", "trusted_pending_sat", "untrusted_pending_sat"] {
+			sat += number(&balance["onchain"], name)?;
+		}
+		for peer in peers {
+			for channel in peer.channels().await? {
+				sat += number(&channel, "value_sat")? - number(&channel, "own_sat")?;
+			}
+		}
+		Ok(i64::try_from(sat * 1000)?)
 	}
 
 	/// Mines, and waits until the LSP and these wallets have seen it.

@@ -1,11 +1,14 @@
 //! How the book is built from its rows, kept, and asked.
 
 use super::*;
+use crate::time::SECS_PER_BLOCK;
 
 /// How many ledger entries are kept in memory; the store keeps them all.
 pub const LEDGER_IN_MEMORY: usize = 2_000;
 /// How many finished sales, and how many finished orders, without an open channel are kept in memory.
 pub const MAX_FINISHED: usize = 5_000;
+/// How many offences of all clients are looked at.
+pub const MAX_OFFENCES_IN_MEMORY: usize = 4_096;
 /// How many clients are remembered.
 pub const MAX_CLIENTS: usize = 20_000;
 
@@ -14,6 +17,30 @@ pub const MAX_CLIENTS: usize = 20_000;
 pub(crate) enum Owned {
 	Sale(SaleId),
 	Order(OrderId),
+}
+
+/// Until when we promised not to close a channel ourselves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+	/// To whom.
+	pub client: NodeId,
+	/// The sale or order that it was sold with.
+	pub sold_as: String,
+	/// Not below this height.
+	pub until_height: u32,
+	/// Nor before this time, which is what the client was shown (bLIP-51's `channel.expires_at`).
+	pub until: Option<Timestamp>,
+}
+
+impl Lease {
+	/// Blocks and time that are still promised: zero when both are over. Blocks that came faster than bLIP-51 reckons do
+	/// not end a lease before the time that the client was shown.
+	pub fn blocks_left(&self, height: u32, now: Timestamp) -> u32 {
+		let by_height = self.until_height.saturating_sub(height);
+		let millis = self.until.map_or(0, |until| until.0.saturating_sub(now.0));
+		let by_time = u32::try_from(millis.div_ceil(SECS_PER_BLOCK.saturating_mul(1000))).unwrap_or(u32::MAX);
+		by_height.max(by_time)
+	}
 }
 
 /// Ways into the rows. Kept up by [`Book::apply`] and nothing else.
@@ -35,7 +62,17 @@ pub(crate) struct Index {
 	dead_orders: BTreeSet<(Timestamp, OrderId)>,
 	/// Finished, with a [surplus](Order::surplus) that may have to go back.
 	surplus_orders: BTreeSet<OrderId>,
+	/// Served on payments that are [not confirmed](Order::is_at_risk).
+	orders_at_risk: BTreeSet<OrderId>,
+	/// Clients with webhooks, or with HTLCs held for them.
+	sleepers: BTreeSet<NodeId>,
+	/// HTLCs held for a sleeping client's channel.
+	held: BTreeMap<[u8; 32], NodeId>,
 	references: BTreeSet<(EntryKind, String)>,
+	/// The newest, oldest first, numbered within their client's row.
+	offences: BTreeSet<(Timestamp, NodeId, usize)>,
+	/// Sales with coins in a funding transaction that is not out.
+	withheld_sales: BTreeSet<SaleId>,
 	reserved: u64,
 }
 
@@ -52,13 +89,30 @@ impl Book {
 	/// Takes in one committed row. Applying a row twice is applying it once.
 	pub fn apply(&mut self, write: Write) {
 		match write {
-			Write::Client(client) => {
-				self.clients.insert(client.id, client);
-			}
+			Write::Client(client) => self.apply_client(client),
 			Write::Sale(sale) => self.apply_sale(sale),
 			Write::Order(order) => self.apply_order(order),
 			Write::Ledger(entry) => self.apply_entry(entry),
 		}
+	}
+
+	fn apply_client(&mut self, client: Client) {
+		let numbered = |client: &Client| {
+			let id = client.id;
+			client.offence_log.iter().enumerate().map(move |(n, one)| (one.at, id, n)).collect::<Vec<_>>()
+		};
+		if let Some(old) = self.clients.remove(&client.id) {
+			self.index.remove_client(&old);
+			numbered(&old).iter().for_each(|one| {
+				self.index.offences.remove(one);
+			});
+		}
+		self.index.add_client(&client);
+		self.index.offences.extend(numbered(&client));
+		while self.index.offences.len() > MAX_OFFENCES_IN_MEMORY {
+			self.index.offences.pop_first();
+		}
+		self.clients.insert(client.id, client);
 	}
 
 	fn apply_sale(&mut self, sale: Sale) {
@@ -131,6 +185,17 @@ impl Book {
 		self.clients.values()
 	}
 
+	/// The newest offences of all clients, newest first, at most [`MAX_OFFENCES_IN_MEMORY`].
+	pub fn offences(&self) -> impl Iterator<Item = (Timestamp, NodeId)> + '_ {
+		self.index.offences.iter().rev().map(|(at, id, _)| (*at, *id))
+	}
+
+	/// Funding transactions that are made and not broadcast: their coins are locked for a sale.
+	pub fn withheld_fundings(&self) -> BTreeSet<OutPoint> {
+		let sales = self.index.withheld_sales.iter().filter_map(|id| self.sale(id));
+		sales.flat_map(withheld).collect()
+	}
+
 	/// The newest ledger entries, oldest first, at most [`LEDGER_IN_MEMORY`].
 	pub fn ledger(&self) -> impl DoubleEndedIterator<Item = &Entry> {
 		self.ledger.iter()
@@ -159,6 +224,27 @@ impl Book {
 	/// The sale that an HTLC is held for or was decided to be forwarded for.
 	pub fn sale_by_intercept(&self, intercept_id: &[u8; 32]) -> Option<&Sale> {
 		self.sale(self.index.intercepts.get(intercept_id)?)
+	}
+
+	/// The client that an HTLC is held for until it wakes.
+	pub fn client_by_intercept(&self, intercept_id: &[u8; 32]) -> Option<&Client> {
+		self.client(self.index.held.get(intercept_id)?)
+	}
+
+	/// Every HTLC that LDK should hold: LDK raises it again after a restart, or it is gone.
+	pub fn held_htlcs(&self) -> BTreeSet<[u8; 32]> {
+		let of_sales = self.sales.values().flat_map(|sale| &sale.parts).map(|part| part.intercept_id);
+		of_sales.chain(self.index.held.keys().copied()).collect()
+	}
+
+	/// Clients that can be woken, or that something is held for: whom [`Input::Survey`](crate::input::Input::Survey) is about.
+	pub fn sleepers(&self) -> impl Iterator<Item = &Client> {
+		self.index.sleepers.iter().filter_map(|id| self.client(id))
+	}
+
+	/// How many HTLCs are held for sleeping clients' channels.
+	pub(crate) fn held_count(&self) -> usize {
+		self.index.held.len()
 	}
 
 	/// The sale that a channel (or an earlier attempt at it) was opened for.
@@ -208,25 +294,31 @@ impl Book {
 		self.index.addresses.keys().cloned().collect()
 	}
 
-	/// The height below which we promised not to close this channel ourselves (bLIP-51's lease, bLIP-52's
-	/// `min_lifetime`); `None` if we promised nothing, or the client has not paid.
-	pub fn keep_until(&self, channel_id: &[u8; 32]) -> Option<u32> {
-		let channel = match self.index.channels.get(channel_id)? {
+	/// What we promised about this channel's life (bLIP-51's lease, bLIP-52's `min_lifetime`); `None` if we promised
+	/// nothing, or the client has not paid, or it is closed.
+	pub fn lease(&self, channel_id: &[u8; 32]) -> Option<Lease> {
+		let (channel, client, sold_as, until) = match self.index.channels.get(channel_id)? {
 			Owned::Sale(id) => {
 				let sale = self.sale(id)?;
 				let paid = matches!(sale.state, SaleState::Forwarded | SaleState::Done);
-				sale.channel.as_ref().filter(|_| paid)?
+				(sale.channel.as_ref().filter(|_| paid)?, sale.client, id, None)
 			}
 			Owned::Order(id) => {
 				let order = self.order(id)?;
 				let paid = matches!(order.state, OrderState::Funded { .. } | OrderState::Completed);
-				order.channel.as_ref().filter(|_| paid)?
+				(order.channel.as_ref().filter(|_| paid)?, order.client, id, order.lease_ends_at())
 			}
 		};
-		Some(channel.keep_until_height).filter(|_| channel.closed_at.is_none())
+		let lease = Lease { client, sold_as: sold_as.clone(), until_height: channel.keep_until_height, until };
+		Some(lease).filter(|_| channel.closed_at.is_none())
 	}
 
-	/// Clients that something waits for: held HTLCs, or a paid order. Send [`Input::Connected`] for one when it connects,
+	/// The height of the channel's [lease](Book::lease).
+	pub fn keep_until(&self, channel_id: &[u8; 32]) -> Option<u32> {
+		self.lease(channel_id).map(|lease| lease.until_height)
+	}
+
+	/// Clients that something waits for: HTLCs held for a sale or for their channel, or a paid order. Send [`Input::Connected`] for one when it connects,
 	/// and again (with every block, and when one of its channels becomes usable) while it is connected and named here.
 	///
 	/// [`Input::Connected`]: crate::input::Input::Connected
@@ -237,7 +329,15 @@ impl Book {
 		let orders = self
 			.live_orders()
 			.filter(|order| matches!(order.state, OrderState::Paid { .. } | OrderState::Opening { .. }));
-		sales.map(|sale| sale.client).chain(orders.map(|order| order.client)).collect()
+		let held = self.index.held.values().copied();
+		sales.map(|sale| sale.client).chain(orders.map(|order| order.client)).chain(held).collect()
+	}
+
+	/// Clients with a sale or an order that nothing was paid for yet.
+	pub fn promised_clients(&self) -> BTreeSet<NodeId> {
+		let sales = self.live_sales().filter(|sale| sale.state.is_unpaid()).map(|sale| sale.client);
+		let orders = self.live_orders().filter(|order| order.state.is_unpaid()).map(|order| order.client);
+		sales.chain(orders).collect()
 	}
 
 	pub(crate) fn live_sales(&self) -> impl Iterator<Item = &Sale> {
@@ -253,6 +353,29 @@ impl Book {
 		self.index.surplus_orders.iter().filter_map(|id| self.order(id))
 	}
 
+	/// Orders served on payments that are not confirmed.
+	pub(crate) fn orders_at_risk(&self) -> impl Iterator<Item = &Order> {
+		self.index.orders_at_risk.iter().filter_map(|id| self.order(id))
+	}
+
+	/// Orders that came to nothing, made at `since` or later.
+	pub(crate) fn dead_orders_since(&self, since: Timestamp) -> impl Iterator<Item = &Order> {
+		self.index.dead_orders.range((since, OrderId::new())..).filter_map(|(_, id)| self.order(id))
+	}
+
+	/// Orders whose channel is being opened: the node reports when the funding is out.
+	pub fn orders_being_opened(&self) -> impl Iterator<Item = &Order> {
+		let opening =
+			|order: &&Order| matches!(order.state, OrderState::Opening { .. } | OrderState::Abandoning { .. });
+		self.live_orders().filter(opening)
+	}
+
+	/// Orders with a refund that is out and not settled: the node reports what becomes of it.
+	pub fn refunds_under_way(&self) -> impl Iterator<Item = (&Order, &Refund)> {
+		self.live_orders()
+			.filter_map(|order| Some((order, order.open_refund().filter(|refund| refund.txid.is_some())?)))
+	}
+
 	pub(crate) fn has_scid(&self, scid: u64) -> bool {
 		self.index.scids.contains_key(&scid)
 	}
@@ -263,16 +386,41 @@ impl Book {
 }
 
 impl Index {
+	fn add_client(&mut self, client: &Client) {
+		if !client.wake.is_empty() {
+			self.sleepers.insert(client.id);
+		}
+		for htlc in &client.wake.held {
+			self.held.insert(htlc.intercept_id, client.id);
+		}
+		if let Some(at) = client.wake.next_deadline() {
+			self.deadlines.insert((at, client.id.to_string()));
+		}
+	}
+
+	fn remove_client(&mut self, client: &Client) {
+		self.sleepers.remove(&client.id);
+		for htlc in &client.wake.held {
+			self.held.remove(&htlc.intercept_id);
+		}
+		if let Some(at) = client.wake.next_deadline() {
+			self.deadlines.remove(&(at, client.id.to_string()));
+		}
+	}
+
 	fn add_sale(&mut self, sale: &Sale) {
 		self.scids.insert(sale.scid, sale.id.clone());
 		for id in sale_intercepts(sale) {
 			self.intercepts.insert(*id, sale.id.clone());
 		}
-		for id in sale.earlier_channel_ids.iter().chain([&sale.user_channel_id]) {
+		for id in sale_marks(sale) {
 			self.user_channel_ids.insert(*id, Owned::Sale(sale.id.clone()));
 		}
-		if let Some(id) = sale.channel.as_ref().and_then(|channel| channel.channel_id) {
+		for id in sale_channels(sale) {
 			self.channels.insert(id, Owned::Sale(sale.id.clone()));
+		}
+		if withheld(sale).next().is_some() {
+			self.withheld_sales.insert(sale.id.clone());
 		}
 		if let Some(at) = sale.next_deadline() {
 			self.deadlines.insert((at, sale.id.clone()));
@@ -290,12 +438,13 @@ impl Index {
 		for id in sale_intercepts(sale) {
 			self.intercepts.remove(id);
 		}
-		for id in sale.earlier_channel_ids.iter().chain([&sale.user_channel_id]) {
+		for id in sale_marks(sale) {
 			self.user_channel_ids.remove(id);
 		}
-		if let Some(id) = sale.channel.as_ref().and_then(|channel| channel.channel_id) {
+		for id in sale_channels(sale) {
 			self.channels.remove(&id);
 		}
+		self.withheld_sales.remove(&sale.id);
 		if let Some(at) = sale.next_deadline() {
 			self.deadlines.remove(&(at, sale.id.clone()));
 		}
@@ -320,9 +469,12 @@ impl Index {
 		if let Some(at) = order.next_deadline() {
 			self.deadlines.insert((at, order.id.clone()));
 		}
-		if !order.state.is_finished() || order.pending_refund().is_some() {
+		if order.is_at_risk() {
+			self.orders_at_risk.insert(order.id.clone());
+		}
+		if !order.state.is_finished() || order.open_refund().is_some() {
 			self.live_orders.insert(order.id.clone());
-		} else if order.surplus().is_some() {
+		} else if order.surplus(0).is_some() {
 			self.surplus_orders.insert(order.id.clone());
 		} else if !order.channel.as_ref().is_some_and(SoldChannel::is_open) {
 			self.dead_orders.insert((order.created_at, order.id.clone()));
@@ -349,6 +501,7 @@ impl Index {
 		self.live_orders.remove(&order.id);
 		self.dead_orders.remove(&(order.created_at, order.id.clone()));
 		self.surplus_orders.remove(&order.id);
+		self.orders_at_risk.remove(&order.id);
 		self.reserved = self.reserved.saturating_sub(order_reserved(order));
 	}
 }
@@ -358,8 +511,26 @@ fn sale_intercepts(sale: &Sale) -> impl Iterator<Item = &[u8; 32]> {
 	held.chain(sale.forwarded.iter().map(|planned| &planned.intercept_id))
 }
 
+fn sale_marks(sale: &Sale) -> impl Iterator<Item = &u128> {
+	let earlier = sale.earlier_channel_ids.iter().chain(sale.discarding.iter().map(|one| &one.user_channel_id));
+	earlier.chain([&sale.user_channel_id])
+}
+
+fn sale_channels(sale: &Sale) -> impl Iterator<Item = [u8; 32]> + '_ {
+	let own = sale.channel.as_ref().and_then(|channel| channel.channel_id);
+	own.into_iter().chain(sale.discarding.iter().map(|one| one.channel_id))
+}
+
+fn withheld(sale: &Sale) -> impl Iterator<Item = OutPoint> + '_ {
+	let own = sale.channel.as_ref().and_then(|channel| channel.is_withheld().or(channel.is_due()));
+	own.into_iter().chain(sale.discarding.iter().filter(|one| !one.out).map(|one| one.funding))
+}
+
 fn sale_is_live(sale: &Sale) -> bool {
-	!sale.state.is_finished() || !sale.parts.is_empty() || sale.forwarded.iter().any(|one| one.held_until.is_some())
+	!sale.state.is_finished()
+		|| withheld(sale).next().is_some()
+		|| !sale.parts.is_empty()
+		|| sale.forwarded.iter().any(|one| one.held_until.is_some())
 }
 
 /// What an order keeps of our on-chain money: its channel until that is funded, its refund until that is sent.

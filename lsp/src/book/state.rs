@@ -5,7 +5,16 @@ use super::*;
 impl Client {
 	/// A client that spoke to us for the first time.
 	pub fn new(id: NodeId, first_seen: Timestamp) -> Client {
-		Client { id, first_seen, string_error_data: false, sales_done: 0, orders_done: 0, offences: 0 }
+		Client {
+			id,
+			first_seen,
+			string_error_data: false,
+			sales_done: 0,
+			orders_done: 0,
+			offences: 0,
+			wake: Wake::default(),
+			offence_log: Vec::new(),
+		}
 	}
 }
 
@@ -42,7 +51,8 @@ impl Sale {
 			SaleState::Owing | SaleState::Done | SaleState::Failed { .. } => None,
 		};
 		let held = self.forwarded.iter().filter_map(|planned| planned.held_until).min();
-		own.into_iter().chain(held).min()
+		let discards = self.discarding.iter().filter(|one| !one.out).map(|one| one.until).min();
+		own.into_iter().chain(held).chain(discards).min()
 	}
 
 	pub(crate) fn note(&mut self, at: Timestamp, step: &str, text: String) {
@@ -61,7 +71,19 @@ impl SoldChannel {
 			ready_at: None,
 			closed_at: None,
 			keep_until_height: 0,
+			withheld: None,
+			release: false,
 		}
+	}
+
+	/// The funding output whose transaction is neither broadcast nor to be.
+	pub fn is_withheld(&self) -> Option<OutPoint> {
+		self.withheld.filter(|_| self.funding.is_none() && !self.release)
+	}
+
+	/// The funding output whose transaction is to be broadcast, and is not known to be out.
+	pub fn is_due(&self) -> Option<OutPoint> {
+		self.withheld.filter(|_| self.funding.is_none() && self.release)
 	}
 
 	/// Funded or usable, and not closed.
@@ -96,6 +118,12 @@ impl Order {
 
 	/// When something is due although nothing happens.
 	pub fn next_deadline(&self) -> Option<Timestamp> {
+		let bump = self.open_refund().and_then(Refund::bump_due);
+		self.state_deadline().into_iter().chain(bump).min()
+	}
+
+	/// When the state itself wants something done.
+	pub(crate) fn state_deadline(&self) -> Option<Timestamp> {
 		match self.state {
 			OrderState::Preparing => Some(self.created_at.plus_secs(PREPARE_SECS)),
 			OrderState::AwaitingPayment => Some(self.expires_at),
@@ -109,18 +137,40 @@ impl Order {
 		}
 	}
 
-	/// What arrived on-chain for a finished order beyond what paid it, if it can go back, is more than dust, and no refund
-	/// was decided yet.
-	pub fn surplus(&self) -> Option<Sat> {
-		let kept = match self.state {
-			OrderState::Completed if self.paid_by == Some(PaidBy::Onchain) => self.order_total,
-			OrderState::Completed | OrderState::Failed { .. } => Sat::ZERO,
-			_ => return None,
-		};
-		let onchain =
-			self.onchain.as_ref().filter(|onchain| onchain.refund.is_none() && self.refund_address.is_some())?;
-		let received = onchain.received.iter().fold(Sat::ZERO, |sum, output| sum.saturating_add(output.value));
-		Some(received.saturating_sub(kept)).filter(|surplus| *surplus > DUST)
+	/// bLIP-51's `channel.expires_at`, once the channel is funded.
+	pub fn lease_ends_at(&self) -> Option<Timestamp> {
+		let lease = u64::from(self.channel_expiry_blocks).saturating_mul(crate::time::SECS_PER_BLOCK);
+		Some(self.channel.as_ref()?.funded_at?.plus_secs(lease))
+	}
+
+	/// What was given back on-chain, or is to be.
+	pub fn refunded(&self) -> Sat {
+		let Some(onchain) = &self.onchain else { return Sat::ZERO };
+		let newest = onchain.refund.as_ref().map_or(Sat::ZERO, |refund| refund.amount);
+		onchain.refunded.saturating_add(newest)
+	}
+
+	/// What arrived on-chain for a finished order beyond what paid it, with at least so many confirmations, and was not
+	/// given back yet, if it is more than dust. While a refund is under way there is none: it is looked at again then.
+	pub fn surplus(&self, confirmations: u32) -> Option<Sat> {
+		if !self.state.is_finished() || self.open_refund().is_some() || self.refund_address.is_none() {
+			return None;
+		}
+		let surplus = self.received(confirmations).saturating_sub(self.kept()).saturating_sub(self.refunded());
+		Some(surplus).filter(|surplus| *surplus > DUST)
+	}
+
+	/// What of the on-chain payments is ours: the price, if it was paid with them.
+	pub fn kept(&self) -> Sat {
+		let paid = self.state == OrderState::Completed && self.paid_by == Some(PaidBy::Onchain);
+		if paid { self.order_total } else { Sat::ZERO }
+	}
+
+	/// What arrived on-chain with at least so many confirmations.
+	pub fn received(&self, confirmations: u32) -> Sat {
+		let received = self.onchain.iter().flat_map(|onchain| &onchain.received);
+		let counted = received.filter(|output| output.confirmations >= confirmations);
+		counted.fold(Sat::ZERO, |sum, output| sum.saturating_add(output.value))
 	}
 
 	/// The refund that was decided and is not out yet.
@@ -128,8 +178,40 @@ impl Order {
 		self.onchain.as_ref()?.refund.as_ref().filter(|refund| refund.txid.is_none())
 	}
 
+	/// The refund that was decided and is not settled yet.
+	pub fn open_refund(&self) -> Option<&Refund> {
+		self.onchain.as_ref()?.refund.as_ref().filter(|refund| !refund.is_settled())
+	}
+
+	/// It is being served, or was, on an on-chain payment that is not confirmed (R5).
+	pub fn is_at_risk(&self) -> bool {
+		let by = match self.state {
+			OrderState::Paid { by, .. } | OrderState::Opening { by, .. } | OrderState::Abandoning { by, .. } => {
+				Some(by)
+			}
+			OrderState::Funded { .. } | OrderState::Completed => self.paid_by,
+			_ => None,
+		};
+		by == Some(PaidBy::Onchain) && self.received(1) < self.order_total
+	}
+
 	pub(crate) fn note(&mut self, at: Timestamp, step: &str, text: String) {
 		note(&mut self.history, at, step, text);
+	}
+}
+
+/// Confirmations after which a refund is not looked at any more.
+pub const SETTLED: u32 = 6;
+
+impl Refund {
+	/// Deep in the chain.
+	pub fn is_settled(&self) -> bool {
+		self.txid.is_some() && self.confirmations >= SETTLED
+	}
+
+	/// When its fee is to be raised, while it is not in the chain.
+	pub(crate) fn bump_due(&self) -> Option<Timestamp> {
+		self.bump_at.filter(|_| self.txid.is_some() && self.confirmations == 0 && self.replaced.len() < MAX_BUMPS)
 	}
 }
 

@@ -1,11 +1,12 @@
 //! The channel comes to be, the parts are forwarded less the fee, and the fee is earned.
 
 use super::gather::{Paying, advance, wait};
-use super::{FUNDING_MARGIN_BLOCKS, fail_parts, forget_attempt, owe, rest};
-use crate::book::{EntryKind, MAX_FORWARDS_KEPT, NodeId, Part, PlannedForward, Sale, SaleState, push_bounded};
+use super::{FUNDING_MARGIN_BLOCKS, fail_parts, forget_attempt, owe, rest, withhold};
+use crate::book::{EntryKind, MAX_FORWARDS_KEPT, NodeId, Part, PlannedForward, Sale, SaleId, SaleState, push_bounded};
 use crate::input::{Action, ChannelView, Input};
 use crate::ledger;
 use crate::money::{Msat, Sat};
+use crate::trust::{self, OffenceKind};
 use crate::turn::Turn;
 
 /// Can the parts bear the fee, each leaving at least `minimum` to be forwarded?
@@ -53,9 +54,55 @@ pub(super) fn forward(turn: &mut Turn<'_>, sale: &mut Sale, link: &ChannelView, 
 	let sum = Msat(forwards.iter().fold(0, |sum, amount| amount.0.saturating_add(sum)));
 	sale.note(turn.now, "forward", format!("{sum} in {} parts", mine.len()));
 	for (part, amount) in mine.iter().zip(forwards) {
-		plan(turn, sale, link, part, amount);
+		plan(turn, sale, link, part, amount, true);
 	}
 	wait(turn, sale);
+}
+
+/// Channels of the client that owe nothing and have room for the whole payment: for each part, the one with the least room
+/// that suffices, as LDK chooses. `None` if they have not.
+pub(super) fn other_channels(turn: &Turn<'_>, sale: &Sale, paying: &Paying) -> Option<Vec<(Part, ChannelView)>> {
+	let all = turn.world.peer.channels.iter();
+	let mut links: Vec<ChannelView> = all
+		.filter(|view| view.usable && withhold::owes_nothing(turn, &view.channel_id, view.user_channel_id))
+		.cloned()
+		.collect();
+	for link in &mut links {
+		let sent = turn.sent.get(&link.channel_id).map_or(0, |sent| sent.0);
+		link.next_outbound_htlc_limit = Msat(link.next_outbound_htlc_limit.0.saturating_sub(sent));
+	}
+	let mut parts: Vec<Part> = paid_parts(sale, paying).cloned().collect();
+	parts.sort_by_key(|part| std::cmp::Reverse(part.amount));
+	let mut pairs = Vec::with_capacity(parts.len());
+	for part in parts {
+		let fits =
+			|link: &&mut ChannelView| link.next_outbound_htlc_limit >= part.amount && part.amount >= smallest(link);
+		let link = links.iter_mut().filter(fits).min_by_key(|link| link.next_outbound_htlc_limit)?;
+		link.next_outbound_htlc_limit = Msat(link.next_outbound_htlc_limit.0.saturating_sub(part.amount.0));
+		pairs.push((part, link.clone()));
+	}
+	Some(pairs)
+}
+
+/// Forwards the payment in full over channels that the client has already: it needs no new one, and pays for none.
+pub(super) fn forward_over_others(
+	turn: &mut Turn<'_>,
+	sale: &mut Sale,
+	paying: &Paying,
+	pairs: Vec<(Part, ChannelView)>,
+) {
+	sale.parts.retain(|part| !paying.parts.contains(&part.intercept_id));
+	sale.note(turn.now, "forward", format!("{} in full over channels that the client has", paying.amount));
+	for (part, link) in pairs {
+		plan(turn, sale, &link, &part, part.amount, false);
+		let sent = turn.sent.entry(link.channel_id).or_default();
+		*sent = Msat(sent.0.saturating_add(part.amount.0));
+	}
+	if sale.parts.is_empty() {
+		return rest(turn, sale);
+	}
+	// The other payments, each of which is one part less to go on with.
+	advance(turn, sale);
 }
 
 /// Forwards all that is held, in full.
@@ -89,16 +136,19 @@ fn forward_one_in_full(turn: &mut Turn<'_>, sale: &mut Sale, link: &ChannelView,
 		return turn.fail_htlc(part.intercept_id, "below the channel's smallest HTLC");
 	}
 	sale.note(turn.now, "forward", format!("{} in full", part.amount));
-	plan(turn, sale, link, part, part.amount);
+	plan(turn, sale, link, part, part.amount, true);
 }
 
 fn smallest(link: &ChannelView) -> Msat {
 	link.next_outbound_htlc_minimum.max(Msat(1))
 }
 
-fn plan(turn: &mut Turn<'_>, sale: &mut Sale, link: &ChannelView, part: &Part, amount: Msat) {
+/// `own`: over the sale's own channel.
+fn plan(turn: &mut Turn<'_>, sale: &mut Sale, link: &ChannelView, part: &Part, amount: Msat, own: bool) {
 	let (intercept_id, payment_hash) = (part.intercept_id, part.payment_hash);
-	let planned = PlannedForward { intercept_id, payment_hash, amount, held_until: None };
+	let channel = Some(link.channel_id).filter(|_| !own);
+	let expiry_height = part.expiry_height;
+	let planned = PlannedForward { intercept_id, payment_hash, amount, held_until: None, expiry_height, channel };
 	push_bounded(&mut sale.forwarded, planned, MAX_FORWARDS_KEPT);
 	turn.act(Action::ForwardHtlc { intercept_id, peer: sale.client, channel_id: link.channel_id, amount });
 }
@@ -115,12 +165,10 @@ pub(super) fn forward_again(turn: &mut Turn<'_>, sale: &mut Sale, intercept_id: 
 
 /// Forwards what [`forward_again`] had to hold, if the channel is usable.
 pub(super) fn forward_held(turn: &mut Turn<'_>, sale: &mut Sale) {
-	let channel_id = sale.open_channel().and_then(|channel| channel.channel_id);
-	let Some(link) = channel_id.and_then(|id| turn.usable(&id)) else { return };
-	for planned in &mut sale.forwarded {
-		if planned.held_until.take().is_none() {
-			continue;
-		}
+	let own = sale.open_channel().and_then(|channel| channel.channel_id);
+	for planned in sale.forwarded.iter_mut().filter(|planned| planned.held_until.is_some()) {
+		let Some(link) = planned.channel.or(own).and_then(|id| turn.usable(&id)) else { continue };
+		planned.held_until = None;
 		turn.act(Action::ForwardHtlc {
 			intercept_id: planned.intercept_id,
 			peer: sale.client,
@@ -156,6 +204,9 @@ pub(super) fn forget_forward(turn: &mut Turn<'_>, sale: &mut Sale, intercept_id:
 pub(crate) fn funded(turn: &mut Turn<'_>, mut sale: Sale, input: &Input) {
 	let Input::Funded { user_channel_id, channel_id, funding, fee } = input else { return };
 	ledger::funding_cost(turn, *fee, sale.client, funding.txid);
+	if withhold::went_out(turn, &mut sale, *user_channel_id) {
+		return turn.put_sale(sale);
+	}
 	if sale.user_channel_id != *user_channel_id {
 		if sale.channel.is_some() {
 			sale.note(turn.now, "open", format!("an abandoned attempt was funded all the same: {funding}"));
@@ -170,12 +221,13 @@ pub(crate) fn funded(turn: &mut Turn<'_>, mut sale: Sale, input: &Input) {
 	let channel = sale.channel.get_or_insert_with(|| crate::book::SoldChannel::requested(Sat::ZERO));
 	channel.channel_id = Some(*channel_id);
 	if channel.funding.is_none() {
+		let is_closed = channel.closed_at.is_some();
 		channel.funding = Some(*funding);
 		channel.funded_at = Some(now);
 		channel.keep_until_height = keep_until;
 		sale.reserved = Sat::ZERO;
 		sale.note(now, "funded", format!("{funding}"));
-		if matches!(sale.state, SaleState::Bought | SaleState::Failed { .. }) {
+		if !is_closed && matches!(sale.state, SaleState::Bought | SaleState::Failed { .. }) {
 			sale.state = SaleState::Owing;
 		}
 	}
@@ -204,11 +256,15 @@ pub(crate) fn channel_ready(turn: &mut Turn<'_>, mut sale: Sale, user_channel_id
 }
 
 /// [`Input::OpenFailed`]: the parts go back; the payer may try again.
-pub(crate) fn open_failed(turn: &mut Turn<'_>, mut sale: Sale, user_channel_id: u128, reason: &str) {
-	if sale.user_channel_id != user_channel_id || sale.channel.is_none() || sale.open_channel().is_some() {
+pub(crate) fn open_failed(turn: &mut Turn<'_>, mut sale: Sale, user_channel_id: u128, reason: &str, ours: bool) {
+	let is_withheld = sale.channel.as_ref().is_none_or(|channel| channel.withheld.is_some());
+	if sale.user_channel_id != user_channel_id || is_withheld || sale.open_channel().is_some() {
 		return;
 	}
 	sale.note(turn.now, "fail", format!("open failed: {reason}"));
+	if !ours {
+		trust::offend(turn, &sale.client, OffenceKind::Refused);
+	}
 	fail_parts(turn, &mut sale, "the channel could not be opened");
 	forget_attempt(turn, &mut sale);
 	if !sale.state.is_finished() {
@@ -223,8 +279,9 @@ pub(crate) fn channel_closed(turn: &mut Turn<'_>, mut sale: Sale, user_channel_i
 		return;
 	}
 	let Some(channel) = &mut sale.channel else { return };
-	if channel.funding.is_none() && channel.ready_at.is_none() {
-		return open_failed(turn, sale, user_channel_id, reason);
+	if channel.funding.is_none() && channel.withheld.is_none() && channel.ready_at.is_none() {
+		// It may have lost its connection: that is no offence.
+		return open_failed(turn, sale, user_channel_id, reason, true);
 	}
 	if channel.closed_at.is_some() {
 		return;
@@ -233,10 +290,10 @@ pub(crate) fn channel_closed(turn: &mut Turn<'_>, mut sale: Sale, user_channel_i
 	sale.note(turn.now, "closed", reason.to_string());
 	fail_parts(turn, &mut sale, "the channel was closed");
 	if !sale.state.is_finished() {
-		// We paid for a channel and were not paid for it.
-		let mut client = turn.client(&sale.client);
-		client.offences = client.offences.saturating_add(1);
-		turn.put_client(client);
+		// We made a channel and were not paid for it.
+		if sale.fee_credited == Msat::ZERO {
+			trust::offend(turn, &sale.client, withhold::offence_of_closing(&sale, turn.world.height));
+		}
 		book_partial_fee(turn, &mut sale);
 		rest(turn, &mut sale);
 	}
@@ -260,11 +317,18 @@ pub(crate) fn forward_failed(turn: &mut Turn<'_>, peer: NodeId, channel_id: &[u8
 	let mut in_flight = turn.book.live_sales().filter(|sale| sale.client == peer && sale.state == SaleState::Forwarded);
 	let only = in_flight.next().filter(|_| in_flight.next().is_none());
 	let Some(mut sale) = by_channel.filter(|sale| sale.state != SaleState::Done).or(only).cloned() else { return };
-	if sale.state == SaleState::Forwarded {
-		sale.note(turn.now, "fail", "the client failed the payment; the fee is owed".to_string());
-		// What LDK still holds stays: it has a deadline of its own.
-		sale.forwarded.retain(|planned| Some(planned.payment_hash) != sale.paying || planned.held_until.is_some());
-		owe(turn, &mut sale);
+	// LDK tells of each part that failed: the last one ends the payment.
+	if sale.state == SaleState::Forwarded && !withhold::is_in_flight(turn, &sale) {
+		withhold::forget_paying(&mut sale);
+		// While LDK holds a part that pays the fee, the fee is not owed again: what was told is the failure of a payment before
+		// it, once more after a crash, or the rest of this one ends like this part.
+		if sale.forwarded.iter().all(|planned| Some(planned.payment_hash) != sale.paying) {
+			sale.note(turn.now, "fail", "the client failed the payment; the fee is owed".to_string());
+			if sale.fee_credited == Msat::ZERO && sale.channel.as_ref().is_none_or(|channel| !channel.release) {
+				trust::offend(turn, &sale.client, OffenceKind::Failed);
+			}
+			owe(turn, &mut sale);
+		}
 		turn.put_sale(sale);
 	}
 }
@@ -272,10 +336,14 @@ pub(crate) fn forward_failed(turn: &mut Turn<'_>, peer: NodeId, channel_id: &[u8
 /// [`Input::Forwarded`]: the opening fee in it is credited, once per reference, and the sale is done when all is there.
 pub(crate) fn forwarded(turn: &mut Turn<'_>, input: &Input) {
 	let Input::Forwarded { next_peer, next_channel, skimmed, reference, .. } = input else { return };
+	if let Some(channel_id) = next_channel {
+		withhold::settled_over(turn, channel_id);
+	}
 	if *skimmed > Msat::ZERO && is_credited(turn, next_peer.as_ref(), reference) {
 		return;
 	}
-	let Some(mut sale) = debtor(turn, *next_peer, *next_channel, *skimmed) else {
+	let debtor = debtor(turn, *next_peer, *next_channel, *skimmed).and_then(|id| turn.sale(&id));
+	let Some(mut sale) = debtor else {
 		// Nobody owes it any more, but it was taken.
 		if *skimmed > Msat::ZERO && !turn.is_booked(EntryKind::JitFee, reference) {
 			ledger::earn(turn, EntryKind::JitFee, *skimmed, *next_peer, reference);
@@ -286,6 +354,11 @@ pub(crate) fn forwarded(turn: &mut Turn<'_>, input: &Input) {
 	if *skimmed > Msat::ZERO {
 		push_bounded(&mut sale.credited, reference.clone(), MAX_FORWARDS_KEPT);
 		sale.fee_credited = Msat(sale.fee_credited.0.saturating_add(skimmed.0));
+		// LDK may have sent it over another channel of this client: it is paid for all the same. Not so what comes late of
+		// a channel that has ended.
+		if turn.world.peer.channels.iter().any(|view| Some(view.channel_id) == *next_channel) {
+			withhold::release(turn, &mut sale);
+		}
 	}
 	if pays && sale.fee.is_some() && sale.fee_left() == Msat::ZERO {
 		done(turn, &mut sale);
@@ -303,6 +376,7 @@ fn done(turn: &mut Turn<'_>, sale: &mut Sale) {
 	let mut client = turn.client(&sale.client);
 	client.sales_done = client.sales_done.saturating_add(1);
 	turn.put_client(client);
+	withhold::give_back(turn, sale);
 	advance(turn, sale);
 }
 
@@ -313,13 +387,13 @@ fn is_credited(turn: &Turn<'_>, peer: Option<&NodeId>, reference: &String) -> bo
 
 /// The sale that a settled forward pays: the channel's, or (LDK may have sent it over another channel of the same
 /// client) the oldest one of this client that waits for its fee.
-fn debtor(turn: &Turn<'_>, peer: Option<NodeId>, channel: Option<[u8; 32]>, skimmed: Msat) -> Option<Sale> {
+fn debtor(turn: &Turn<'_>, peer: Option<NodeId>, channel: Option<[u8; 32]>, skimmed: Msat) -> Option<SaleId> {
 	let by_channel = channel.and_then(|id| turn.book.sale_by_channel(&id));
 	if let Some(sale) = by_channel.filter(|sale| sale.state != SaleState::Done) {
-		return Some(sale.clone());
+		return Some(sale.id.clone());
 	}
 	let peer = peer.filter(|_| skimmed > Msat::ZERO)?;
 	let unpaid = |sale: &&Sale| sale.paying.is_some() && sale.state != SaleState::Done;
 	let waiting = turn.book.live_sales().filter(|sale| sale.client == peer).filter(unpaid);
-	waiting.min_by_key(|sale| sale.created_at).cloned()
+	waiting.min_by_key(|sale| sale.created_at).map(|sale| sale.id.clone())
 }

@@ -1,18 +1,21 @@
 //! HTLCs arrive, their parts are gathered, and the sale goes on as far as it can.
 
-use super::{EXPIRY_MARGIN_BLOCKS, HTLC_MINIMUM, deliver, fail_parts, forget_attempt, give_up, rest};
+use super::{EXPIRY_MARGIN_BLOCKS, HTLC_MINIMUM, deliver, fail_parts, forget_attempt, give_up, rest, withhold};
 use crate::admission::{self, Refusal};
 use crate::book::{NodeId, Part, PaymentHash, Sale, SaleState, SoldChannel};
 use crate::input::{Action, Input, OpenChannel, Owner};
 use crate::money::{FeePerKw, Msat, Sat};
 use crate::quote;
 use crate::time::Timestamp;
+use crate::trust::{self, OffenceKind};
 use crate::turn::Turn;
+use crate::wake;
 use std::collections::BTreeMap;
 
 /// [`Input::HtlcIntercepted`].
 pub(crate) fn htlc_intercepted(turn: &mut Turn<'_>, input: &Input) {
-	let Input::HtlcIntercepted { intercept_id, scid, payment_hash, inbound, expected_outbound, expiry_height } = input
+	let Input::HtlcIntercepted { intercept_id, scid, payment_hash, inbound, expected_outbound, expiry_height, .. } =
+		input
 	else {
 		return;
 	};
@@ -21,6 +24,7 @@ pub(crate) fn htlc_intercepted(turn: &mut Turn<'_>, input: &Input) {
 	};
 	if sale.forwarded.iter().any(|planned| planned.intercept_id == *intercept_id) {
 		deliver::forward_again(turn, &mut sale, intercept_id);
+		wake_if_away(turn, &sale);
 		return turn.put_sale(sale);
 	}
 	let part = Part {
@@ -31,6 +35,7 @@ pub(crate) fn htlc_intercepted(turn: &mut Turn<'_>, input: &Input) {
 		expiry_height: *expiry_height,
 		arrived: turn.now,
 		held_until: None,
+		client_until: None,
 	};
 	let is_new = sale.parts.iter().all(|held| held.intercept_id != *intercept_id);
 	if is_new {
@@ -45,7 +50,16 @@ pub(crate) fn htlc_intercepted(turn: &mut Turn<'_>, input: &Input) {
 		}
 	}
 	advance(turn, &mut sale);
+	wake_if_away(turn, &sale);
 	turn.put_sale(sale);
+}
+
+/// What is held waits for a client that is not here: it is woken, if it has a webhook (L5-16).
+fn wake_if_away(turn: &mut Turn<'_>, sale: &Sale) {
+	let waits = !sale.parts.is_empty() || sale.forwarded.iter().any(|planned| planned.held_until.is_some());
+	if waits && !turn.world.peer.connected {
+		wake::payment_incoming(turn, &sale.client);
+	}
 }
 
 /// May this part be held? The reason if not.
@@ -119,9 +133,12 @@ pub(super) fn advance(turn: &mut Turn<'_>, sale: &mut Sale) {
 		(_, link) => match paying_parts(sale) {
 			Some(paying) => match link {
 				Some(link) => deliver::forward(turn, sale, &link, paying),
-				None if sale.open_channel().is_some() => wait(turn, sale),
+				None if sale.open_channel().is_some() => wait_for_client(turn, sale, &paying),
 				None if matches!(sale.state, SaleState::Opening { .. }) => {}
-				None => open(turn, sale, &paying),
+				None => match deliver::other_channels(turn, sale, &paying) {
+					Some(links) => deliver::forward_over_others(turn, sale, &paying, links),
+					None => open(turn, sale, &paying),
+				},
 			},
 			None => wait(turn, sale),
 		},
@@ -175,14 +192,16 @@ fn paying_parts(sale: &Sale) -> Option<Paying> {
 pub(super) fn wait(turn: &Turn<'_>, sale: &mut Sale) {
 	if sale.state == SaleState::Forwarded {
 		let first = first_arrivals(sale);
-		let until = |part: &Part| first.get(&part.payment_hash).map(|at| gather_until(turn, sale, *at));
+		let until =
+			|part: &Part| first.get(&part.payment_hash).map(|at| gather_until(turn, sale, &part.payment_hash, *at));
 		let times: Vec<Option<Timestamp>> = sale.parts.iter().map(until).collect();
 		sale.parts.iter_mut().zip(times).for_each(|(part, time)| part.held_until = time);
 	}
 	if !matches!(sale.state, SaleState::Gathering { .. }) {
 		return;
 	}
-	if let Some(deadline) = first_arrivals(sale).into_values().min().map(|at| gather_until(turn, sale, at)) {
+	let until = first_arrivals(sale).into_iter().map(|(hash, at)| gather_until(turn, sale, &hash, at));
+	if let Some(deadline) = until.min() {
 		sale.state = SaleState::Gathering { deadline };
 	}
 }
@@ -196,9 +215,32 @@ fn first_arrivals(sale: &Sale) -> BTreeMap<PaymentHash, Timestamp> {
 	first
 }
 
-fn gather_until(turn: &Turn<'_>, sale: &Sale, first_arrival: Timestamp) -> Timestamp {
-	let until = first_arrival.plus_secs(turn.policy().lsps2.gather_secs);
+fn gather_until(turn: &Turn<'_>, sale: &Sale, hash: &PaymentHash, first_arrival: Timestamp) -> Timestamp {
+	let own = sale.parts.iter().filter(|part| part.payment_hash == *hash);
+	let for_client = own.filter_map(|part| part.client_until).max();
+	let until = for_client.unwrap_or_else(|| first_arrival.plus_secs(turn.policy().lsps2.gather_secs));
 	if sale.open_channel().is_some() { until } else { until.min(sale.terms.valid_until) }
+}
+
+/// All parts of the payment are here. If the client is away and was woken, that is what is waited for, for `hold_secs` from
+/// the moment that its sum was there.
+fn wait_for_client(turn: &Turn<'_>, sale: &mut Sale, paying: &Paying) {
+	if !turn.world.peer.connected && wake::can_wake(turn, &sale.client) {
+		let size = sale.payment_size.unwrap_or(Msat::ZERO);
+		let mut sum = Msat::ZERO;
+		let mut complete = turn.now;
+		for part in sale.parts.iter().filter(|part| paying.parts.contains(&part.intercept_id)) {
+			if sum < size || sum == Msat::ZERO {
+				complete = part.arrived;
+			}
+			sum = Msat(sum.0.saturating_add(part.amount.0));
+		}
+		let until = complete.plus_secs(turn.policy().lsps5.hold_secs);
+		for part in sale.parts.iter_mut().filter(|part| paying.parts.contains(&part.intercept_id)) {
+			part.client_until = Some(until);
+		}
+	}
+	wait(turn, sale);
 }
 
 /// All parts are here: open the channel, wait for what passes, or fail them now so that the payer knows.
@@ -212,7 +254,11 @@ fn open(turn: &mut Turn<'_>, sale: &mut Sale, paying: &Paying) {
 		return rest(turn, sale);
 	}
 	if !turn.world.peer.connected {
-		return wait(turn, sale);
+		return wait_for_client(turn, sale, paying);
+	}
+	if withhold::is_full(sale) {
+		fail_parts(turn, sale, "too many channels of this sale came to nothing");
+		return rest(turn, sale);
 	}
 	match check_open(turn, sale, paying) {
 		Ok((feerate, capacity, needed)) => {
@@ -238,6 +284,7 @@ fn open(turn: &mut Turn<'_>, sale: &mut Sale, paying: &Paying) {
 
 fn check_open(turn: &Turn<'_>, sale: &Sale, paying: &Paying) -> Result<(FeePerKw, Sat, Sat), Refusal> {
 	let policy = turn.policy();
+	trust::admit(turn, &sale.client)?;
 	let feerate = admission::feerate(policy, turn.world)?;
 	// One HTLC more than there are: the client may want to send something back.
 	let htlcs = u64::try_from(sale.parts.len()).unwrap_or(u64::MAX).saturating_add(1);
@@ -248,6 +295,7 @@ fn check_open(turn: &Turn<'_>, sale: &Sale, paying: &Paying) -> Result<(FeePerKw
 
 fn open_action(sale: &Sale, capacity: Sat, feerate: FeePerKw) -> Action {
 	Action::OpenChannel(OpenChannel {
+		withhold: sale.client_trusts,
 		owner: Owner::Sale(sale.id.clone()),
 		user_channel_id: sale.user_channel_id,
 		peer: sale.client,
@@ -263,7 +311,8 @@ fn open_action(sale: &Sale, capacity: Sat, feerate: FeePerKw) -> Action {
 /// Ends an attempt to open a channel that is not funded; one that is funded stays and is owed for.
 pub(super) fn abandon(turn: &mut Turn<'_>, sale: &mut Sale, reason: &str) {
 	fail_parts(turn, sale, reason);
-	if sale.open_channel().is_none() && sale.channel.is_some() {
+	let is_withheld = sale.channel.as_ref().is_some_and(|channel| channel.is_withheld().is_some());
+	if !is_withheld && sale.open_channel().is_none() && sale.channel.is_some() {
 		turn.act(Action::AbandonChannel { user_channel_id: sale.user_channel_id, peer: sale.client });
 		sale.note(turn.now, "fail", format!("channel abandoned: {reason}"));
 		forget_attempt(turn, sale);
@@ -318,6 +367,7 @@ pub(crate) fn tick(turn: &mut Turn<'_>) {
 			if_nothing_is_held(turn, &mut sale);
 		}
 		deliver::fail_overdue(turn, &mut sale);
+		withhold::tick(turn, &mut sale);
 		deadline(turn, &mut sale);
 		turn.put_sale(sale);
 	}
@@ -338,6 +388,9 @@ fn deadline(turn: &mut Turn<'_>, sale: &mut Sale) {
 			wait(turn, sale);
 		}
 		SaleState::Opening { deadline } if turn.now >= deadline => {
+			if sale.channel.as_ref().is_some_and(|channel| channel.is_withheld().is_some()) {
+				trust::offend(turn, &sale.client, OffenceKind::Unpaid);
+			}
 			abandon(turn, sale, "the channel was not usable in time");
 		}
 		_ => {}
@@ -346,7 +399,7 @@ fn deadline(turn: &mut Turn<'_>, sale: &mut Sale) {
 
 fn fail_overdue_payments(turn: &mut Turn<'_>, sale: &mut Sale) {
 	for (hash, first_arrival) in first_arrivals(sale) {
-		if turn.now < gather_until(turn, sale, first_arrival) {
+		if turn.now < gather_until(turn, sale, &hash, first_arrival) {
 			continue;
 		}
 		let (overdue, good): (Vec<Part>, Vec<Part>) = sale.parts.drain(..).partition(|part| part.payment_hash == hash);
@@ -364,9 +417,14 @@ pub(crate) fn started(turn: &mut Turn<'_>) {
 	let ids: Vec<String> = turn.book.live_sales().map(|sale| sale.id.clone()).collect();
 	for id in ids {
 		let Some(mut sale) = turn.sale(&id) else { continue };
+		withhold::started(turn, &mut sale);
 		match &mut sale.state {
 			SaleState::Gathering { .. } | SaleState::Forwarded => {
-				sale.parts.iter_mut().for_each(|part| part.arrived = turn.now);
+				let for_client = turn.now.plus_secs(turn.policy().lsps5.hold_secs);
+				for part in &mut sale.parts {
+					part.arrived = turn.now;
+					part.client_until = part.client_until.map(|_| for_client);
+				}
 				wait(turn, &mut sale);
 			}
 			SaleState::Opening { deadline } => {

@@ -7,6 +7,7 @@ use crate::promise;
 use crate::protocol::lsps0::RpcError;
 use crate::protocol::lsps2::{self, Buy, GetInfo};
 use crate::quote;
+use crate::trust;
 use crate::turn::Turn;
 use serde_json::Value;
 
@@ -20,7 +21,7 @@ pub(crate) fn get_info(turn: &Turn<'_>, peer: NodeId, call: &GetInfo) -> Result<
 	if !known {
 		return Err(lsps2::unrecognized_token());
 	}
-	let entries = match offer(turn) {
+	let entries = match trust::admit(turn, &peer).and_then(|()| offer(turn)) {
 		Ok(terms) => {
 			let promise = promise::make(&turn.lsp.promise_key, &peer, &terms);
 			vec![(terms, promise)]
@@ -81,6 +82,7 @@ pub(crate) fn buy(turn: &mut Turn<'_>, peer: NodeId, call: &Buy) -> Result<Value
 		user_channel_id: u128::from_be_bytes(turn.random("channel")),
 		earlier_channel_ids: Vec::new(),
 		terms: terms.clone(),
+		client_trusts: trust::client_trusts(turn, &peer),
 		payment_size: call.payment_size,
 		fee,
 		reserved,
@@ -88,6 +90,7 @@ pub(crate) fn buy(turn: &mut Turn<'_>, peer: NodeId, call: &Buy) -> Result<Value
 		parts: Vec::new(),
 		forwarded: Vec::new(),
 		credited: Vec::new(),
+		discarding: Vec::new(),
 		paying: None,
 		fee_credited: Msat::ZERO,
 		channel: None,
@@ -95,9 +98,10 @@ pub(crate) fn buy(turn: &mut Turn<'_>, peer: NodeId, call: &Buy) -> Result<Value
 		history: Vec::new(),
 	};
 	sale.note(turn.now, "buy", describe(&sale));
+	let answer = lsps2::bought(scid, turn.policy().lsps2.cltv_expiry_delta, sale.client_trusts);
 	turn.put_client(turn.client(&peer));
 	turn.put_sale(sale);
-	Ok(lsps2::bought(scid, turn.policy().lsps2.cltv_expiry_delta))
+	Ok(answer)
 }
 
 /// The opening fee of a payment of fixed size (L2-11 to L2-13).
@@ -132,7 +136,8 @@ fn describe(sale: &Sale) -> String {
 		(Some(size), Some(fee)) => format!("{size} expected, fee {fee}"),
 		_ => format!("any amount expected, fee {} or {} ppm", sale.terms.min_fee, sale.terms.proportional),
 	};
-	format!("{size} · scid {} · {} reserved", lsps2::scid_text(sale.scid), sale.reserved)
+	let trust = if sale.client_trusts { "the client trusts us" } else { "we trust the client" };
+	format!("{size} · scid {} · {} reserved · {trust}", lsps2::scid_text(sale.scid), sale.reserved)
 }
 
 /// `s_` and 12 characters of 5 random bits each: digits and letters that are not mistaken for each other.

@@ -1,6 +1,6 @@
 //! A paid order gets its channel; the money is ours when the funding is out.
 
-use super::{OPEN_AGAIN_SECS, abandon_again, forget_attempt, give_up, paid_by, refund, requested, sell};
+use super::{OPEN_AGAIN_SECS, abandon_again, forget_attempt, give_up, paid_by, pay, refund, requested, sell};
 use crate::admission;
 use crate::book::{EntryKind, NodeId, Order, OrderState, PaidBy, PaymentHash, PaymentState};
 use crate::input::{Action, Input, OpenChannel, Owner};
@@ -37,6 +37,7 @@ pub(super) fn open_if_possible(turn: &mut Turn<'_>, order: &mut Order) {
 
 fn open_action(order: &Order, feerate: FeePerKw) -> Action {
 	Action::OpenChannel(OpenChannel {
+		withhold: false,
 		owner: Owner::Order(order.id.clone()),
 		user_channel_id: order.user_channel_id,
 		peer: order.client,
@@ -175,6 +176,7 @@ fn complete(turn: &mut Turn<'_>, order: &mut Order, paid: Msat) {
 	let mut client = turn.client(&order.client);
 	client.orders_done = client.orders_done.saturating_add(1);
 	turn.put_client(client);
+	pay::watch_loss(turn, order);
 	refund::consider(turn, order);
 }
 
@@ -198,6 +200,13 @@ pub(crate) fn open_failed(turn: &mut Turn<'_>, mut order: Order, user_channel_id
 	order.note(turn.now, "fail", format!("open failed: {reason}"));
 	forget_attempt(turn, &mut order);
 	match order.state.clone() {
+		// A reorganisation took the payment: it may come back while the order lasts.
+		OrderState::Abandoning { by: PaidBy::Onchain, .. }
+			if turn.now < order.expires_at && !pay::is_paid_onchain(turn, &order) =>
+		{
+			order.state = OrderState::AwaitingPayment;
+			pay::set_onchain_state(&mut order, PaymentState::ExpectPayment);
+		}
 		OrderState::Abandoning { reason, .. } => give_up(turn, &mut order, &reason),
 		OrderState::Opening { .. } if turn.world.peer.connected && !ours => {
 			give_up(turn, &mut order, "the channel could not be opened");

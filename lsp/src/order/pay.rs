@@ -1,11 +1,13 @@
 //! Payments arrive, by Lightning (held, not claimed) or on-chain, in time or too late.
 
 use super::{CLAIM_MARGIN_BLOCKS, abandon, abandon_again, deliver, give_up, paid_by, refund, sell};
-use crate::book::{Order, OrderState, PaidBy, PaymentHash, PaymentState, Received};
+use crate::book::{EntryKind, Order, OrderState, PaidBy, PaymentHash, PaymentState, Received};
 use crate::input::Action;
+use crate::ledger;
 use crate::money::{Msat, Sat};
 use crate::turn::Turn;
 
+const UNCONFIRMED_AGAIN: &str = "the payment is no longer confirmed";
 const ABOUT_TO_EXPIRE: &str = "the held payment was about to expire";
 
 /// [`Input::PaymentHeld`](crate::input::Input::PaymentHeld).
@@ -80,6 +82,7 @@ pub(crate) fn address_activity(turn: &mut Turn<'_>, mut order: Order, received: 
 	if is_news {
 		order.note(turn.now, "onchain", format!("{sum} in {count} outputs"));
 	}
+	watch_loss(turn, &mut order);
 	let enough = is_paid_onchain(turn, &order);
 	match order.state {
 		OrderState::AwaitingPayment if enough && turn.now < order.expires_at => {
@@ -93,34 +96,72 @@ pub(crate) fn address_activity(turn: &mut Turn<'_>, mut order: Order, received: 
 		OrderState::Paid { by: PaidBy::Onchain, .. } if !enough => {
 			order.state = OrderState::AwaitingPayment;
 			set_onchain_state(&mut order, PaymentState::ExpectPayment);
-			order.note(turn.now, "onchain", "the payment is no longer confirmed".to_string());
+			order.note(turn.now, "onchain", UNCONFIRMED_AGAIN.to_string());
 			expire(turn, &mut order);
 		}
 		OrderState::Paid { by: PaidBy::Onchain, .. } => deliver::open_if_possible(turn, &mut order),
+		// If the funding is out it is too late, else the channel is not opened and the order waits again.
+		OrderState::Opening { by: PaidBy::Onchain, .. } if !enough => abandon(turn, &mut order, UNCONFIRMED_AGAIN),
 		OrderState::Completed | OrderState::Failed { .. } | OrderState::Refunding { .. } => {
-			refund::consider(turn, &mut order);
+			refund::reconsider(turn, &mut order);
 		}
 		_ => {}
 	}
 	turn.put_order(order);
 }
 
-fn set_onchain_state(order: &mut Order, state: PaymentState) {
+/// The payment of a delivered order is gone (double-spent), or is back: booked, and the client remembered for it (R5).
+pub(super) fn watch_loss(turn: &mut Turn<'_>, order: &mut Order) {
+	let delivered = order.state == OrderState::Completed && order.paid_by == Some(PaidBy::Onchain);
+	let gone = order.received(0) < order.order_total;
+	let Some(onchain) = order.onchain.as_mut().filter(|onchain| delivered && onchain.lost != gone) else { return };
+	onchain.lost = gone;
+	let pushed = sell::pushed(order);
+	let fee = Msat(order.order_total.to_msat().unwrap_or(Msat::ZERO).0.saturating_sub(pushed.0));
+	let client = Some(order.client);
+	let book = if gone { ledger::spend } else { ledger::earn };
+	book(turn, EntryKind::OrderFee, fee, client, &order.id);
+	if pushed > Msat::ZERO {
+		book(turn, EntryKind::ClientBalance, pushed, client, &order.id);
+	}
+	if gone {
+		let mut client = turn.client(&order.client);
+		client.offences = client.offences.saturating_add(1);
+		turn.put_client(client);
+	}
+	let text = if gone { "the payment is gone, and the channel was delivered" } else { "the payment is back" };
+	order.note(turn.now, "loss", text.to_string());
+}
+
+pub(super) fn set_onchain_state(order: &mut Order, state: PaymentState) {
 	if let Some(onchain) = &mut order.onchain {
 		onchain.state = state;
 	}
 }
 
 /// Do the outputs that count make up the order's total? (L1-27)
-fn is_paid_onchain(turn: &Turn<'_>, order: &Order) -> bool {
+pub(super) fn is_paid_onchain(turn: &Turn<'_>, order: &Order) -> bool {
 	let policy = &turn.policy().lsps1;
 	let Some(onchain) = &order.onchain else { return false };
-	let unconfirmed_is_served = order.order_total <= policy.max_unconfirmed_order_sat;
+	let unconfirmed_is_served = may_risk(turn, order);
 	let counts = |output: &Received| {
 		let unconfirmed = output.feerate.is_some_and(|feerate| feerate >= onchain.min_fee_for_0conf);
 		output.confirmations >= u32::from(policy.onchain_confirmations) || (unconfirmed_is_served && unconfirmed)
 	};
 	sum_of(&onchain.received, counts) >= order.order_total.0
+}
+
+/// May this order be served on a payment that is not confirmed, besides all others that are? (R5)
+fn may_risk(turn: &Turn<'_>, order: &Order) -> bool {
+	let policy = &turn.policy().lsps1;
+	let (mut count, mut value) = (1_u32, order.order_total);
+	for other in turn.book.orders_at_risk().filter(|other| other.id != order.id) {
+		count = count.saturating_add(1);
+		value = value.saturating_add(other.order_total);
+	}
+	order.order_total <= policy.max_unconfirmed_order_sat
+		&& count <= policy.max_unconfirmed_orders
+		&& value <= policy.max_unconfirmed_total_sat
 }
 
 fn sum_of(received: &[Received], counts: impl Fn(&Received) -> bool) -> u64 {
@@ -133,7 +174,7 @@ pub(crate) fn tick(turn: &mut Turn<'_>) {
 	let ids: Vec<String> = turn.book.live_orders().map(|order| order.id.clone()).collect();
 	for id in ids {
 		let Some(mut order) = turn.order(&id) else { continue };
-		let due = order.next_deadline().is_some_and(|deadline| turn.now >= deadline);
+		let due = order.state_deadline().is_some_and(|deadline| turn.now >= deadline);
 		match order.state {
 			OrderState::Preparing if due => {
 				sell::prepare_failed(turn, order, "invoice and address were not made in time");
@@ -151,6 +192,7 @@ pub(crate) fn tick(turn: &mut Turn<'_>) {
 			}
 			_ => {}
 		}
+		refund::tick(turn, &mut order);
 		turn.put_order(order);
 	}
 	let due = |order: &&Order| refund::due(turn, order).is_some();

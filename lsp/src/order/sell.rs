@@ -1,6 +1,6 @@
 //! `lsps1.create_order` and `lsps1.get_order`.
 
-use super::give_up;
+use super::{give_up, preflight};
 use crate::admission;
 use crate::book::{LightningOption, NodeId, OnchainOption, Order, OrderState, PaymentHash, PaymentState};
 use crate::input::Action;
@@ -57,22 +57,30 @@ pub(crate) fn create_order(turn: &mut Turn<'_>, peer: NodeId, id: &str, call: &C
 		lightning: None,
 		onchain: None,
 		paid_by: None,
+		refused: false,
 		state: OrderState::Preparing,
 		channel: None,
 		history: Vec::new(),
 	};
 	order.note(turn.now, "order", format!("{capacity} for {order_total}, fee {fee_total} · {reserved} reserved"));
-	turn.act(Action::PreparePayment {
-		order: order.id.clone(),
-		amount: order_total,
-		expiry_secs: u32::try_from(policy.lsps1.payment_window_secs).unwrap_or(u32::MAX),
-		invoice: true,
-		// Without an address for refunds there is no on-chain payment (L1-13).
-		address: policy.lsps1.onchain && order.refund_address.is_some(),
-	});
+	preflight::begin(turn, &order, feerate);
 	turn.put_client(turn.client(&peer));
 	turn.put_order(order);
 	Ok(())
+}
+
+/// Has the node make invoice and address.
+pub(super) fn prepare(turn: &mut Turn<'_>, order: &Order) {
+	let policy = &turn.policy().lsps1;
+	let left = order.expires_at.0.saturating_sub(turn.now.0) / 1000;
+	turn.act(Action::PreparePayment {
+		order: order.id.clone(),
+		amount: order.order_total,
+		expiry_secs: u32::try_from(left).unwrap_or(u32::MAX),
+		invoice: true,
+		// Without an address for refunds there is no on-chain payment (L1-13).
+		address: policy.onchain && order.refund_address.is_some(),
+	});
 }
 
 fn price(turn: &Turn<'_>, call: &CreateOrder, feerate: FeePerKw, capacity: Sat) -> Result<(Sat, Sat), RpcError> {
@@ -112,6 +120,9 @@ pub(crate) fn payment_prepared(
 		min_fee_for_0conf: FeePerKw(live.0.saturating_mul(UNCONFIRMED_FEERATE_FACTOR)),
 		received: Vec::new(),
 		refund: None,
+		refunds: 0,
+		refunded: Sat::ZERO,
+		lost: false,
 		state: PaymentState::ExpectPayment,
 	});
 	order.reply_to = None;

@@ -1,6 +1,6 @@
 //! A policy is checked once, when it is made.
 
-use super::{Lsps1Policy, Lsps2Policy, Policy, PricePolicy, RiskPolicy};
+use super::{Lsps1Policy, Lsps2Policy, Lsps5Policy, Policy, PricePolicy, RiskPolicy};
 use crate::money::Sat;
 
 /// A key of the policy that cannot be, and what would be right.
@@ -23,6 +23,12 @@ const MIN_CLTV_DELTA: u32 = 48;
 const MAX_ONCHAIN_CONFIRMATIONS: u16 = 6;
 /// Nobody accepts a longer delay, and BOLT 2 gives it 16 bits.
 const MAX_TO_SELF_DELAY: u32 = 2016;
+/// bLIP-55: webhooks are remembered for a week.
+const MIN_RETENTION_DAYS: u32 = 7;
+/// A client's row keeps as many offences.
+const MAX_PER_CLIENT: u32 = 16;
+/// More would make each decision slow.
+const MAX_TRUSTED_CLIENTS: usize = 1_000;
 /// 21 million bitcoin.
 const ALL_SATS: Sat = Sat(2_100_000_000_000_000);
 
@@ -36,6 +42,7 @@ impl Policy {
 	pub fn check(&self) -> Checked {
 		check_lsps1(&self.lsps1, &self.risk)?;
 		check_lsps2(&self.lsps2)?;
+		check_lsps5(&self.lsps5)?;
 		check_sizes(self)?;
 		check_price(&self.price)?;
 		check_risk(&self.risk)
@@ -100,6 +107,25 @@ fn check_lsps2(own: &Lsps2Policy) -> Checked {
 	})?;
 	demand(own.headroom_ppm.0 <= 10_000_000, "lsps2.headroom_ppm", || {
 		"must be at most 10000000 (ten times the payment)".to_string()
+	})?;
+	demand(own.trusted_clients.len() <= MAX_TRUSTED_CLIENTS, "lsps2.trusted_clients", || {
+		format!("must be at most {MAX_TRUSTED_CLIENTS} node ids")
+	})
+}
+
+fn check_lsps5(own: &Lsps5Policy) -> Checked {
+	demand((1..=100).contains(&own.max_webhooks), "lsps5.max_webhooks", || "must be from 1 to 100".to_string())?;
+	demand((1..=600).contains(&own.hold_secs), "lsps5.hold_secs", || {
+		"must be from 1 to 600 (ten minutes): the payer's money is held as long".to_string()
+	})?;
+	demand((1..=86_400).contains(&own.cooldown_secs), "lsps5.cooldown_secs", || {
+		"must be from 1 to 86400 (a day)".to_string()
+	})?;
+	demand((MIN_RETENTION_DAYS..=3_650).contains(&own.retention_days), "lsps5.retention_days", || {
+		format!("must be from {MIN_RETENTION_DAYS} (bLIP-55) to 3650 (ten years)")
+	})?;
+	demand(own.max_clients_without_channel <= 10_000, "lsps5.max_clients_without_channel", || {
+		"must be at most 10000".to_string()
 	})
 }
 
@@ -137,7 +163,17 @@ fn check_risk(own: &RiskPolicy) -> Checked {
 	demand(own.max_open_orders_per_client <= own.max_open_total, "risk.max_open_orders_per_client", || {
 		format!("must not be above risk.max_open_total ({})", own.max_open_total)
 	})?;
-	demand((1..=200).contains(&own.max_parts), "risk.max_parts", || "must be from 1 to 200".to_string())
+	demand((1..=200).contains(&own.max_parts), "risk.max_parts", || "must be from 1 to 200".to_string())?;
+	demand((1..=1_000).contains(&own.max_offences), "risk.max_offences", || "must be from 1 to 1000".to_string())?;
+	demand((1..=MAX_PER_CLIENT).contains(&own.max_offences_per_client), "risk.max_offences_per_client", || {
+		format!("must be from 1 to {MAX_PER_CLIENT}")
+	})?;
+	for (secs, key) in [(own.offence_window_secs, "risk.offence_window_secs"), (own.pause_secs, "risk.pause_secs")] {
+		demand((60..=2_592_000).contains(&secs), key, || {
+			"must be from 60 (a minute) to 2592000 (30 days)".to_string()
+		})?;
+	}
+	Ok(())
 }
 
 fn at_most(limit: Sat) -> String {

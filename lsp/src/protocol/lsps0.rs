@@ -1,6 +1,8 @@
 //! bLIP-50: JSON-RPC 2.0 in messages of type 37913.
 
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 
 /// The type of every LSPS message (L0-1).
 pub const MESSAGE_TYPE: u16 = 37913;
@@ -27,6 +29,8 @@ pub struct Request {
 	pub method: String,
 	/// The parameters: an object if none were sent, `None` if they came by position or as something else.
 	pub params: Option<Value>,
+	/// How many bytes the string parameter `app_name` of a method of bLIP-55 has as it is written, its escapes as they are.
+	pub app_name_written: Option<usize>,
 }
 
 /// What a payload is.
@@ -68,7 +72,16 @@ pub fn read(bytes: &[u8]) -> Incoming {
 	}
 	let (id, method) = (id.to_string(), method.to_string());
 	let params = object.remove("params").unwrap_or_else(|| Value::Object(Map::new()));
-	Incoming::Request(Request { id, method, params: Some(params).filter(Value::is_object) })
+	let app_name_written = method.strip_prefix("lsps5.").and_then(|_| written(bytes, "app_name"));
+	Incoming::Request(Request { id, method, params: Some(params).filter(Value::is_object), app_name_written })
+}
+
+/// The length of a string parameter as it is written, without its quotes.
+fn written(bytes: &[u8], name: &str) -> Option<usize> {
+	type Texts<'a> = BTreeMap<String, &'a RawValue>;
+	let object: Texts<'_> = serde_json::from_slice(bytes).ok()?;
+	let params: Texts<'_> = serde_json::from_str(object.get("params")?.get()).ok()?;
+	params.get(name)?.get().len().checked_sub(2)
 }
 
 /// A JSON-RPC error.
@@ -140,7 +153,7 @@ pub fn refuse(id: Option<&str>, error: &RpcError, string_data: bool) -> Vec<u8> 
 
 /// The result of `lsps0.list_protocols` (L0-15).
 pub fn list_protocols(offered: super::Offered) -> Value {
-	let all = [(offered.lsps1, 1), (offered.lsps2, 2)];
+	let all = [(offered.lsps1, 1), (offered.lsps2, 2), (offered.lsps5, 5)];
 	let numbers: Vec<u16> = all.iter().filter(|(on, _)| *on).map(|(_, number)| *number).collect();
 	json!({"protocols": numbers})
 }

@@ -5,7 +5,6 @@ use super::lsps0::RpcError;
 use crate::book::{Order, OrderState, PaymentState, SoldChannel};
 use crate::money::Sat;
 use crate::policy::Policy;
-use crate::time::Timestamp;
 use bitcoin::address::NetworkUnchecked;
 use bitcoin::{Address, Network};
 use serde_json::{Map, Value, json};
@@ -17,9 +16,6 @@ pub const OPTION_MISMATCH: i32 = 100;
 pub const NOT_FOUND: i32 = 101;
 /// The token is unknown, or one is needed.
 pub const UNRECOGNIZED_TOKEN: i32 = 102;
-
-/// Assumed by bLIP-51's datetimes of leases that are counted in blocks.
-const SECS_PER_BLOCK: u64 = 600;
 
 /// `lsps1.create_order`, types checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -227,8 +223,7 @@ fn payment(order: &Order, for_ldk: bool) -> Value {
 
 fn channel(order: &Order, channel: &SoldChannel) -> Option<Value> {
 	let (funded_at, funding) = (channel.funded_at?, channel.funding?);
-	let lease_secs = u64::from(order.channel_expiry_blocks).saturating_mul(SECS_PER_BLOCK);
-	let expires_at: Timestamp = funded_at.plus_secs(lease_secs);
+	let expires_at = order.lease_ends_at()?;
 	Some(json!({
 		"funded_at": funded_at.to_string(),
 		"funding_outpoint": funding.to_string(),

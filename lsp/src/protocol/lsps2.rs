@@ -96,12 +96,13 @@ pub fn menu(entries: &[(Terms, String)]) -> Value {
 	json!({"opening_fee_params_menu": entries.iter().map(entry).collect::<Vec<_>>()})
 }
 
-/// The result of `lsps2.buy`. `client_trusts_lsp` is false, as the specification would have it by default (L2-30).
-pub fn bought(scid: u64, cltv_expiry_delta: u32) -> Value {
+/// The result of `lsps2.buy`. With `client_trusts_lsp` (L2-30) the client has to take the payment before the funding
+/// transaction is broadcast.
+pub fn bought(scid: u64, cltv_expiry_delta: u32, client_trusts_lsp: bool) -> Value {
 	json!({
 		"jit_channel_scid": scid_text(scid),
 		"lsp_cltv_expiry_delta": cltv_expiry_delta,
-		"client_trusts_lsp": false,
+		"client_trusts_lsp": client_trusts_lsp,
 	})
 }
 

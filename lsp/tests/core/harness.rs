@@ -6,7 +6,8 @@ use bitcoin::{Network, OutPoint, Txid};
 use inlet_lsp::book::{Book, NodeId, Order, Received, Sale, Write};
 use inlet_lsp::input::{Action, ChannelView, Input, OpenChannel, PeerView, Step, World};
 use inlet_lsp::money::{FeePerKw, Msat, Sat};
-use inlet_lsp::policy::Policy;
+use inlet_lsp::notice::Notice;
+use inlet_lsp::policy::{Policy, Trust};
 use inlet_lsp::step::Lsp;
 use inlet_lsp::time::Timestamp;
 use serde_json::{Value, json};
@@ -29,6 +30,12 @@ pub struct Sim {
 	counter: u64,
 }
 
+pub fn trusting(trust: Trust) -> Policy {
+	let mut policy = Policy::default();
+	policy.lsps2.trust = trust;
+	policy
+}
+
 pub fn node(number: u8) -> NodeId {
 	let secret = SecretKey::from_slice(&[number; 32]).unwrap();
 	PublicKey::from_secret_key(&Secp256k1::new(), &secret)
@@ -43,8 +50,9 @@ pub fn txid(number: u64) -> Txid {
 }
 
 impl Sim {
+	/// Everyone is trusted: most tests are about what follows then.
 	pub fn new() -> Sim {
-		Sim::with(Policy::default())
+		Sim::with(trusting(Trust::Everyone))
 	}
 
 	pub fn with(policy: Policy) -> Sim {
@@ -187,6 +195,7 @@ impl Sim {
 			inbound: Msat(amount),
 			expected_outbound: Msat(amount),
 			expiry_height: Some(self.height + 100),
+			channel: None,
 		}
 	}
 
@@ -202,6 +211,18 @@ impl Sim {
 
 	pub fn funded(&mut self, user_channel_id: u128) -> Vec<Action> {
 		let input = self.funded_input(user_channel_id);
+		self.give(input)
+	}
+
+	/// The client has signed, and the funding transaction is not broadcast.
+	pub fn withheld_input(&mut self, user_channel_id: u128) -> Input {
+		let number = self.fresh();
+		let funding = OutPoint::new(txid(number), 0);
+		Input::FundingWithheld { user_channel_id, channel_id: channel_id(user_channel_id), funding }
+	}
+
+	pub fn withheld(&mut self, user_channel_id: u128) -> Vec<Action> {
+		let input = self.withheld_input(user_channel_id);
 		self.give(input)
 	}
 
@@ -248,7 +269,10 @@ impl Sim {
 	/// Orders; gives the order and the answer.
 	pub fn order(&mut self, peer: NodeId, params: Value) -> (Order, Value) {
 		let request = json!({"jsonrpc": "2.0", "id": "o", "method": "lsps1.create_order", "params": params});
-		let actions = self.give(Input::Message { peer, bytes: request.to_string().into_bytes() });
+		let mut actions = self.give(Input::Message { peer, bytes: request.to_string().into_bytes() });
+		if let [Action::TryOpening { order, .. }] = &actions[..] {
+			actions = self.give(Input::OpeningTried { order: order.clone(), refusal: None });
+		}
 		let [Action::PreparePayment { order, address, invoice, .. }] = &actions[..] else { panic!("{actions:?}") };
 		assert!(*invoice);
 		let number = self.fresh();
@@ -293,10 +317,30 @@ impl Sim {
 		self.give(Input::AddressActivity { address, received })
 	}
 
+	/// The refund of this number is out as this transaction.
+	pub fn refund_sent(&mut self, order: &Order, number: u32, tx: u64, amount: u64) -> Vec<Action> {
+		let input = refund_sent(order, number, tx, amount);
+		self.give(input)
+	}
+
+	pub fn refund_seen(&mut self, order: &Order, tx: u64, confirmations: u32) -> Vec<Action> {
+		self.give(Input::RefundSeen { order: order.id.clone(), txid: txid(tx), confirmations })
+	}
+
 	/// Earned and spent, in msat, by kind.
 	pub fn earned(&self, kind: inlet_lsp::book::EntryKind) -> i64 {
 		self.book.ledger().filter(|entry| entry.kind == kind).map(|entry| entry.amount_msat).sum()
 	}
+}
+
+pub fn refund_sent(order: &Order, number: u32, tx: u64, amount: u64) -> Input {
+	let (amount, fee, borne) = (Sat(amount), Sat(300), Sat::ZERO);
+	Input::RefundSent { order: order.id.clone(), number, txid: txid(tx), amount, fee, borne }
+}
+
+/// The payments to an order that [`output`] made, as a refund names them.
+pub fn outpoints(numbers: &[u64]) -> Vec<OutPoint> {
+	numbers.iter().map(|number| OutPoint::new(txid(*number), 1)).collect()
 }
 
 pub fn output(number: u64, value: u64, confirmations: u32, feerate: u32) -> Received {
@@ -346,6 +390,15 @@ pub fn forwards(actions: &[Action]) -> Vec<(u8, u64)> {
 pub fn failed(actions: &[Action]) -> Vec<u8> {
 	let one = |action: &Action| match action {
 		Action::FailHtlc { intercept_id, .. } => Some(intercept_id[0]),
+		_ => None,
+	};
+	actions.iter().filter_map(one).collect()
+}
+
+/// Notifications: to which webhook, where that is, and which.
+pub fn notices(actions: &[Action]) -> Vec<(String, String, Notice)> {
+	let one = |action: &Action| match action {
+		Action::Notify { app_name, url, notice, .. } => Some((app_name.clone(), url.clone(), notice.clone())),
 		_ => None,
 	};
 	actions.iter().filter_map(one).collect()

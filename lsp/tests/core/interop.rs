@@ -47,7 +47,7 @@ fn read(order: &Value) -> LSPS1CreateOrderResponse {
 fn ldk_reads_what_lsps0_and_lsps2_answer() {
 	let mut sim = Sim::new();
 	let protocols = sim.ask(node(1), "lsps0.list_protocols", json!({}))["result"].clone();
-	assert_eq!(serde_json::from_value::<LSPS0ListProtocolsResponse>(protocols).unwrap().protocols, [1, 2]);
+	assert_eq!(serde_json::from_value::<LSPS0ListProtocolsResponse>(protocols).unwrap().protocols, [1, 2, 5]);
 	let menu = sim.ask(node(1), "lsps2.get_info", json!({"token": null}))["result"].clone();
 	let menu: LSPS2GetInfoResponse = serde_json::from_value(menu).unwrap();
 	// It sends the terms back in its own spelling: without the fraction of a whole second.

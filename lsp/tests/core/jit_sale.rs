@@ -49,7 +49,7 @@ fn l2_23_a_payment_of_open_size_bears_the_fee_of_its_own_size() {
 }
 
 #[test]
-fn l2_24_the_channel_holds_the_payment_and_our_reserve() {
+fn l2_24_r15_the_channel_holds_the_payment_and_our_reserve() {
 	let (mut sim, client) = (Sim::new(), node(1));
 	sim.connect(client);
 	for amount in [5_000_000, 100_000_000, 2_000_000_000] {

@@ -4,7 +4,7 @@ use crate::harness::*;
 use inlet_lsp::book::{EntryKind, SaleState};
 use inlet_lsp::input::{Action, Input};
 use inlet_lsp::money::{FeePerKw, Msat, Sat};
-use inlet_lsp::policy::Policy;
+use inlet_lsp::policy::{Policy, Trust};
 
 fn ready_to_pay() -> (Sim, inlet_lsp::book::NodeId, inlet_lsp::book::Sale) {
 	let (mut sim, client) = (Sim::new(), node(1));
@@ -23,6 +23,7 @@ fn an_unknown_scid_fails_at_once() {
 		inbound: Msat(5),
 		expected_outbound: Msat(5),
 		expiry_height: None,
+		channel: None,
 	});
 	assert_eq!(failed(&actions), [1]);
 }
@@ -164,6 +165,18 @@ fn a_missing_estimate_is_waited_for() {
 }
 
 #[test]
+fn r20_r1_a_payment_is_not_held_longer_for_a_chain_that_is_doubted() {
+	let (mut sim, _, sale) = ready_to_pay();
+	sim.synced = false;
+	assert!(sim.htlc(&sale, 1, 1, 50_000_000).is_empty());
+	sim.pass(89);
+	assert!(sim.tick().is_empty());
+	sim.pass(1);
+	assert_eq!(failed(&sim.tick()), [1]);
+	assert_eq!(sim.sale(&sale).state, SaleState::Bought);
+}
+
+#[test]
 fn money_that_is_gone_since_the_purchase_stops_the_opening() {
 	let (mut sim, _, sale) = ready_to_pay();
 	sim.spendable = Sat(10_000);
@@ -206,7 +219,11 @@ fn r1_a_channel_that_was_funded_after_all_is_used_for_the_next_payment() {
 
 #[test]
 fn l2_25_a_refused_or_broken_opening_fails_the_parts_and_the_payer_may_retry() {
-	let (mut sim, _, sale) = ready_to_pay();
+	let mut policy = trusting(Trust::Everyone);
+	policy.risk.max_offences_per_client = 16;
+	let (mut sim, client) = (Sim::with(policy), node(1));
+	sim.connect(client);
+	let sale = sim.buy(client, Some(50_000_000));
 	for attempt in 1..=10 {
 		let open = opened(&sim.htlc(&sale, attempt, 1, 50_000_000)).unwrap();
 		let input = Input::OpenFailed { user_channel_id: open.user_channel_id, reason: "no".into(), ours: false };
@@ -386,6 +403,7 @@ fn r2_a_payment_that_failed_over_another_channel_of_the_client_leaves_the_fee_ow
 	let (mut sim, client, first, used) = in_flight();
 	sim.settle(&first, first.fee.unwrap().0, "a");
 	let second = sim.buy(client, Some(50_000_000));
+	sim.peers.get_mut(&client).unwrap().channels[0].next_outbound_htlc_limit = Msat(1_000_000);
 	let open = opened(&sim.htlc(&second, 5, 5, 50_000_000)).unwrap();
 	sim.funded(open.user_channel_id);
 	sim.ready(client, open.user_channel_id);

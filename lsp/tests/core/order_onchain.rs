@@ -19,7 +19,13 @@ fn ordered() -> (Sim, inlet_lsp::book::NodeId, Order) {
 }
 
 fn refund(order: &Order, amount: u64) -> Action {
-	Action::Refund { order: order.id.clone(), address: REFUND_ADDRESS.into(), amount: Sat(amount) }
+	refund_of(order, 0, amount, &[1])
+}
+
+/// The refund of this number, of payments with these numbers.
+fn refund_of(order: &Order, number: u32, amount: u64, payments: &[u64]) -> Action {
+	let (address, from) = (REFUND_ADDRESS.into(), outpoints(payments));
+	Action::Refund { order: order.id.clone(), number, address, amount: Sat(amount), from }
 }
 
 #[test]
@@ -90,7 +96,7 @@ fn l1_28_an_underpaid_order_is_refunded_when_it_expires() {
 	assert_eq!(sim.book.reserved(), Sat(15_000), "not to be spent on anything else");
 	sim.restart();
 	assert_eq!(sim.give(Input::Started), [refund(&order, 15_000)]);
-	let sent = Input::RefundSent { order: order.id.clone(), txid: txid(5), fee: Sat(300) };
+	let sent = refund_sent(&order, 0, 5, 15_000);
 	sim.give(sent.clone());
 	assert!(sim.look(sent).writes.is_empty());
 	assert!(matches!(sim.now_order(&order).state, OrderState::Failed { .. }));
@@ -107,10 +113,16 @@ fn l1_29_a_payment_that_comes_late_is_refunded_once_it_is_confirmed() {
 	assert!(matches!(sim.now_order(&order).state, OrderState::Failed { .. }));
 	assert!(sim.onchain(&order, vec![output(1, 30_000, 0, 500)]).is_empty());
 	assert_eq!(sim.onchain(&order, vec![output(1, 30_000, 1, 500)]), [refund(&order, 30_000)]);
-	let more = vec![output(1, 30_000, 2, 500), output(2, 40_000, 1, 500)];
-	assert!(sim.onchain(&order, more.clone()).is_empty(), "one refund per order");
-	sim.give(Input::RefundSent { order: order.id.clone(), txid: txid(5), fee: Sat(300) });
-	assert!(sim.onchain(&order, more).is_empty());
+	let more = |confirmations| vec![output(1, 30_000, 2, 500), output(2, 40_000, confirmations, 500)];
+	assert!(sim.onchain(&order, more(1)).is_empty(), "one refund at a time");
+	sim.refund_sent(&order, 0, 5, 30_000);
+	assert!(sim.onchain(&order, more(2)).is_empty());
+	assert!(sim.refund_seen(&order, 5, 5).is_empty());
+	assert_eq!(sim.refund_seen(&order, 5, 6), [refund_of(&order, 1, 40_000, &[2, 1])], "and then the next");
+	assert!(sim.refund_seen(&order, 5, 6).is_empty());
+	sim.refund_sent(&order, 1, 6, 40_000);
+	assert!(sim.refund_seen(&order, 6, 6).is_empty(), "all went back");
+	assert_eq!(sim.book.reserved(), Sat(0));
 }
 
 #[test]
@@ -129,7 +141,7 @@ fn an_overpayment_goes_back_after_the_channel_is_funded() {
 	let open = opened(&sim.onchain(&order, vec![output(1, order.order_total.0 + 9_000, 1, 500)])).unwrap();
 	assert_eq!(sim.funded(open.user_channel_id), [refund(&order, 9_000)]);
 	assert_eq!(sim.now_order(&order).state, OrderState::Completed);
-	sim.give(Input::RefundSent { order: order.id.clone(), txid: txid(5), fee: Sat(300) });
+	sim.refund_sent(&order, 0, 5, 9_000);
 	assert_eq!(sim.now_order(&order).state, OrderState::Completed);
 	assert_eq!(sim.book.reserved(), Sat(0));
 }

@@ -13,7 +13,7 @@ type Change = fn(&mut Policy);
 
 #[test]
 fn every_wrong_key_is_named() {
-	let cases: [(&str, Change); 22] = [
+	let cases: [(&str, Change); 28] = [
 		("lsps1.min_lsp_balance_sat", |policy| policy.lsps1.min_lsp_balance_sat = Sat(0)),
 		("lsps1.min_lsp_balance_sat", |policy| policy.lsps1.min_lsp_balance_sat = Sat(5_000_001)),
 		("lsps1.min_channel_sat", |policy| policy.lsps1.min_channel_sat = Sat(5_000_001)),
@@ -31,6 +31,12 @@ fn every_wrong_key_is_named() {
 		("lsps2.min_payment_sat", |policy| policy.lsps2.min_payment_sat = Sat(2_000_001)),
 		("lsps2.min_channel_sat", |policy| policy.lsps2.min_channel_sat = Sat(10_000_001)),
 		("lsps2.headroom_ppm", |policy| policy.lsps2.headroom_ppm = Ppm(10_000_001)),
+		("lsps5.max_webhooks", |policy| policy.lsps5.max_webhooks = 0),
+		("lsps5.hold_secs", |policy| policy.lsps5.hold_secs = 0),
+		("lsps5.hold_secs", |policy| policy.lsps5.hold_secs = 601),
+		("lsps5.cooldown_secs", |policy| policy.lsps5.cooldown_secs = 0),
+		("lsps5.retention_days", |policy| policy.lsps5.retention_days = 6),
+		("lsps5.max_clients_without_channel", |policy| policy.lsps5.max_clients_without_channel = 10_001),
 		("price.jit_ppm", |policy| policy.price.jit_ppm = Ppm(1_000_000)),
 		("risk.max_feerate_sat_per_vb", |policy| policy.risk.max_feerate_sat_per_vb = 0),
 		("risk.max_open_sales_per_client", |policy| policy.risk.max_open_sales_per_client = 1_001),

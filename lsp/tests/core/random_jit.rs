@@ -3,8 +3,9 @@
 
 use crate::harness::*;
 use inlet_lsp::book::{EntryKind, NodeId, Sale, SaleState};
-use inlet_lsp::input::{Action, ChannelView, Input};
+use inlet_lsp::input::{Action, ChannelView, Hop, Input};
 use inlet_lsp::money::{FeePerKw, Msat, Sat};
+use inlet_lsp::policy::Trust;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,6 +17,13 @@ enum Event {
 	},
 	Htlc {
 		sale: u8,
+		payment: u8,
+		amount: u32,
+		blocks: u8,
+	},
+	/// To a channel that is there, whose peer is away.
+	Sleeper {
+		channel: u8,
 		payment: u8,
 		amount: u32,
 		blocks: u8,
@@ -72,6 +80,8 @@ fn event() -> impl Strategy<Value = Event> {
 		2 => (1..3_u8, proptest::option::weighted(0.7, 5_000_000..60_000_000_u32)).prop_map(|(peer, size)| Event::Buy { peer, size }),
 		8 => (sale(), 0..3_u8, prop_oneof![1..100_000_000_u32, Just(30_000_000), Just(5_000_000)], 30..90_u8)
 			.prop_map(|(sale, payment, amount, blocks)| Event::Htlc { sale, payment, amount, blocks }),
+		4 => (any::<u8>(), 0..3_u8, 1..100_000_000_u32, 30..90_u8)
+			.prop_map(|(channel, payment, amount, blocks)| Event::Sleeper { channel, payment, amount, blocks }),
 		1 => any::<u8>().prop_map(|htlc| Event::Gone { htlc }),
 		3 => any::<u8>().prop_map(|channel| Event::Funded { channel }),
 		4 => any::<u8>().prop_map(|channel| Event::Ready { channel }),
@@ -95,6 +105,7 @@ fn event() -> impl Strategy<Value = Event> {
 #[derive(Clone, Debug)]
 struct Held {
 	scid: u64,
+	channel: Option<Hop>,
 	payment: u8,
 	amount: u64,
 	expiry: u32,
@@ -103,14 +114,23 @@ struct Held {
 #[derive(Clone, Debug)]
 struct Channel {
 	peer: NodeId,
+	/// The client has signed; if it is withheld, the transaction is not out.
 	funded: bool,
 	ready: bool,
 	closed: bool,
+	withhold: bool,
+	/// Withheld, and then broadcast.
+	out: bool,
+	/// Its coins are free.
+	discarded: bool,
+	/// A payment over it was taken.
+	taken: bool,
 }
 
 struct Flight {
 	peer: NodeId,
 	channel: u128,
+	payment: u8,
 	skimmed: u64,
 	reference: String,
 }
@@ -131,9 +151,13 @@ struct Ldk {
 }
 
 impl Ldk {
-	fn new() -> Ldk {
-		let mut sim = Sim::new();
+	fn new(trust: Trust) -> Ldk {
+		let mut policy = trusting(trust);
+		(policy.risk.max_offences, policy.risk.max_offences_per_client) = (1_000, 16);
+		let mut sim = Sim::with(policy);
 		sim.connect(node(1));
+		let webhook = serde_json::json!({"app_name": "a", "webhook": "https://a.example"});
+		sim.ask(node(1), "lsps5.set_webhook", webhook);
 		Ldk {
 			sim,
 			sales: Vec::new(),
@@ -153,6 +177,8 @@ impl Ldk {
 			let peer = node(number);
 			let view = self.sim.peers.entry(peer).or_default();
 			let connected = view.connected;
+			let flights = self.flights.iter().filter(|flight| flight.peer == peer);
+			view.in_flight = flights.map(|flight| hash(flight.payment)).collect();
 			let own = self.channels.iter().filter(|(_, channel)| channel.peer == peer && !channel.closed);
 			view.channels = own
 				.map(|(id, channel)| ChannelView {
@@ -182,15 +208,28 @@ impl Ldk {
 			self.refresh();
 			match action {
 				Action::OpenChannel(open) => {
-					let channel = Channel { peer: open.peer, funded: false, ready: false, closed: false };
+					let channel = Channel {
+						peer: open.peer,
+						funded: false,
+						ready: false,
+						closed: false,
+						withhold: open.withhold,
+						out: false,
+						discarded: false,
+						taken: false,
+					};
 					self.channels.entry(open.user_channel_id).or_insert(channel);
 				}
 				Action::AbandonChannel { user_channel_id, .. } => {
-					if let Some(channel) = self.channels.get_mut(&user_channel_id).filter(|channel| !channel.funded) {
+					let is_out = |channel: &Channel| channel.funded && (!channel.withhold || channel.out);
+					let found = self.channels.get_mut(&user_channel_id);
+					if let Some(channel) = found.filter(|channel| !is_out(channel) && !channel.closed) {
 						channel.closed = true;
 						self.give(Input::ChannelClosed { user_channel_id, reason: "abandoned".into() });
 					}
 				}
+				Action::BroadcastFunding { user_channel_id, .. } => self.broadcast(user_channel_id),
+				Action::DiscardFunding { user_channel_id, .. } => self.discard(user_channel_id),
 				Action::FailHtlc { intercept_id, .. } => {
 					let was_held = self.held.remove(&intercept_id).is_some();
 					assert!(!was_held || self.ended.insert(intercept_id, false).is_none(), "an HTLC ends once");
@@ -203,6 +242,27 @@ impl Ldk {
 		}
 	}
 
+	fn broadcast(&mut self, id: u128) {
+		let channel = self.channels.get_mut(&id).unwrap();
+		assert!(channel.withhold && channel.funded && !channel.discarded, "there is a transaction to broadcast");
+		assert!(channel.taken, "nothing is broadcast before the payment is taken");
+		channel.out = true;
+		let input = self.funding(id);
+		self.give(input);
+	}
+
+	fn discard(&mut self, id: u128) {
+		let channel = self.channels.get_mut(&id).unwrap();
+		assert!(channel.withhold && !channel.out && !channel.taken, "what was taken is not discarded");
+		if channel.closed {
+			channel.discarded = true;
+			self.give(Input::FundingDiscarded { user_channel_id: id });
+		} else {
+			channel.closed = true;
+			self.give(Input::ChannelClosed { user_channel_id: id, reason: "not paid for".into() });
+		}
+	}
+
 	fn forward(&mut self, intercept_id: [u8; 32], peer: NodeId, id: [u8; 32], amount: Msat) {
 		let Some(htlc) = self.held.remove(&intercept_id) else { return };
 		assert!(amount.0 > 0 && amount.0 <= htlc.amount);
@@ -212,6 +272,7 @@ impl Ldk {
 		self.flights.push(Flight {
 			peer,
 			channel: *user_channel_id,
+			payment: htlc.payment,
 			skimmed: htlc.amount - amount.0,
 			reference: format!("{intercept_id:02x?}"),
 		});
@@ -226,12 +287,17 @@ impl Ldk {
 			Event::Buy { peer, size } => self.buy(node(peer), size),
 			Event::Htlc { sale, payment, amount, blocks } => {
 				let Some(sale) = self.sales.get(usize::from(sale)) else { return };
-				self.next_htlc += 1;
-				let mut id = [0; 32];
-				id[..8].copy_from_slice(&self.next_htlc.to_be_bytes());
 				let expiry = self.sim.height + u32::from(blocks);
-				self.held.insert(id, Held { scid: sale.scid, payment, amount: amount.into(), expiry });
-				self.intercept(id);
+				self.hold(Held { scid: sale.scid, channel: None, payment, amount: amount.into(), expiry });
+			}
+			Event::Sleeper { channel, payment, amount, blocks } => {
+				let Some(id) = self.channel(channel) else { return };
+				let found = &self.channels[&id];
+				if found.ready && !found.closed && !self.sim.peers[&found.peer].connected {
+					let channel = Some(Hop { peer: found.peer, channel_id: channel_id(id) });
+					let expiry = self.sim.height + u32::from(blocks);
+					self.hold(Held { scid: 7, channel, payment, amount: amount.into(), expiry });
+				}
 			}
 			Event::Gone { htlc } => {
 				let Some(id) = self.held.keys().nth(usize::from(htlc) % self.held.len().max(1)).copied() else {
@@ -273,6 +339,13 @@ impl Ldk {
 			}
 			Event::Settle { flight } => {
 				if let Some(flight) = self.take_flight(flight) {
+					let channel = self.channels.get_mut(&flight.channel).unwrap();
+					if channel.discarded {
+						// LDK learns no preimage from a channel that is closed.
+						let channel_id = channel_id(flight.channel);
+						return self.give(Input::ForwardFailed { peer: flight.peer, channel_id });
+					}
+					channel.taken = true;
 					self.give(Input::Forwarded {
 						next_peer: Some(flight.peer),
 						next_channel: Some(channel_id(flight.channel)),
@@ -339,6 +412,14 @@ impl Ldk {
 		}
 	}
 
+	fn hold(&mut self, htlc: Held) {
+		self.next_htlc += 1;
+		let mut id = [0; 32];
+		id[..8].copy_from_slice(&self.next_htlc.to_be_bytes());
+		self.held.insert(id, htlc);
+		self.intercept(id);
+	}
+
 	fn buy(&mut self, peer: NodeId, size: Option<u32>) {
 		let menu = self.sim.menu(peer);
 		if self.sales.len() >= 4 || menu[0].is_null() {
@@ -363,6 +444,9 @@ impl Ldk {
 	fn funding(&self, id: u128) -> Input {
 		let number = u64::try_from(id >> 64).unwrap();
 		let funding = bitcoin::OutPoint::new(txid(number), 0);
+		if self.channels[&id].withhold && !self.channels[&id].out {
+			return Input::FundingWithheld { user_channel_id: id, channel_id: channel_id(id), funding };
+		}
 		Input::Funded { user_channel_id: id, channel_id: channel_id(id), funding, fee: Some(Sat(850)) }
 	}
 
@@ -375,6 +459,7 @@ impl Ldk {
 			inbound: Msat(htlc.amount),
 			expected_outbound: Msat(htlc.amount),
 			expiry_height: Some(htlc.expiry),
+			channel: htlc.channel,
 		});
 	}
 
@@ -393,13 +478,8 @@ impl Ldk {
 		self.channels.retain(|id, _| !gone.contains(id));
 		self.give(Input::Started);
 		// What LDK does not hold any more, and what it does.
-		let booked: Vec<[u8; 32]> = self
-			.sim
-			.book
-			.sales()
-			.flat_map(|sale| sale.parts.iter().map(|part| part.intercept_id).collect::<Vec<_>>())
-			.filter(|id| !self.held.contains_key(id))
-			.collect();
+		let booked: Vec<[u8; 32]> =
+			self.sim.book.held_htlcs().into_iter().filter(|id| !self.held.contains_key(id)).collect();
 		for intercept_id in booked {
 			self.give(Input::HtlcGone { intercept_id });
 		}
@@ -423,29 +503,47 @@ impl Ldk {
 			self.sim.pass(60);
 			self.give(Input::Tick);
 		}
+		// Every payment that is still on its way times out, and what can be freed is.
+		self.sim.height += 200;
+		for _ in 0..5 {
+			self.sim.pass(60);
+			self.give(Input::Tick);
+		}
 	}
+}
+
+fn trusts() -> impl Strategy<Value = Trust> {
+	prop_oneof![Just(Trust::Everyone), Just(Trust::Nobody), Just(Trust::Known)]
 }
 
 proptest! {
 	#![proptest_config(ProptestConfig::with_cases(600))]
 
 	#[test]
-	fn r1_every_held_htlc_ends_and_nothing_stays_reserved(events in proptest::collection::vec(event(), 1..80)) {
-		let mut ldk = Ldk::new();
+	fn r1_r2_r3_every_held_htlc_ends_and_nothing_stays_reserved_or_locked(
+		events in proptest::collection::vec(event(), 1..80),
+		trust in trusts(),
+	) {
+		let mut ldk = Ldk::new(trust);
 		for event in events {
 			ldk.event(event);
 			let held: BTreeSet<[u8; 32]> = ldk.held.keys().copied().collect();
-			let waiting = ldk.sim.book.sales().any(|sale| sale.next_deadline().is_some());
+			let waiting = ldk.sim.book.next_deadline().is_some();
 			prop_assert!(held.is_empty() || waiting, "what is held has a deadline");
 		}
 		ldk.come_to_rest();
 		prop_assert!(ldk.held.is_empty(), "held for ever: {:?} {:#?}", ldk.held, ldk.sim.book.sales().collect::<Vec<_>>());
 		prop_assert_eq!(ldk.sim.book.reserved(), Sat(0));
 		prop_assert_eq!(ldk.sim.book.next_deadline(), None);
+		prop_assert!(ldk.sim.book.withheld_fundings().is_empty(), "{:#?}", ldk.sim.book.sales().collect::<Vec<_>>());
+		for channel in ldk.channels.values().filter(|channel| channel.withhold && channel.funded) {
+			prop_assert_eq!(channel.out, channel.taken, "{:?}", channel);
+		}
 		let mut earned = 0;
 		for sale in ldk.sim.book.sales() {
 			let done = sale.state == SaleState::Done;
 			prop_assert!(sale.parts.is_empty());
+			prop_assert!(ldk.sim.book.held_htlcs().is_empty());
 			prop_assert!(!done || Some(sale.fee_credited) >= sale.fee);
 			earned += if done { sale.fee_credited.0 } else { 0 };
 		}
@@ -456,12 +554,13 @@ proptest! {
 	}
 
 	#[test]
-	fn money_skimmed_is_money_booked(events in proptest::collection::vec(event(), 1..60)) {
-		let mut ldk = Ldk::new();
+	fn money_skimmed_is_money_booked(events in proptest::collection::vec(event(), 1..60), trust in trusts()) {
+		let mut ldk = Ldk::new(trust);
 		let mut skimmed = 0;
 		for event in events {
 			if let Event::Settle { flight } = &event
 				&& let Some(index) = usize::from(*flight).checked_rem(ldk.flights.len())
+				&& !ldk.channels[&ldk.flights[index].channel].discarded
 			{
 				skimmed += ldk.flights[index].skimmed;
 			}
@@ -473,8 +572,8 @@ proptest! {
 	}
 
 	#[test]
-	fn a_step_taken_twice_is_a_step_taken_once(events in proptest::collection::vec(event(), 1..50)) {
-		let mut ldk = Ldk::new();
+	fn a_step_taken_twice_is_a_step_taken_once(events in proptest::collection::vec(event(), 1..50), trust in trusts()) {
+		let mut ldk = Ldk::new(trust);
 		for event in events {
 			ldk.event(event);
 			ldk.doomed = false;

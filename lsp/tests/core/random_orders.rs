@@ -24,6 +24,10 @@ enum Event {
 	Reorganise {
 		order: u8,
 	},
+	/// The last payment to an order, if it is not confirmed, is taken back.
+	DoubleSpend {
+		order: u8,
+	},
 	Funded {
 		channel: u8,
 	},
@@ -63,6 +67,7 @@ fn event() -> impl Strategy<Value = Event> {
 		4 => (order(), prop_oneof![300..40_000_u32, Just(600_000)]).prop_map(|(order, amount)| Event::Receive { order, amount }),
 		4 => Just(Event::Mine),
 		1 => order().prop_map(|order| Event::Reorganise { order }),
+		1 => order().prop_map(|order| Event::DoubleSpend { order }),
 		4 => any::<u8>().prop_map(|channel| Event::Funded { channel }),
 		2 => any::<u8>().prop_map(|channel| Event::FundedUnseen { channel }),
 		1 => any::<(u8, bool)>().prop_map(|(channel, ours)| Event::OpenFailed { channel, ours }),
@@ -77,6 +82,16 @@ fn event() -> impl Strategy<Value = Event> {
 	]
 }
 
+/// A refund as the wallet has it.
+#[derive(Clone, Debug)]
+struct Made {
+	amount: Sat,
+	from: Vec<bitcoin::OutPoint>,
+	tx: u64,
+	confirmations: u32,
+	withdrawn: bool,
+}
+
 #[derive(Default)]
 struct Node {
 	sim: Option<Sim>,
@@ -87,15 +102,25 @@ struct Node {
 	/// Is its funding out?
 	channels: BTreeMap<u128, bool>,
 	onchain: BTreeMap<String, Vec<inlet_lsp::book::Received>>,
-	refunds: BTreeMap<String, Sat>,
-	sent: BTreeSet<String>,
+	refunds: BTreeMap<(String, u32), Made>,
+	/// The payments that a refund is to give back, as last asked.
+	asked: BTreeMap<(String, u32), Vec<bitcoin::OutPoint>>,
+	/// Unconfirmed payments are served.
+	trusting: bool,
 	claimed: u64,
 	outputs: u64,
 }
 
 impl Node {
 	fn sim(&mut self) -> &mut Sim {
-		self.sim.get_or_insert_with(Sim::new)
+		let trusting = self.trusting;
+		self.sim.get_or_insert_with(|| {
+			let mut policy = inlet_lsp::policy::Policy::default();
+			if trusting {
+				policy.lsps1.max_unconfirmed_order_sat = Sat(1_000_000);
+			}
+			Sim::with(policy)
+		})
 	}
 
 	fn give(&mut self, input: Input) {
@@ -135,15 +160,79 @@ impl Node {
 					}
 					self.held.remove(&payment_hash);
 				}
-				Action::Refund { order, amount, address } => {
+				Action::Refund { order, number, address, from, .. } => {
 					assert_eq!(address, REFUND_ADDRESS);
-					let decided = self.refunds.entry(order).or_insert(amount);
-					assert_eq!(*decided, amount, "one refund per order");
+					self.asked.insert((order, number), from);
+				}
+				Action::BumpRefund { order, number, address } => {
+					assert_eq!(address, REFUND_ADDRESS);
+					self.bump(order, number);
 				}
 				Action::Send { .. } | Action::PreparePayment { .. } => {}
 				other => panic!("{other:?}"),
 			}
 		}
+	}
+
+	/// Are these payments all there, with so many confirmations?
+	fn there(&self, from: &[bitcoin::OutPoint], confirmations: u32) -> bool {
+		let all: Vec<_> = self.onchain.values().flatten().filter(|o| o.confirmations >= confirmations).collect();
+		from.iter().all(|point| all.iter().any(|output| output.outpoint == *point))
+	}
+
+	/// What the node does for a refund that was asked for, if the book still wants it.
+	fn refund(&mut self, order: &Order) {
+		let now = self.sim().now_order(order);
+		let Some(onchain) = &now.onchain else { return };
+		let key = (order.id.clone(), onchain.refunds);
+		if let (Some(pending), Some(from)) = (now.pending_refund(), self.asked.get(&key).cloned())
+			&& !self.refunds.contains_key(&key)
+			&& self.there(&from, 1)
+		{
+			self.outputs += 1;
+			let tx = 1_000 + self.outputs;
+			let made = Made { amount: pending.amount, from, tx, confirmations: 0, withdrawn: false };
+			self.refunds.insert(key.clone(), made);
+		}
+		let Some(made) = self.refunds.get(&key).filter(|made| !made.withdrawn).cloned() else { return };
+		for _ in 0..2 {
+			self.sim().refund_sent(order, key.1, made.tx, made.amount.0);
+		}
+	}
+
+	fn bump(&mut self, order: String, number: u32) {
+		let key = (order.clone(), number);
+		let made = self.refunds[&key].clone();
+		if !self.there(&made.from, 0) {
+			self.refunds.get_mut(&key).unwrap().withdrawn = true;
+			self.give(Input::RefundLost { order: order.clone(), number });
+			return self.give(Input::RefundLost { order, number });
+		}
+		self.outputs += 1;
+		let tx = 1_000 + self.outputs;
+		self.refunds.get_mut(&key).unwrap().tx = tx;
+		let order = self.sim().book.order(&order).unwrap().clone();
+		self.give(refund_sent(&order, number, tx, made.amount.0));
+	}
+
+	/// Refunds are mined, if what they give back is.
+	fn mine_refunds(&mut self) {
+		for (key, made) in self.refunds.clone() {
+			if made.withdrawn || !self.there(&made.from, 1) {
+				continue;
+			}
+			self.refunds.get_mut(&key).unwrap().confirmations += 1;
+			self.show_refund(&key);
+		}
+	}
+
+	fn show_refund(&mut self, key: &(String, u32)) {
+		let made = self.refunds[key].clone();
+		self.give(Input::RefundSeen {
+			order: key.0.clone(),
+			txid: txid(made.tx),
+			confirmations: made.confirmations.min(6),
+		});
 	}
 
 	fn event(&mut self, event: Event) {
@@ -185,16 +274,33 @@ impl Node {
 				self.sim().height += 1;
 				self.onchain.values_mut().flatten().for_each(|output| output.confirmations += 1);
 				self.look();
+				self.mine_refunds();
 				self.give(Input::Tick);
 			}
 			Event::Reorganise { order } => {
-				let Some(address) = pick(self, order).and_then(|order| order.onchain).map(|option| option.address)
-				else {
+				let Some((id, onchain)) = pick(self, order).and_then(|order| Some((order.id, order.onchain?))) else {
 					return;
 				};
-				// Only what was not acted upon: a refund needs confirmed money.
-				let outputs = self.onchain.entry(address).or_default();
-				outputs.iter_mut().for_each(|output| output.confirmations = 0);
+				// A payment is final with six confirmations.
+				let outputs = self.onchain.entry(onchain.address).or_default();
+				outputs
+					.iter_mut()
+					.filter(|output| output.confirmations < 6)
+					.for_each(|output| output.confirmations = 0);
+				self.look();
+				let refunds: Vec<_> = self.refunds.keys().filter(|key| key.0 == id).cloned().collect();
+				for key in refunds {
+					let made = self.refunds.get_mut(&key).unwrap();
+					if made.confirmations < 6 {
+						made.confirmations = 0;
+						self.show_refund(&key);
+					}
+				}
+			}
+			Event::DoubleSpend { order } => {
+				let Some(onchain) = pick(self, order).and_then(|order| order.onchain) else { return };
+				let outputs = self.onchain.entry(onchain.address).or_default();
+				outputs.pop_if(|output| output.confirmations == 0);
 				self.look();
 			}
 			Event::Funded { channel } => {
@@ -235,11 +341,9 @@ impl Node {
 				}
 			}
 			Event::Refunded { order } => {
-				let Some(order) = pick(self, order).filter(|order| self.refunds.contains_key(&order.id)) else {
-					return;
-				};
-				self.sent.insert(order.id.clone());
-				self.give(Input::RefundSent { order: order.id, txid: txid(3), fee: Sat(200) });
+				if let Some(order) = pick(self, order) {
+					self.refund(&order);
+				}
 			}
 			Event::Connect => {
 				self.sim().peers.entry(node(1)).or_default().connected = true;
@@ -281,7 +385,8 @@ impl Node {
 	}
 
 	fn come_to_rest(&mut self) {
-		for _ in 0..8 {
+		self.event(Event::Fees { feerate: 1_000 });
+		for _ in 0..60 {
 			self.event(Event::Mine);
 			for order in 0..3 {
 				self.event(Event::Claimed { order });
@@ -296,8 +401,11 @@ proptest! {
 	#![proptest_config(ProptestConfig::with_cases(600))]
 
 	#[test]
-	fn r6_the_money_is_taken_for_a_channel_or_goes_back(events in proptest::collection::vec(event(), 1..80)) {
-		let mut world = Node::default();
+	fn l1_28_r5_r6_r19_the_money_is_taken_for_a_channel_or_goes_back(
+		trusting in any::<bool>(),
+		events in proptest::collection::vec(event(), 1..80),
+	) {
+		let mut world = Node { trusting, ..Node::default() };
 		for event in events {
 			world.event(event);
 		}
@@ -308,24 +416,36 @@ proptest! {
 		let mut taken = 0;
 		for order in sim.book.orders() {
 			prop_assert!(order.state.is_finished(), "{:#?}", order);
-			let received: u64 = order.onchain.iter().flat_map(|option| &option.received).map(|output| output.value.0).sum();
-			let refunded = world.refunds.get(&order.id).map_or(0, |amount| amount.0);
+			let received = order.received(0).0;
+			let refunds = world.refunds.iter().filter(|((id, _), made)| *id == order.id && !made.withdrawn);
+			let refunded: u64 = refunds.clone().map(|(_, made)| made.amount.0).sum();
+			prop_assert_eq!(order.refunded().0, refunded, "the book knows every refund");
+			prop_assert!(refunds.clone().all(|(_, made)| made.confirmations >= 6), "refunds are mined");
+			let lost = order.onchain.as_ref().is_some_and(|onchain| onchain.lost);
+			prop_assert_eq!(lost, order.kept().0 > received, "{:#?}", order);
+			if order.refund_address.is_some() {
+				let left = (received + u64::from(lost) * order.kept().0).saturating_sub(refunded + order.kept().0);
+				prop_assert!(lost || left <= 330 + 850, "{} sat are stranded: {:#?}", left, order);
+			}
 			match order.state {
 				OrderState::Completed => {
 					prop_assert!(order.channel.as_ref().unwrap().funding.is_some());
 					let by_lightning = order.lightning.as_ref().unwrap().state == PaymentState::Paid;
-					if !by_lightning {
+					if !by_lightning && !lost {
 						prop_assert!(received - refunded >= order.order_total.0);
 					}
-					taken += order.order_total.0 * 1000;
+					taken += if lost { 0 } else { order.order_total.0 * 1000 };
 				},
 				_ => prop_assert!(order.lightning.as_ref().unwrap().state == PaymentState::Refunded),
 			}
 			prop_assert!(refunded <= received);
 		}
 		let earned = sim.earned(EntryKind::OrderFee);
-		let pushed: u64 = sim.book.orders().filter(|order| order.state == OrderState::Completed).map(|order| order.client_balance.0 * 1000).sum();
+		let paid = |order: &&Order| order.state == OrderState::Completed && !order.onchain.as_ref().is_some_and(|o| o.lost);
+		let done: u64 = sim.book.orders().filter(|order| order.state == OrderState::Completed).map(|order| order.client_balance.0 * 1000).sum();
+		let pushed: u64 = sim.book.orders().filter(paid).map(|order| order.client_balance.0 * 1000).sum();
 		prop_assert_eq!(earned + i64::try_from(pushed).unwrap(), i64::try_from(taken).unwrap());
-		prop_assert_eq!(sim.earned(EntryKind::ClientBalance), 0);
+		let lost = i64::try_from(done - pushed).unwrap();
+		prop_assert_eq!(sim.earned(EntryKind::ClientBalance), -lost, "what was pushed to those who did not pay");
 	}
 }

@@ -82,11 +82,19 @@ fn l0_10_unknown_methods_and_those_not_offered() {
 	let mut policy = Policy::default();
 	policy.lsps1.enabled = false;
 	let mut sim = Sim::with(policy);
-	for method in ["", "lsps0.x", "lsps1.get_info", "lsps5.set_webhook", "LSPS0.list_protocols", "lsps2.webhook"] {
+	for method in [
+		"",
+		"lsps0.x",
+		"lsps1.get_info",
+		"lsps5.webhook_registered",
+		"lsps5.payment_incoming",
+		"LSPS0.list_protocols",
+		"lsps2.webhook",
+	] {
 		assert_eq!(code(&sim.ask(node(1), method, json!({}))), -32601, "{method}");
 	}
-	assert_eq!(sim.ask(node(1), "lsps0.list_protocols", json!({}))["result"], json!({"protocols": [2]}));
-	assert_eq!(Sim::new().ask(node(1), "lsps0.list_protocols", json!({}))["result"], json!({"protocols": [1, 2]}));
+	assert_eq!(sim.ask(node(1), "lsps0.list_protocols", json!({}))["result"], json!({"protocols": [2, 5]}));
+	assert_eq!(Sim::new().ask(node(1), "lsps0.list_protocols", json!({}))["result"], json!({"protocols": [1, 2, 5]}));
 }
 
 #[test]
@@ -99,6 +107,9 @@ fn l0_11_to_14_parameters_are_known_named_and_typed() {
 		"lsps1.get_order",
 		"lsps2.get_info",
 		"lsps2.buy",
+		"lsps5.set_webhook",
+		"lsps5.list_webhooks",
+		"lsps5.remove_webhook",
 	] {
 		let answer = sim.ask(node(1), method, json!({"zz": 1, "yy": 2}));
 		assert_eq!(code(&answer), -32602, "{method}");
@@ -411,6 +422,7 @@ fn buy_promised(min_fee: &str, proportional: u32, size: &str) -> i64 {
 		id: "q".into(),
 		method: "lsps2.buy".into(),
 		params: Some(params.clone()),
+		app_name_written: None,
 	};
 	let offered = sim.lsp.offered();
 	let Ok(inlet_lsp::protocol::Call::Buy(Buy { terms: read, .. })) =

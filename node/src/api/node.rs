@@ -3,7 +3,7 @@
 use super::OPENAPI;
 use super::context::{Context, Reply};
 use super::routes::{Endpoint, on};
-use crate::control::{Fees, Info, Status, Stopping, SyncState};
+use crate::control::{Fees, Info, Status, Stopping, Storage, SyncState};
 use axum::extract::State;
 use axum::http::Method;
 use axum::http::header;
@@ -16,6 +16,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 		on(Method::GET, "/v1/info", info),
 		on(Method::GET, "/v1/sync", sync),
 		on(Method::GET, "/v1/fees", fees),
+		on(Method::GET, "/v1/storage", storage),
 		on(Method::POST, "/v1/stop", stop),
 	]
 }
@@ -38,6 +39,10 @@ async fn sync(State(context): State<Context>) -> Reply<SyncState> {
 
 async fn fees(State(context): State<Context>) -> Reply<Fees> {
 	context.ask(|node| async move { node.fees().await }).await
+}
+
+async fn storage(State(context): State<Context>) -> Reply<Storage> {
+	context.ask(|node| async move { node.storage().await }).await
 }
 
 async fn stop(State(context): State<Context>) -> Reply<Stopping> {

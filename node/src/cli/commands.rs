@@ -58,6 +58,8 @@ pub enum Command {
 	Ledger(Listing),
 	/// The feerates in use and how old they are
 	Fees,
+	/// What was written to the disk, for what, and what that means for it
+	Storage(StorageArgs),
 	/// Where the node stands with the chain
 	Sync,
 	/// What happened, or happens
@@ -367,6 +369,14 @@ pub struct PayArgs {
 	/// Do not ask
 	#[arg(long, short)]
 	pub yes: bool,
+}
+
+/// `inlet storage`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct StorageArgs {
+	/// What the disk is rated for, in terabytes written (TBW, from its data sheet)
+	#[arg(long, value_name = "TB")]
+	pub rated_tbw: Option<u32>,
 }
 
 /// `quote`.

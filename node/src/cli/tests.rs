@@ -67,6 +67,8 @@ fn commands_of_the_contract() {
 		"inlet ledger",
 		"inlet ledger list",
 		"inlet fees",
+		"inlet storage",
+		"inlet storage --rated-tbw 40",
 		"inlet sync",
 		"inlet events",
 		"inlet events --follow",

@@ -61,6 +61,10 @@ pub(super) async fn perform(cli: Cli, ui: &mut Ui<'_>) -> Result<(), Failure> {
 		Command::Quote(args) => s.quote(args).await,
 		Command::Ledger(list) => s.show(page("/v1/ledger", list.page()), render::ledger).await,
 		Command::Fees => s.show(Request::get("/v1/fees"), render::fees).await,
+		Command::Storage(args) => {
+			let render = |storage: &Storage, style: &Style| render::storage(storage, args.rated_tbw, style);
+			s.show(Request::get("/v1/storage"), render).await
+		}
 		Command::Sync => s.show(Request::get("/v1/sync"), render::sync).await,
 		Command::Events(args) if args.follow => s.follow(args.since).await,
 		Command::Events(args) => s.events(args).await,
@@ -86,7 +90,7 @@ impl Session<'_, '_> {
 	async fn show<T: DeserializeOwned>(
 		&mut self,
 		request: Request,
-		view: fn(&T, &Style) -> String,
+		view: impl Fn(&T, &Style) -> String,
 	) -> Result<(), Failure> {
 		self.ask(request, view).await.map(|_: T| ())
 	}
@@ -95,7 +99,7 @@ impl Session<'_, '_> {
 	async fn ask<T: DeserializeOwned>(
 		&mut self,
 		request: Request,
-		view: fn(&T, &Style) -> String,
+		view: impl Fn(&T, &Style) -> String,
 	) -> Result<T, Failure> {
 		let body = self.node.ask(request).await?;
 		let answer: T = understand(&body)?;

@@ -7,6 +7,7 @@ mod channels;
 mod lsp;
 mod node;
 mod payments;
+mod storage;
 mod table;
 mod wallet;
 
@@ -14,6 +15,7 @@ pub(super) use channels::*;
 pub(super) use lsp::*;
 pub(super) use node::*;
 pub(super) use payments::*;
+pub(super) use storage::*;
 pub(super) use wallet::*;
 
 use crate::control::Time;

@@ -86,14 +86,6 @@ pub(super) fn with_terminal<T>(work: impl FnOnce(&mut Ui<'_>) -> T) -> T {
 	work(&mut Ui { out: &mut out, err: &mut err, ask, style })
 }
 
-/// Asks for `word` to be typed after `warning`; false if something else was typed, or nobody is there to type it.
-pub fn confirm_by_typing(warning: &str, word: &str) -> io::Result<bool> {
-	if !somebody_is_here() {
-		return Ok(false);
-	}
-	Ok(prompt(&format!("{warning}\nType {word} to go on: "))?.trim() == word)
-}
-
 fn somebody_is_here() -> bool {
 	io::stdin().is_terminal() && io::stderr().is_terminal()
 }

@@ -1,16 +1,28 @@
 //! From laid-out settings to a validated [`Config`]: each value parsed, then what must fit together.
 
 use super::error::ConfigError;
-use super::keys::{RawConfig, RawNode, RawRouting};
+use super::keys::{RawChain, RawConfig, RawNode, RawNotify, RawPeers, RawRouting};
 use super::layers::Layers;
 use super::value::{self, Wrong};
-use super::{ChainBackend, Config, InboundFrom, LogConfig, NodeConfig, Origin, Place, RoutingConfig};
+use super::{
+	ChainBackend, ChainDoubt, Config, InboundFrom, LogConfig, NodeConfig, NotifyConfig, Origin, PeerLimits, Place,
+	RoutingConfig,
+};
+use crate::notify::https::check_roots;
 use bitcoin::Network;
 use inlet_lsp::money::Sat;
 use inlet_lsp::policy::{Policy, PolicyError};
+use std::time::Duration;
 
 /// LDK's `MIN_CLTV_EXPIRY_DELTA`: less leaves no time to claim on-chain.
 const MIN_CLTV_EXPIRY_DELTA: u32 = 48;
+
+/// LDK's limit of 250 channel-less peers that connected to us, less some that may come in before one is disconnected.
+const MAX_STRANGERS: u32 = 240;
+/// More than a second of waiting is no privacy but an outage.
+const MAX_FORWARD_DELAY_MS: u32 = 1_000;
+/// Witnesses asked.
+const MAX_WITNESSES: usize = 8;
 
 /// The longest path that a Unix socket can have (`sun_path` less its final zero).
 const MAX_SOCKET_PATH: usize = 107;
@@ -23,7 +35,10 @@ pub(super) fn config(layers: &Layers, place: Place) -> Result<Config, ConfigErro
 	let raw = layers.merged();
 	let node = node(layers, &raw.node, place.network)?;
 	let chain = chain(layers, &raw.chain.backend, place.network)?;
+	let doubt = doubt(layers, &raw.chain, place.network)?;
 	let routing = routing(layers, &raw.routing)?;
+	let peers = peers(layers, &raw.peers)?;
+	let notify = notify(layers, &raw.notify, &place)?;
 	let log = LogConfig {
 		targets: blame(layers, "log", "level", value::log_level(&raw.log.level))?,
 		format: blame(layers, "log", "format", value::log_format(&raw.log.format))?,
@@ -35,7 +50,7 @@ pub(super) fn config(layers: &Layers, place: Place) -> Result<Config, ConfigErro
 		return Err(refusal(layers, "api", "socket", value::wrong(problem, right)));
 	}
 	let policy = policy(layers, raw)?;
-	Ok(Config { place, node, chain, policy, routing, log })
+	Ok(Config { place, node, chain, doubt, policy, routing, peers, notify, log })
 }
 
 fn node(layers: &Layers, raw: &RawNode, network: Network) -> Result<NodeConfig, ConfigError> {
@@ -75,12 +90,30 @@ fn chain(layers: &Layers, backend: &str, network: Network) -> Result<ChainBacken
 	})
 }
 
+fn doubt(layers: &Layers, raw: &RawChain, network: Network) -> Result<ChainDoubt, ConfigError> {
+	let witnesses = raw.witnesses.iter().map(|text| value::witness(text)).collect::<Result<Vec<_>, _>>();
+	let witnesses = blame(layers, "chain", "witnesses", witnesses)?;
+	if witnesses.len() > MAX_WITNESSES {
+		let wrong = value::wrong(format!("has {} entries", witnesses.len()), format!("list at most {MAX_WITNESSES}"));
+		return Err(refusal(layers, "chain", "witnesses", wrong));
+	}
+	// A private network has blocks when somebody makes them.
+	let unset = layers.origin("chain", "max_tip_age_secs") == Origin::Default;
+	let any_age = raw.max_tip_age_secs == 0 || (network == Network::Regtest && unset);
+	let max_tip_age = (!any_age).then(|| Duration::from_secs(raw.max_tip_age_secs));
+	Ok(ChainDoubt { max_tip_age, witnesses })
+}
+
 fn routing(layers: &Layers, raw: &RawRouting) -> Result<RoutingConfig, ConfigError> {
 	let refuse = |key, problem: String, right: &str| Err(refusal(layers, "routing", key, value::wrong(problem, right)));
 	if raw.fee_ppm > 1_000_000 {
 		return refuse("fee_ppm", format!("is {}, more than the whole payment", raw.fee_ppm), "write 1000000 or less");
 	}
 	at_least(layers, "routing", "cltv_expiry_delta", raw.cltv_expiry_delta.into(), MIN_CLTV_EXPIRY_DELTA.into())?;
+	if raw.forward_delay_ms > MAX_FORWARD_DELAY_MS {
+		let right = format!("write {MAX_FORWARD_DELAY_MS} or less");
+		return refuse("forward_delay_ms", format!("is {}, too long", raw.forward_delay_ms), &right);
+	}
 	in_order(layers, "routing", ("inbound_min_sat", raw.inbound_min_sat), ("inbound_max_sat", raw.inbound_max_sat))?;
 	let nodes = raw.inbound_nodes.iter().map(|t| value::node_id(t)).collect::<Result<Vec<_>, _>>();
 	let nodes = blame(layers, "routing", "inbound_nodes", nodes)?;
@@ -102,6 +135,7 @@ fn routing(layers: &Layers, raw: &RawRouting) -> Result<RoutingConfig, ConfigErr
 		base_fee_msat: raw.base_fee_msat,
 		fee_ppm: raw.fee_ppm,
 		cltv_expiry_delta: raw.cltv_expiry_delta,
+		forward_delay: Duration::from_millis(raw.forward_delay_ms.into()),
 		inbound_from,
 		inbound_min_sat: raw.inbound_min_sat,
 		inbound_max_sat: raw.inbound_max_sat,
@@ -110,9 +144,46 @@ fn routing(layers: &Layers, raw: &RawRouting) -> Result<RoutingConfig, ConfigErr
 	})
 }
 
+fn peers(layers: &Layers, raw: &RawPeers) -> Result<PeerLimits, ConfigError> {
+	at_least(layers, "peers", "max_per_ip", raw.max_per_ip.into(), 1)?;
+	at_least(layers, "peers", "max_per_local_ip", raw.max_per_local_ip.into(), 1)?;
+	at_least(layers, "peers", "max_strangers", raw.max_strangers.into(), 1)?;
+	if raw.max_strangers > MAX_STRANGERS {
+		let problem = format!("is {}, but LDK refuses more than 250", raw.max_strangers);
+		let right = format!("write {MAX_STRANGERS} or less");
+		return Err(refusal(layers, "peers", "max_strangers", value::wrong(problem, right)));
+	}
+	let count = |number| usize::try_from(number).unwrap_or(usize::MAX);
+	Ok(PeerLimits {
+		max_per_ip: count(raw.max_per_ip),
+		max_per_local_ip: count(raw.max_per_local_ip),
+		max_strangers: count(raw.max_strangers),
+	})
+}
+
+fn notify(layers: &Layers, raw: &RawNotify, place: &Place) -> Result<NotifyConfig, ConfigError> {
+	let allow_private = raw.allow_private;
+	if raw.ca_file.is_empty() {
+		return Ok(NotifyConfig { allow_private, extra_roots: Vec::new() });
+	}
+	let refuse = |problem: String| {
+		let right = "name a PEM file with root certificates that the user who runs inlet may read, or leave it empty";
+		refusal(layers, "notify", "ca_file", value::wrong(problem, right))
+	};
+	let file = place.data_dir.join(&raw.ca_file);
+	let extra_roots =
+		std::fs::read(&file).map_err(|e| refuse(format!("names {}, which cannot be read: {e}", file.display())))?;
+	let unusable = |e: String| refuse(format!("names {}, which cannot be used: {e}", file.display()));
+	if extra_roots.is_empty() {
+		return Err(unusable("it is empty".into()));
+	}
+	check_roots(&extra_roots).map_err(|e| unusable(e.to_string()))?;
+	Ok(NotifyConfig { allow_private, extra_roots })
+}
+
 /// The policy, checked as the core checks it when it is built, so that nothing is right here and refused there.
 fn policy(layers: &Layers, raw: RawConfig) -> Result<Policy, ConfigError> {
-	let RawConfig { lsps1, lsps2, price, risk, .. } = raw;
+	let RawConfig { lsps1, lsps2, lsps5, price, risk, .. } = raw;
 	let sat = |key, Sat(amount): Sat| (key, amount);
 	in_order(
 		layers,
@@ -142,7 +213,7 @@ fn policy(layers: &Layers, raw: RawConfig) -> Result<Policy, ConfigError> {
 			return Err(refusal(layers, "risk", "max_channel_sat", wrong));
 		}
 	}
-	let policy = Policy { lsps1, lsps2, price, risk };
+	let policy = Policy { lsps1, lsps2, lsps5, price, risk };
 	policy.check().map_err(|error| core_refusal(layers, &error))?;
 	Ok(policy)
 }

@@ -3,7 +3,7 @@
 
 use super::value::network_name;
 use bitcoin::Network;
-use inlet_lsp::policy::{Lsps1Policy, Lsps2Policy, PricePolicy, RiskPolicy};
+use inlet_lsp::policy::{Lsps1Policy, Lsps2Policy, Lsps5Policy, PricePolicy, RiskPolicy};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 
@@ -15,9 +15,12 @@ pub(super) struct RawConfig {
 	pub chain: RawChain,
 	pub lsps1: Lsps1Policy,
 	pub lsps2: Lsps2Policy,
+	pub lsps5: Lsps5Policy,
 	pub price: PricePolicy,
 	pub risk: RiskPolicy,
 	pub routing: RawRouting,
+	pub peers: RawPeers,
+	pub notify: RawNotify,
 	pub log: RawLog,
 	pub api: RawApi,
 }
@@ -48,10 +51,18 @@ impl Default for RawNode {
 	}
 }
 
-#[derive(Clone, Default, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawChain {
 	pub backend: String,
+	pub witnesses: Vec<String>,
+	pub max_tip_age_secs: u64,
+}
+
+impl Default for RawChain {
+	fn default() -> Self {
+		RawChain { backend: String::new(), witnesses: Vec::new(), max_tip_age_secs: 10_800 }
+	}
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -60,6 +71,7 @@ pub(super) struct RawRouting {
 	pub base_fee_msat: u32,
 	pub fee_ppm: u32,
 	pub cltv_expiry_delta: u16,
+	pub forward_delay_ms: u32,
 	pub inbound_from: String,
 	pub inbound_nodes: Vec<String>,
 	pub inbound_min_sat: u64,
@@ -74,6 +86,7 @@ impl Default for RawRouting {
 			base_fee_msat: 1_000,
 			fee_ppm: 500,
 			cltv_expiry_delta: 72,
+			forward_delay_ms: 5,
 			inbound_from: "anyone".into(),
 			inbound_nodes: Vec::new(),
 			inbound_min_sat: 100_000,
@@ -81,6 +94,27 @@ impl Default for RawRouting {
 			inbound_max_channels: 50,
 			inbound_max_per_peer: 2,
 		}
+	}
+}
+
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawNotify {
+	pub allow_private: bool,
+	pub ca_file: String,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawPeers {
+	pub max_per_ip: u32,
+	pub max_per_local_ip: u32,
+	pub max_strangers: u32,
+}
+
+impl Default for RawPeers {
+	fn default() -> Self {
+		RawPeers { max_per_ip: 64, max_per_local_ip: 1_000, max_strangers: 200 }
 	}
 }
 
@@ -140,11 +174,23 @@ pub(super) const SECTIONS: &[Section] = &[
 	Section {
 		name: "chain",
 		about: "Where blocks and fee estimates come from.",
-		keys: &[(
-			"backend",
-			"esplora:URL[,URL...], bitcoind:http://USER:PASSWORD@HOST:PORT or bitcoind:cookie=/path/.cookie@http://HOST:PORT. \
-			 Empty: the network's public Esplora servers (regtest has none). A bitcoind of your own tells nobody what is yours.",
-		)],
+		keys: &[
+			(
+				"backend",
+				"esplora:URL[,URL...], bitcoind:http://USER:PASSWORD@HOST:PORT or bitcoind:cookie=/path/.cookie@http://HOST:PORT. \
+				 Empty: the network's public Esplora servers (regtest has none). A bitcoind of your own tells nobody what is yours.",
+			),
+			(
+				"witnesses",
+				"Other sources of the chain, written as the backend is (esplora: and bitcoind: may be left out). They are asked for \
+				 block hashes only; nothing is sold while one of them sees another chain than the backend.",
+			),
+			(
+				"max_tip_age_secs",
+				"Nothing is sold while the newest block is older than this, in seconds; 0: that is not looked at (so it is on \
+				 regtest, unless you set it).",
+			),
+		],
 	},
 	Section {
 		name: "lsps1",
@@ -168,7 +214,10 @@ pub(super) const SECTIONS: &[Section] = &[
 				"max_unconfirmed_order_sat",
 				"Largest order served on an unconfirmed on-chain payment; 0: none (a payment can be taken back).",
 			),
+			("max_unconfirmed_orders", "Most orders in all that are served on payments that are not confirmed yet."),
+			("max_unconfirmed_total_sat", "Most that may be at stake in them together."),
 			("onchain", "Offer payment on-chain besides Lightning?"),
+			("preflight", "See whether the client takes such a channel before payment is offered?"),
 			("open_window_secs", "How long to try to open a paid channel before the money goes back, in seconds."),
 			("tokens", "Coupon codes that clients must show; none: orders need no code."),
 		],
@@ -192,6 +241,24 @@ pub(super) const SECTIONS: &[Section] = &[
 			("gather_secs", "How long the parts of a payment are gathered, in seconds; 90 or more."),
 			("open_secs", "How long an opening may take until the channel is usable, in seconds."),
 			("tokens", "Coupon codes that clients must show; none: no code is needed."),
+			(
+				"trust",
+				"Whose channel is put on the chain before its payment is taken: known (those who paid before, and trusted_clients), \
+				 everyone (bLIP-52's default) or nobody. The others have to take the payment first.",
+			),
+			("trusted_clients", "Node ids of clients that are known from the start."),
+		],
+	},
+	Section {
+		name: "lsps5",
+		about: "Waking clients that sleep, over webhooks that they register (bLIP-55).",
+		keys: &[
+			("enabled", "Take webhooks, and hold payments for clients while they wake?"),
+			("max_webhooks", "Webhooks of one client."),
+			("hold_secs", "How long a payment waits for a client that was woken, in seconds."),
+			("cooldown_secs", "How long a client that stays away is not told the same again, in seconds."),
+			("retention_days", "Days for which a client without a channel is remembered; 7 or more."),
+			("max_clients_without_channel", "Clients without a channel whose webhooks are kept."),
 		],
 	},
 	Section {
@@ -217,6 +284,13 @@ pub(super) const SECTIONS: &[Section] = &[
 			("max_open_total", "Unpaid sales and orders in all."),
 			("max_parts", "Parts that one payment may come in."),
 			("max_channel_sat", "Largest channel of either kind."),
+			(
+				"max_offences",
+				"So many channels that come to nothing through strangers stop just-in-time channels for strangers for pause_secs.",
+			),
+			("max_offences_per_client", "So many of one client get it no more; at most 16."),
+			("offence_window_secs", "How long such an offence counts, in seconds."),
+			("pause_secs", "How long the pause for strangers lasts, in seconds."),
 		],
 	},
 	Section {
@@ -229,12 +303,50 @@ pub(super) const SECTIONS: &[Section] = &[
 				"cltv_expiry_delta",
 				"Blocks between a forward's expiry on the incoming and the outgoing side; 48 or more.",
 			),
+			(
+				"forward_delay_ms",
+				"How long a forward waits on average, in milliseconds (irregularly, so that onlookers cannot match it); 0 to 1000.",
+			),
 			("inbound_from", "Who may open channels to you: anyone, listed (see inbound_nodes) or nobody."),
 			("inbound_nodes", "Node ids that may open channels to you when inbound_from is listed."),
 			("inbound_min_sat", "Smallest channel that others may open to you."),
 			("inbound_max_sat", "Largest channel that others may open to you."),
 			("inbound_max_channels", "Channels opened by others, in all; each needs some on-chain reserve of yours."),
 			("inbound_max_per_peer", "Channels opened by one peer."),
+		],
+	},
+	Section {
+		name: "peers",
+		about: "How many may connect to you. Clients with a channel, or with something paid, always get in.",
+		keys: &[
+			(
+				"max_per_ip",
+				"Connections from one public IPv4 address or IPv6 /64 network; mobile networks put many clients behind one.",
+			),
+			(
+				"max_per_local_ip",
+				"The same from a loopback or private address, which may stand for many: Tor, a proxy, a VPN.",
+			),
+			(
+				"max_strangers",
+				"Connections from nodes that have neither a channel nor anything paid, 240 at most; beyond, the longest idle is disconnected.",
+			),
+		],
+	},
+	Section {
+		name: "notify",
+		about: "Calling the webhooks of sleeping clients (bLIP-55).",
+		keys: &[
+			(
+				"allow_private",
+				"Call webhooks on this machine and in its network too? Only where every client is yours: a stranger's \
+				 webhook would reach what your firewall hides.",
+			),
+			(
+				"ca_file",
+				"A PEM file with root certificates to trust besides the public ones; a relative path starts in the data \
+				 directory. Empty: none.",
+			),
 		],
 	},
 	Section {

@@ -25,6 +25,7 @@ use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tracing_subscriber::filter::Targets;
 
 /// The config file's name in the data directory.
@@ -78,12 +79,18 @@ pub struct Config {
 	pub place: Place,
 	/// `[node]`
 	pub node: NodeConfig,
-	/// `[chain]`, or the network's public servers.
+	/// `chain.backend`, or the network's public servers.
 	pub chain: ChainBackend,
-	/// `[lsps1]`, `[lsps2]`, `[price]`, `[risk]`
+	/// The rest of `[chain]`: how far the backend is trusted.
+	pub doubt: ChainDoubt,
+	/// `[lsps1]`, `[lsps2]`, `[lsps5]`, `[price]`, `[risk]`
 	pub policy: Policy,
 	/// `[routing]`
 	pub routing: RoutingConfig,
+	/// `[peers]`
+	pub peers: PeerLimits,
+	/// `[notify]`
+	pub notify: NotifyConfig,
 	/// `[log]`
 	pub log: LogConfig,
 }
@@ -107,6 +114,15 @@ pub struct NodeConfig {
 	pub peers: Vec<Peer>,
 }
 
+/// When the backend's view of the chain is not sold on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChainDoubt {
+	/// Age of the newest block above which nothing is sold; `None`: it may be of any age.
+	pub max_tip_age: Option<Duration>,
+	/// Other sources that the backend is compared with. Of several Esplora servers in one entry, the first counts.
+	pub witnesses: Vec<ChainBackend>,
+}
+
 /// Forwarding fees and who may open channels to us.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoutingConfig {
@@ -116,6 +132,8 @@ pub struct RoutingConfig {
 	pub fee_ppm: u32,
 	/// Blocks between incoming and outgoing expiry.
 	pub cltv_expiry_delta: u16,
+	/// How long a forward waits on average, so that onlookers cannot match what comes in with what goes out.
+	pub forward_delay: Duration,
 	/// Who may open channels to us.
 	pub inbound_from: InboundFrom,
 	/// Smallest channel that others may open to us.
@@ -126,6 +144,26 @@ pub struct RoutingConfig {
 	pub inbound_max_channels: u32,
 	/// Channels opened by one peer.
 	pub inbound_max_per_peer: u32,
+}
+
+/// How many may connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerLimits {
+	/// Connections from one public IPv4 address or IPv6 /64 network.
+	pub max_per_ip: usize,
+	/// The same from a loopback or private address, which may stand for many.
+	pub max_per_local_ip: usize,
+	/// Connections that came in from nodes without a channel and without anything paid.
+	pub max_strangers: usize,
+}
+
+/// How webhooks are called.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NotifyConfig {
+	/// This machine and its network too?
+	pub allow_private: bool,
+	/// The content of `ca_file`, PEM; empty without one.
+	pub extra_roots: Vec<u8>,
 }
 
 /// What is logged, and how.

@@ -224,6 +224,27 @@ fn combinations_that_cannot_work_are_refused() {
 }
 
 #[test]
+fn r14_a_file_without_usable_certificates_is_refused_at_the_start() {
+	let dir = dir("[notify]\nca_file = \"ca.pem\"\nallow_private = true\n");
+	let file = dir.path().join("ca.pem");
+	let refused = |say: &str| {
+		let error = Config::load(&flags(&dir), []).unwrap_err();
+		assert_eq!(error.key.as_deref(), Some("notify.ca_file"));
+		assert!(error.to_string().contains(say) && error.to_string().contains("line 2"), "{say:?} is not in: {error}");
+		assert!(error.problem.contains(file.to_str().unwrap()), "{error}");
+	};
+	refused("cannot be read: No such file");
+	let garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+	for (content, say) in [("", "it is empty"), ("hello", "no -----BEGIN"), (garbage, "cannot be used")] {
+		std::fs::write(&file, content).unwrap();
+		refused(say);
+	}
+	std::fs::write(&file, include_str!("../notify/tests/ca.pem")).unwrap();
+	let config = Config::load(&flags(&dir), []).unwrap();
+	assert!(config.notify.allow_private && config.notify.extra_roots.starts_with(b"-----BEGIN"));
+}
+
+#[test]
 fn unknown_variables_are_refused_and_wrong_ones_named() {
 	let error = load("", &[("INLET_NODE_ALAIS", "x")]).unwrap_err();
 	assert_eq!(
@@ -276,6 +297,36 @@ fn a_client_finds_the_socket_where_the_node_could_not_start() {
 	let dir = dir("[node]\nnetwork = \"regtest\"\n[api]\nsocket = \"/run/inlet/admin.sock\"\n");
 	assert!(Config::load(&flags(&dir), []).is_err());
 	assert_eq!(Place::find(&flags(&dir), []).unwrap().socket, Path::new("/run/inlet/admin.sock"));
+}
+
+#[test]
+fn r20_the_limit_on_the_tips_age_is_off_on_regtest_unless_it_is_set() {
+	let age = |text: &str| load(text, &[]).unwrap().doubt.max_tip_age.map(|age| age.as_secs());
+	let regtest = "[node]\nnetwork = \"regtest\"\n[chain]\nbackend = \"esplora:http://127.0.0.1:1\"\n";
+	assert_eq!(age(""), Some(10_800));
+	assert_eq!(age("[chain]\nmax_tip_age_secs = 0\n"), None);
+	assert_eq!(age(regtest), None);
+	assert_eq!(age(&format!("{regtest}max_tip_age_secs = 7\n")), Some(7));
+}
+
+#[test]
+fn witnesses_are_written_as_backends_or_as_urls_and_their_passwords_stay_secret() {
+	let witness = |text: &str| value::witness(text).unwrap();
+	let esplora = |url: &str| ChainBackend::Esplora { urls: vec![url.into()] };
+	for text in ["https://example.org/api", "esplora:https://example.org/api"] {
+		assert_eq!(witness(text), esplora("https://example.org/api"));
+	}
+	assert_eq!(witness("http://127.0.0.1:3000"), esplora("http://127.0.0.1:3000"));
+	assert_eq!(
+		witness("http://a:b@127.0.0.1:8332"),
+		value::chain_backend("bitcoind:http://a:b@127.0.0.1:8332").unwrap()
+	);
+	let text = "[chain]\nwitnesses = [\"https://example.org/api\", \"ftp://alice:hunter2@h\"]\n";
+	refused(text, 2, "chain.witnesses", &[]);
+	assert!(!load(text, &[]).unwrap_err().to_string().contains("hunter2"));
+	let many = ["\"https://example.org\""; 9].join(", ");
+	refused(&format!("[chain]\nwitnesses = [{many}]\n"), 2, "chain.witnesses", &["9 entries", "at most 8"]);
+	refused("[routing]\nforward_delay_ms = 1001\n", 2, "routing.forward_delay_ms", &["1000 or less"]);
 }
 
 #[test]

@@ -133,6 +133,18 @@ pub(super) fn chain_backend(text: &str) -> Result<ChainBackend, Wrong> {
 	Ok(ChainBackend::Bitcoind { url: rpc_url(host)?, auth })
 }
 
+/// Parses an entry of `chain.witnesses`: as `chain.backend`, or a URL alone; one with a user is a bitcoind's. The value may
+/// hold a password, so no error repeats any of it.
+pub(super) fn witness(text: &str) -> Result<ChainBackend, Wrong> {
+	let has_login = |rest: &str| rest.split('/').next().is_some_and(|host| host.contains('@'));
+	match text.strip_prefix("http://") {
+		Some(rest) if has_login(rest) => chain_backend(&format!("bitcoind:{text}")),
+		Some(_) => chain_backend(&format!("esplora:{text}")),
+		None if text.starts_with("https://") => chain_backend(&format!("esplora:{text}")),
+		None => chain_backend(text),
+	}
+}
+
 fn rpc_url(host_port: &str) -> Result<String, Wrong> {
 	match host_port.trim_end_matches('/').parse::<HostPort>() {
 		Ok(HostPort { port: 0, .. }) | Err(_) => Err(wrong("has no HOST:PORT for bitcoind", CHAIN_FORMS)),

@@ -1,6 +1,6 @@
 //! Peers and channels.
 
-use super::{Listed, Time};
+use super::{Listed, Refusal, Time};
 use serde::{Deserialize, Serialize};
 
 /// A peer.
@@ -152,8 +152,26 @@ pub struct CloseRequest {
 	/// Without the peer: the money comes back after a delay. Not in the API's body: it has a path of its own.
 	#[serde(skip)]
 	pub force: bool,
-	/// Feerate of the closing transaction, in satoshis per 1000 weight units; the node's own if left out.
+	/// Feerate of the closing transaction, in satoshis per 1000 weight units; the node's own if left out. Refused for a forced
+	/// close.
 	pub feerate_sat_per_kw: Option<u32>,
+}
+
+impl CloseRequest {
+	/// Does it make sense?
+	///
+	/// # Errors
+	/// A feerate for a forced close: its transaction is signed already, and is bumped as needed.
+	pub fn check(&self) -> Result<(), Refusal> {
+		if self.force && self.feerate_sat_per_kw.is_some() {
+			return Err(Refusal::invalid(
+				"feerate_of_forced_close",
+				"the feerate of a forced close cannot be chosen: its transaction is signed already",
+				"leave the feerate out: the node raises the fee as needed",
+			));
+		}
+		Ok(())
+	}
 }
 
 /// A channel that is being closed.

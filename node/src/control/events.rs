@@ -28,6 +28,8 @@ pub enum EventKind {
 	Sale,
 	/// Something happened to an order.
 	Order,
+	/// A sleeping client was woken, or what was held for it went on or back.
+	Client,
 	/// A channel is being opened.
 	ChannelPending,
 	/// A channel is usable.
@@ -59,6 +61,7 @@ impl EventKind {
 			EventKind::PeerDisconnected => "peer_disconnected",
 			EventKind::Sale => "sale",
 			EventKind::Order => "order",
+			EventKind::Client => "client",
 			EventKind::ChannelPending => "channel_pending",
 			EventKind::ChannelReady => "channel_ready",
 			EventKind::ChannelClosed => "channel_closed",

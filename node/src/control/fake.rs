@@ -62,6 +62,10 @@ impl Control for Fake {
 		Ok(fees())
 	}
 
+	async fn storage(&self) -> Result<Storage, Refusal> {
+		Ok(storage())
+	}
+
 	async fn stop(&self) -> Result<Stopping, Refusal> {
 		self.note("stop", ());
 		Ok(Stopping { stopping: true })
@@ -120,6 +124,7 @@ impl Control for Fake {
 	}
 
 	async fn close_channel(&self, id: String, request: CloseRequest) -> Result<Closing, Refusal> {
+		request.check()?;
 		let channel = self.channel(id).await?;
 		if channel.lease_until_height.is_some() && !request.break_lease {
 			let hint = "wait for the end of its lease, or add --break-lease";

@@ -2,10 +2,11 @@
 //!
 //! "Not found" makes a new node; "cannot read" never does.
 
+use super::door::Door;
 use super::gossip::Gossip;
 use super::wire::Wire;
 use super::*;
-use crate::config::RoutingConfig;
+use crate::config::{PeerLimits, RoutingConfig};
 use anyhow::{Context, bail};
 use bitcoin::Network;
 use lightning::chain::{BlockLocator, ChannelMonitorUpdateStatus};
@@ -23,6 +24,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 const MAX_PENDING_UPDATES: u64 = 100;
 /// LDK's default lets a closing peer make us overpay by 1,000 sat to avoid a forced close; this is what Inlet accepts (R9).
 const FORCE_CLOSE_AVOIDANCE_MAX_FEE_SAT: u64 = 50;
+/// HTLCs that a peer may have under way to us in one channel. Who holds payments back (slow jamming) ties up so many and no more.
+const MAX_HTLCS_IN_FLIGHT: u16 = 50;
+/// How much of a public channel a peer may have under way to us, in percent: the rest stays free for others. A client may use
+/// all of its own channel, which only it can jam.
+const MAX_PUBLIC_IN_FLIGHT: u8 = 25;
 
 /// What the node is made of.
 pub struct Parts {
@@ -46,8 +52,10 @@ pub struct Parts {
 	pub routing: RoutingConfig,
 	/// Gossip source.
 	pub gossip: crate::config::Gossip,
-	/// LSPS messages.
-	pub wire: Arc<Wire>,
+	/// How many connections there may be.
+	pub limits: PeerLimits,
+	/// Are sleeping clients woken (bLIP-55)?
+	pub wakes: bool,
 }
 
 /// LDK's parts, and from which block each of them has to be brought up to the tip.
@@ -58,12 +66,17 @@ pub struct Built {
 	pub from: Vec<BlockLocator>,
 }
 
-/// LDK's config: anchors, private channels by default, interception of our own SCIDs.
-pub fn user_config(routing: &RoutingConfig) -> UserConfig {
+/// LDK's config: anchors, private channels by default, interception of our own SCIDs and, with `wakes`, of payments to private
+/// channels whose peer is away.
+pub fn user_config(routing: &RoutingConfig, wakes: bool) -> UserConfig {
 	let mut config = UserConfig::default();
 	config.channel_handshake_config.negotiate_anchors_zero_fee_htlc_tx = true;
 	config.channel_handshake_config.negotiate_scid_privacy = true;
 	config.channel_handshake_config.minimum_depth = 3;
+	config.channel_handshake_config.our_max_accepted_htlcs = MAX_HTLCS_IN_FLIGHT;
+	config.channel_handshake_config.announced_channel_max_inbound_htlc_value_in_flight_percentage =
+		MAX_PUBLIC_IN_FLIGHT;
+	config.channel_handshake_config.unannounced_channel_max_inbound_htlc_value_in_flight_percentage = 100;
 	config.channel_handshake_limits.force_announced_channel_preference = false;
 	config.channel_config.forwarding_fee_base_msat = routing.base_fee_msat;
 	config.channel_config.forwarding_fee_proportional_millionths = routing.fee_ppm;
@@ -71,6 +84,9 @@ pub fn user_config(routing: &RoutingConfig) -> UserConfig {
 	config.channel_config.force_close_avoidance_max_fee_satoshis = FORCE_CLOSE_AVOIDANCE_MAX_FEE_SAT;
 	config.accept_forwards_to_priv_channels = true;
 	config.htlc_interception_flags = HTLCInterceptionFlags::ToInterceptSCIDs as u8;
+	if wakes {
+		config.htlc_interception_flags |= HTLCInterceptionFlags::ToOfflinePrivateChannels as u8;
+	}
 	config.reject_inbound_splices = false;
 	config
 }
@@ -131,7 +147,7 @@ impl Lightning {
 		));
 		let message_router = Arc::new(MessageRouter::new(graph.clone(), keys.clone()));
 
-		let config = user_config(&parts.routing);
+		let config = user_config(&parts.routing, parts.wakes);
 		let of_monitors: Vec<BlockLocator> = monitors.iter().map(|(block, _)| *block).collect();
 		let stored = read(
 			&store,
@@ -187,30 +203,28 @@ impl Lightning {
 			}
 		};
 		for (_, one) in monitors {
-			let id = one.channel_id();
+			let (id, updates) = (one.channel_id(), one.get_latest_update_id());
 			if monitor.load_existing_monitor(id, one) != Ok(ChannelMonitorUpdateStatus::Completed) {
 				bail!("channel {id} is in the store twice");
 			}
+			if updates == 0 {
+				// The crash may have come when the new monitor was durable and the manager did not know it yet: nobody
+				// would tell it, and the channel would wait for that for ever. If it does know, this changes nothing.
+				monitor
+					.channel_monitor_updated(id, updates)
+					.map_err(|e| anyhow::anyhow!("channel {id} has lost its monitor: {e:?}"))?;
+			}
 		}
 
-		let messenger: Arc<OnionMessenger> = Arc::new(OnionMessenger::new(
-			keys.clone(),
-			keys.clone(),
-			logger.clone(),
-			manager.clone(),
-			message_router,
-			manager.clone(),
-			manager.clone(),
-			IgnoringMessageHandler {},
-			IgnoringMessageHandler {},
-		));
+		let messenger = messenger(&parts, &keys, &manager, message_router, &logger);
 		let gossip = Gossip::new(&parts.gossip, graph.clone(), logger.clone());
+		let wire = Arc::new(Wire::default());
 		let peers: Arc<PeerManager> = Arc::new(PeerManager::new(
 			MessageHandler {
 				chan_handler: manager.clone(),
 				route_handler: gossip.handler(),
 				onion_message_handler: messenger.clone(),
-				custom_message_handler: parts.wire.clone(),
+				custom_message_handler: wire.clone(),
 				send_only_message_handler: monitor.clone(),
 			},
 			now.as_secs() as u32,
@@ -234,14 +248,46 @@ impl Lightning {
 			messenger,
 			sweeper,
 			graph,
-			wire: parts.wire,
+			wire,
+			door: Door::new(parts.limits),
 			bumper,
 			scorer,
 			gossip,
 			logger,
+			pending: Notify::new(),
+			changes: AtomicU64::new(0),
+			wallet: parts.wallet,
 		};
 		Ok(Built { lightning, from })
 	}
+}
+
+/// Speaks onion messages. What is for a peer that is away is told, if clients are woken, and not dropped.
+fn messenger(
+	parts: &Parts,
+	keys: &Arc<Keys>,
+	manager: &Arc<ChannelManager>,
+	router: Arc<MessageRouter>,
+	logger: &Log,
+) -> Arc<OnionMessenger> {
+	let (keys, manager, logger) = (|| keys.clone(), || manager.clone(), logger.clone());
+	let nothing = || IgnoringMessageHandler {};
+	Arc::new(if parts.wakes {
+		OnionMessenger::new_with_offline_peer_interception(
+			keys(),
+			keys(),
+			logger,
+			manager(),
+			router,
+			manager(),
+			manager(),
+			nothing(),
+			nothing(),
+			false,
+		)
+	} else {
+		OnionMessenger::new(keys(), keys(), logger, manager(), router, manager(), manager(), nothing(), nothing())
+	})
 }
 
 /// The graph and what was learnt about it. Both are caches: what cannot be decoded is begun anew, and that is said.
@@ -311,5 +357,33 @@ async fn sweeper(
 			let sweeper = Sweeper::new(block, broadcaster, fees, filter, keys.clone(), wallet, store, logger.clone());
 			Ok((block, Arc::new(sweeper)))
 		}
+	}
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+	use crate::config::InboundFrom;
+
+	#[test]
+	fn r16_what_one_peer_can_tie_up_is_bounded() {
+		let config = user_config(
+			&RoutingConfig {
+				base_fee_msat: 1_000,
+				fee_ppm: 500,
+				cltv_expiry_delta: 72,
+				inbound_from: InboundFrom::Anyone,
+				inbound_min_sat: 0,
+				inbound_max_sat: 1,
+				inbound_max_channels: 1,
+				inbound_max_per_peer: 1,
+				forward_delay: std::time::Duration::ZERO,
+			},
+			true,
+		);
+		let channel = config.channel_handshake_config;
+		assert_eq!(channel.our_max_accepted_htlcs, 50);
+		assert_eq!(channel.announced_channel_max_inbound_htlc_value_in_flight_percentage, 25);
+		assert_eq!(channel.unannounced_channel_max_inbound_htlc_value_in_flight_percentage, 100);
 	}
 }

@@ -1,17 +1,19 @@
 //! Opening channels, ours and others'.
 
 use super::Lightning;
+use super::trial::{self, Trials};
 use crate::config::{InboundFrom, RoutingConfig};
 use crate::onchain::Wallet;
 use bitcoin::secp256k1::PublicKey;
-use bitcoin::{Amount, FeeRate, ScriptBuf, Txid};
-use inlet_lsp::book::Book;
+use bitcoin::{Amount, FeeRate, OutPoint, ScriptBuf, Txid};
+use inlet_lsp::book::{Book, OrderId};
 use inlet_lsp::input::{Input, OpenChannel, Owner};
 use inlet_lsp::money::Sat;
 use inlet_lsp::quote::funding_need;
 use lightning::ln::channel_state::ChannelDetails;
 use lightning::ln::types::ChannelId;
 use lightning::sign::EntropySource;
+use lightning::types::features::ChannelTypeFeatures;
 use lightning::util::config::{ChannelConfigOverrides, UserConfig};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -28,6 +30,8 @@ struct Opening {
 	funded: Option<Txid>,
 	/// What the operator wants for a channel of his own; sales and orders have their reservation in the book.
 	claim: Amount,
+	/// Does LDK leave the broadcast to us?
+	withhold: bool,
 }
 
 /// A channel that wants its funding transaction.
@@ -44,18 +48,40 @@ pub struct Wanted {
 	pub value: u64,
 }
 
+/// A channel that somebody wants to open to us.
+pub struct Request {
+	/// Its id for now.
+	pub temporary: ChannelId,
+	/// Who.
+	pub peer: PublicKey,
+	/// Its capacity, in satoshis.
+	pub sat: u64,
+	/// Is it to be public?
+	pub announced: bool,
+	/// See [`has_anchors`].
+	pub anchors: bool,
+}
+
+/// Can a closing transaction of this type of channel get more fee afterwards? Without, its feerate is a matter of constant
+/// agreement with the peer, and a disagreement closes it (R8): Inlet has anchor channels only.
+pub fn has_anchors(kind: &ChannelTypeFeatures) -> bool {
+	kind.supports_anchors_zero_fee_htlc_tx() || kind.supports_anchor_zero_fee_commitments()
+}
+
 /// Channels being opened, by `user_channel_id`, and the rules for those that others open to us.
 pub struct Channels {
 	config: UserConfig,
 	routing: RoutingConfig,
 	wallet: Arc<Wallet>,
 	opening: Mutex<HashMap<u128, Opening>>,
+	/// Openings that are tried only.
+	pub trials: Trials,
 }
 
 impl Channels {
 	/// Nothing is being opened: LDK forgets unfunded channels at a restart, and so do we.
 	pub fn new(config: UserConfig, routing: RoutingConfig, wallet: Arc<Wallet>) -> Self {
-		Channels { config, routing, wallet, opening: Mutex::default() }
+		Channels { config, routing, wallet, opening: Mutex::default(), trials: Trials::default() }
 	}
 
 	/// Opens a channel unless one with its `user_channel_id` exists. What fails at once comes back as an input, and so
@@ -64,7 +90,12 @@ impl Channels {
 		let id = open.user_channel_id;
 		let known = lightning.manager.list_channels_with_counterparty(&open.peer);
 		if let Some(channel) = known.iter().find(|channel| channel.user_channel_id == id) {
-			return self.progress(channel);
+			let strict = matches!(open.owner, Owner::Order(_));
+			return self.progress(channel, strict, open.withhold);
+		}
+		if self.opening.lock().expect("not poisoned").contains_key(&id) {
+			// LDK has closed it, and the event that says so is on its way: a second one with this mark would be taken for it.
+			return Vec::new();
 		}
 		match self.create(lightning, &open) {
 			Ok(_) => Vec::new(),
@@ -73,17 +104,22 @@ impl Channels {
 	}
 
 	/// How far the opening of a channel is: nothing, until its funding transaction is out. LDK knows the transaction's
-	/// outpoint before the peer has signed, which means nothing yet.
-	fn progress(&self, channel: &ChannelDetails) -> Vec<Input> {
+	/// outpoint before the peer has signed, which means nothing yet. For an order (`strict`) it is out when the chain backend
+	/// has taken it: only then is the client's payment claimed (R6). A channel whose funding is withheld is ready without.
+	fn progress(&self, channel: &ChannelDetails, strict: bool, withhold: bool) -> Vec<Input> {
 		let (user_channel_id, channel_id) = (channel.user_channel_id, channel.channel_id.0);
 		let Some(funding) = channel.funding_txo.map(|funding| funding.into_bitcoin_outpoint()) else {
 			return Vec::new();
 		};
-		if !self.wallet.is_out(&funding.txid) {
+		let is_out = if strict { self.wallet.is_taken(&funding.txid) } else { self.wallet.is_out(&funding.txid) };
+		let mut inputs = if is_out {
+			let fee = self.fee(funding.txid);
+			vec![Input::Funded { user_channel_id, channel_id, funding, fee }]
+		} else if withhold && channel.is_channel_ready {
+			vec![Input::FundingWithheld { user_channel_id, channel_id, funding }]
+		} else {
 			return Vec::new();
-		}
-		let fee = self.fee(funding.txid);
-		let mut inputs = vec![Input::Funded { user_channel_id, channel_id, funding, fee }];
+		};
 		if channel.is_channel_ready {
 			inputs.push(Input::ChannelReady { user_channel_id, channel_id });
 		}
@@ -99,22 +135,18 @@ impl Channels {
 		if opening.len() >= MAX_OPENING {
 			return Err(format!("{MAX_OPENING} channels are being opened already"));
 		}
-		let mut config = self.config.clone();
-		let handshake = &mut config.channel_handshake_config;
-		handshake.announce_for_forwarding = open.announce;
-		handshake.negotiate_scid_privacy = !open.announce;
-		handshake.our_to_self_delay = open.max_to_self_delay.map_or(TO_SELF_DELAY, |most| most.min(TO_SELF_DELAY));
-		config.channel_handshake_limits.trust_own_funding_0conf = open.confirmations == 0;
+		let config = self.config_for(open);
 		let channel_id = lightning
 			.manager
 			.create_channel(open.peer, open.capacity.0, open.push.0, open.user_channel_id, None, Some(config))
 			.map_err(|e| format!("LDK refused to open a channel: {e:?}"))?;
+		lightning.channels_changed();
 		let feerate = FeeRate::from_sat_per_kwu(u64::from(open.feerate.0));
 		let claim = match open.owner {
 			Owner::Operator => Amount::from_sat(funding_need(open.feerate, open.capacity).0),
 			Owner::Sale(_) | Owner::Order(_) => Amount::ZERO,
 		};
-		opening.insert(open.user_channel_id, Opening { feerate, funded: None, claim });
+		opening.insert(open.user_channel_id, Opening { feerate, funded: None, claim, withhold: open.withhold });
 		drop(opening);
 		let owner = match &open.owner {
 			Owner::Sale(id) | Owner::Order(id) => id.as_str(),
@@ -123,6 +155,51 @@ impl Channels {
 		tracing::info!(target: "inlet::channels", peer = %open.peer, capacity_sat = open.capacity.0, "opening a channel for {owner}");
 		lightning.peers.process_events();
 		Ok(channel_id.to_string())
+	}
+
+	fn config_for(&self, open: &OpenChannel) -> UserConfig {
+		let mut config = self.config.clone();
+		let handshake = &mut config.channel_handshake_config;
+		handshake.announce_for_forwarding = open.announce;
+		handshake.negotiate_scid_privacy = !open.announce;
+		handshake.our_to_self_delay = open.max_to_self_delay.map_or(TO_SELF_DELAY, |most| most.min(TO_SELF_DELAY));
+		config.channel_handshake_limits.trust_own_funding_0conf = open.confirmations == 0;
+		config
+	}
+
+	/// Begins to open a channel only to see whether the client takes it. False if the client was not asked: payment is
+	/// offered then as if it had accepted.
+	pub fn try_opening(&self, lightning: &Lightning, order: &OrderId, open: &OpenChannel) -> bool {
+		let able = lightning.features_of(&open.peer).is_some_and(|features| trial::can_take(&features, open));
+		if !able || !self.trials.begin(order, open) {
+			return false;
+		}
+		let config = Some(self.config_for(open));
+		let (id, capacity, push) = (open.user_channel_id, open.capacity.0, open.push.0);
+		if let Err(e) = lightning.manager.create_channel(open.peer, capacity, push, id, None, config) {
+			tracing::debug!(target: "inlet::orders", peer = %open.peer, "no trial opening: {e:?}");
+			self.trials.forget(id);
+			return false;
+		}
+		lightning.peers.process_events();
+		true
+	}
+
+	/// Drops the channel of a trial. LDK's `ChannelClosed` follows.
+	pub fn end_trial(&self, lightning: &Lightning, id: u128, peer: PublicKey) {
+		let channels = lightning.manager.list_channels_with_counterparty(&peer);
+		for channel in channels.iter().filter(|channel| channel.user_channel_id == id) {
+			let (manager, message) = (&lightning.manager, trial::GOODBYE.to_owned());
+			let _gone_already = manager.force_close_broadcasting_latest_txn(&channel.channel_id, &peer, message);
+		}
+		lightning.peers.process_events();
+	}
+
+	/// The inputs that a channel's funding implies now that the chain backend may have taken it; none while it has not.
+	pub fn look(&self, lightning: &Lightning, id: u128, peer: &PublicKey) -> Vec<Input> {
+		let channels = lightning.manager.list_channels_with_counterparty(peer);
+		let channel = channels.iter().find(|channel| channel.user_channel_id == id);
+		channel.map(|channel| self.progress(channel, true, false)).unwrap_or_default()
 	}
 
 	/// What the book still reserves for channels whose funding transaction is made: those coins are spent already.
@@ -152,12 +229,19 @@ impl Channels {
 	/// Why we cannot, for people. LDK's `ChannelClosed` follows, which does not say whose fault it is.
 	pub async fn fund(&self, lightning: &Lightning, wanted: Wanted, others: Amount) -> Result<(), String> {
 		let Wanted { temporary, peer, user_channel_id: id, script, value } = wanted;
-		let feerate = self.opening.lock().expect("not poisoned").get(&id).map(|opening| opening.feerate);
-		let Some(feerate) = feerate else {
+		let asked = self.opening.lock().expect("not poisoned").get(&id).map(|open| (open.feerate, open.withhold));
+		let Some((feerate, withhold)) = asked else {
 			// Abandoned, or not opened by this run: nobody waits for it.
 			self.give_up(lightning, temporary, peer, "it is not wanted any more");
 			return Ok(());
 		};
+		let known = lightning.manager.list_channels_with_counterparty(&peer);
+		let found = known.iter().find(|channel| channel.channel_id == temporary);
+		if !found.and_then(|channel| channel.channel_type.as_ref()).is_some_and(has_anchors) {
+			// LDK takes a simpler type when the peer wants no other.
+			self.give_up(lightning, temporary, peer, "it would have no anchors");
+			return Err("the peer takes no anchor channels".to_owned());
+		}
 		let keep = lightning.anchor_reserve().required + others;
 		let funded = match self.wallet.fund(script, Amount::from_sat(value), feerate, keep).await {
 			Ok(funded) => funded,
@@ -171,7 +255,12 @@ impl Channels {
 		if let Some(opening) = self.opening.lock().expect("not poisoned").get_mut(&id) {
 			opening.funded = Some(txid);
 		}
-		if let Err(e) = lightning.manager.funding_transaction_generated(temporary, peer, funded.tx) {
+		// The wallet has a durable copy: LDK does not keep one when the broadcast is ours.
+		let taken = match withhold {
+			true => lightning.manager.funding_transaction_generated_manual_broadcast(temporary, peer, funded.tx),
+			false => lightning.manager.funding_transaction_generated(temporary, peer, funded.tx),
+		};
+		if let Err(e) = taken {
 			tracing::warn!(target: "inlet::channels", %peer, "LDK did not take the funding transaction: {e:?}");
 			self.wallet.release(txid).await;
 			self.give_up(lightning, temporary, peer, "the funding transaction was not taken");
@@ -181,17 +270,27 @@ impl Channels {
 	}
 
 	/// Gives up a channel unless its funding is out. The answer is always an input: that it is out, that there is no such
-	/// channel, or (from LDK, later) that it is closed. LDK says so only after what it had to say of the funding.
-	pub fn abandon(&self, lightning: &Lightning, id: u128, peer: PublicKey) -> Vec<Input> {
+	/// channel, or (from LDK, later) that it is closed; none yet while the chain backend has given no verdict on the funding. LDK says so only after what it had to say of the funding.
+	pub fn abandon(&self, lightning: &Lightning, id: u128, peer: PublicKey, strict: bool) -> Vec<Input> {
 		let channels = lightning.manager.list_channels_with_counterparty(&peer);
 		let Some(channel) = channels.iter().find(|channel| channel.user_channel_id == id) else {
 			self.opening.lock().expect("not poisoned").remove(&id);
 			let reason = "there is no such channel any more".to_owned();
 			return vec![Input::OpenFailed { user_channel_id: id, reason, ours: false }];
 		};
-		let out = self.progress(channel);
-		if out.is_empty() {
-			self.give_up(lightning, channel.channel_id, peer, "it took too long");
+		let out = self.progress(channel, strict, false);
+		let funding = channel.funding_txo.map(|funding| funding.txid).filter(|txid| self.wallet.is_out(txid));
+		match funding {
+			_ if !out.is_empty() => {}
+			None => self.give_up(lightning, channel.channel_id, peer, "it took too long"),
+			// It may be in a mempool or not: the backend's verdict decides, and the core asks again.
+			Some(txid) if !self.wallet.is_refused(&txid) => {}
+			Some(txid) => {
+				tracing::warn!(target: "inlet::channels", %peer, %txid, "nobody takes the funding: the channel is given up");
+				self.give_up(lightning, channel.channel_id, peer, "its funding was refused");
+				let wallet = self.wallet.clone();
+				tokio::spawn(async move { wallet.withdraw(txid).await });
+			}
 		}
 		out
 	}
@@ -202,6 +301,29 @@ impl Channels {
 		if let Err(e) = lightning.manager.force_close_broadcasting_latest_txn(&channel, &peer, message) {
 			tracing::debug!(target: "inlet::channels", %peer, "nothing to give up: {e:?}");
 		}
+	}
+
+	/// Broadcasts a withheld funding transaction, or says again that it is out. Nothing comes back if there is none.
+	pub fn broadcast(&self, user_channel_id: u128, channel_id: [u8; 32], funding: OutPoint) -> Vec<Input> {
+		if !self.wallet.broadcast_funding(&funding.txid) {
+			tracing::error!(target: "inlet::channels", %funding, "a funding transaction that is due cannot be broadcast");
+			return Vec::new();
+		}
+		tracing::info!(target: "inlet::channels", %funding, "the payment is taken: the funding transaction goes out");
+		vec![Input::Funded { user_channel_id, channel_id, funding, fee: self.fee(funding.txid) }]
+	}
+
+	/// May the coins of a withheld funding transaction be freed? Not while LDK has the channel, which is closed then.
+	pub fn may_discard(&self, lightning: &Lightning, id: u128, peer: PublicKey) -> bool {
+		let channels = lightning.manager.list_channels_with_counterparty(&peer);
+		let Some(channel) = channels.iter().find(|channel| channel.user_channel_id == id) else { return true };
+		self.give_up(lightning, channel.channel_id, peer, "it was not paid for");
+		false
+	}
+
+	/// Is this funding transaction made and not broadcast?
+	pub fn is_withheld(&self, txid: &Txid) -> bool {
+		self.wallet.is_withheld(txid)
 	}
 
 	/// What the miner gets for a channel's funding transaction, if it is ours.
@@ -228,8 +350,12 @@ impl Channels {
 	}
 
 	/// Somebody wants to open a channel to us: the answer is the operator's policy.
-	pub fn answer(&self, lightning: &Lightning, temporary: ChannelId, peer: PublicKey, sat: u64, announced: bool) {
-		let verdict = self.judge(lightning, peer, sat);
+	pub fn answer(&self, lightning: &Lightning, request: Request) {
+		let Request { temporary, peer, sat, announced, anchors } = request;
+		let verdict = match anchors {
+			true => self.judge(lightning, peer, sat),
+			false => Err("This node takes anchor channels only".to_owned()),
+		};
 		let result = match &verdict {
 			Ok(()) => {
 				let id = u128::from_be_bytes(
@@ -240,6 +366,7 @@ impl Channels {
 			}
 			Err(why) => lightning.manager.force_close_broadcasting_latest_txn(&temporary, &peer, why.clone()),
 		};
+		lightning.channels_changed();
 		match (verdict, result) {
 			(Ok(()), Ok(())) => {
 				tracing::info!(target: "inlet::channels", %peer, sat, announced, "accepting a channel");
@@ -286,4 +413,16 @@ fn reservation(book: &Book, user_channel_id: u128) -> Amount {
 	let sale = book.sale_by_user_channel_id(user_channel_id).map(|sale| sale.reserved);
 	let order = || book.order_by_user_channel_id(user_channel_id).map(|order| order.reserved);
 	Amount::from_sat(sale.or_else(order).map_or(0, |reserved| reserved.0))
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	#[test]
+	fn r8_only_channels_with_anchors_will_do() {
+		assert!(has_anchors(&ChannelTypeFeatures::anchors_zero_htlc_fee_and_dependencies()));
+		assert!(!has_anchors(&ChannelTypeFeatures::only_static_remote_key()));
+		assert!(!has_anchors(&ChannelTypeFeatures::empty()));
+	}
 }

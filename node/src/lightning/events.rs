@@ -2,15 +2,20 @@
 //!
 //! LDK awaits the handler inside the loop that also persists its state: nothing here waits for the network.
 
-use super::channels::{Channels, Wanted};
+use super::channels::{Channels, Request, Wanted, has_anchors};
+use super::onions::Onions;
 use super::payments::{Payments, failure, id_of};
 use super::{Lightning, peers};
 use crate::control::{EventKind, Events, PaymentKind};
 use crate::driver::{Driver, Stopped};
 use bitcoin::hex::DisplayHex;
-use inlet_lsp::input::Input;
+use inlet_lsp::book::Client;
+use inlet_lsp::input::{Hop, Input};
 use inlet_lsp::money::Msat;
-use lightning::events::{Event, FundingInfo, HTLCHandlingFailureType, PaymentPurpose, ReplayEvent};
+use inlet_lsp::notice::Notice;
+use lightning::blinded_path::message::NextMessageHop;
+use lightning::events::{ClosureReason, Event, FundingInfo, HTLCHandlingFailureType, PaymentPurpose, ReplayEvent};
+use lightning::ln::channel_state::ChannelDetails;
 use lightning::ln::msgs::SocketAddress;
 use lightning::types::payment::PaymentHash;
 use serde_json::json;
@@ -25,6 +30,8 @@ pub struct Handler {
 	pub channels: Arc<Channels>,
 	/// Payments of our own.
 	pub payments: Arc<Payments>,
+	/// Onion messages for clients that are away.
+	pub onions: Onions,
 	/// The driver.
 	pub driver: Driver,
 	/// Events for the operator.
@@ -70,6 +77,9 @@ impl Handler {
 					script: output_script,
 					value: channel_value_satoshis,
 				};
+				if self.channels.trials.contains(user_channel_id) {
+					return self.tried(user_channel_id, counterparty_node_id).await;
+				}
 				let others = self.driver.read(|book| self.channels.reserved_for_others(book, user_channel_id));
 				let funded = self.channels.fund(lightning, wanted, others).await;
 				if let Err(reason) = funded {
@@ -91,6 +101,7 @@ impl Handler {
 					inbound: Msat(inbound_amount_msat),
 					expected_outbound: Msat(expected_outbound_amount_msat),
 					expiry_height: outgoing_htlc_expiry_block_height,
+					channel: self.hop(requested_next_hop_scid),
 				};
 				self.driver.submit(input).await?;
 			}
@@ -150,34 +161,68 @@ impl Handler {
 				tracked.map_err(|()| Replay)?;
 			}
 			Event::BumpTransaction(bump) => lightning.bumper.handle_event(&bump).await,
+			Event::OnionMessageIntercepted { next_hop: NextMessageHop::NodeId(peer), message, .. } => {
+				let can_wake = |client: &Client| !client.wake.webhooks.is_empty();
+				let is_client = self.driver.read(|book| book.client(&peer).is_some_and(can_wake));
+				if is_client && self.onions.keep(peer, message) {
+					self.driver.submit(Input::Wanted { peer, notice: Notice::OnionMessageIncoming }).await?;
+				}
+			}
+			Event::OnionMessagePeerConnected { peer_node_id } => {
+				self.onions.deliver(peer_node_id, &lightning.messenger)
+			}
 			Event::ConnectionNeeded { node_id, addresses } => self.connect(node_id, addresses),
 			other => return self.channel(other).await,
 		}
 		Ok(())
 	}
 
+	/// The client has accepted a channel that it was only to be asked for.
+	async fn tried(&self, id: u128, peer: bitcoin::secp256k1::PublicKey) -> Result<(), Replay> {
+		let ended = self.channels.trials.accepted(id);
+		self.channels.end_trial(&self.lightning, id, peer);
+		if let Some(ended) = ended {
+			self.driver.submit(Input::OpeningTried { order: ended.order, refusal: None }).await?;
+		}
+		Ok(())
+	}
+
 	/// Events in the life of a channel.
 	async fn channel(&self, event: Event) -> Result<(), Replay> {
+		self.lightning.channels_changed();
 		match event {
 			Event::OpenChannelRequest {
 				temporary_channel_id,
 				counterparty_node_id,
 				funding_satoshis,
 				is_announced,
+				channel_type,
 				..
 			} => {
-				let (id, peer) = (temporary_channel_id, counterparty_node_id);
-				self.channels.answer(&self.lightning, id, peer, funding_satoshis, is_announced);
+				let request = Request {
+					temporary: temporary_channel_id,
+					peer: counterparty_node_id,
+					sat: funding_satoshis,
+					announced: is_announced,
+					anchors: has_anchors(&channel_type),
+				};
+				self.channels.answer(&self.lightning, request);
 			}
 			Event::ChannelPending { channel_id, user_channel_id, counterparty_node_id, funding_txo, .. } => {
-				let input = Input::Funded {
-					user_channel_id,
-					channel_id: channel_id.0,
-					funding: funding_txo,
-					fee: self.channels.fee(funding_txo.txid),
-				};
-				self.driver.submit(input).await?;
-				self.channels.funded(user_channel_id);
+				// An order's is told when the chain backend has taken the funding: see `Hands::activity`.
+				if !self.driver.read(|book| book.order_by_user_channel_id(user_channel_id).is_some()) {
+					// LDK broadcasts before it says so, unless the broadcast is ours.
+					let (channel, funding) = (channel_id.0, funding_txo);
+					let input = match self.channels.is_withheld(&funding.txid) {
+						true => Input::FundingWithheld { user_channel_id, channel_id: channel, funding },
+						false => {
+							let fee = self.channels.fee(funding.txid);
+							Input::Funded { user_channel_id, channel_id: channel, funding, fee }
+						}
+					};
+					self.driver.submit(input).await?;
+					self.channels.funded(user_channel_id);
+				}
 				let text = format!("funding {funding_txo} with {counterparty_node_id}");
 				self.tell(EventKind::ChannelPending, channel_id.to_string(), text);
 			}
@@ -186,8 +231,20 @@ impl Handler {
 				let text = format!("with {counterparty_node_id}");
 				self.tell(EventKind::ChannelReady, channel_id.to_string(), text);
 			}
+			Event::ChannelClosed { user_channel_id, reason, .. } if self.channels.trials.contains(user_channel_id) => {
+				if let Some(ended) = self.channels.trials.closed(user_channel_id, &reason) {
+					self.driver.submit(Input::OpeningTried { order: ended.order, refusal: ended.refusal }).await?;
+				}
+			}
 			Event::ChannelClosed { channel_id, user_channel_id, reason, .. } => {
+				let refused = matches!(reason, ClosureReason::CounterpartyForceClosed { .. });
 				let reason = reason.to_string();
+				let of_sale = || self.driver.read(|book| book.sale_by_user_channel_id(user_channel_id).is_some());
+				if refused && of_sale() {
+					// The core takes it for the refusal of a channel that is not open yet, and of no other.
+					let reason = reason.clone();
+					self.driver.submit(Input::OpenFailed { user_channel_id, reason, ours: false }).await?;
+				}
 				self.driver.submit(Input::ChannelClosed { user_channel_id, reason: reason.clone() }).await?;
 				self.channels.closed(user_channel_id).await;
 				tracing::info!(target: "inlet::channels", channel = %channel_id, "channel closed: {reason}");
@@ -196,9 +253,25 @@ impl Handler {
 			Event::DiscardFunding { funding_info: FundingInfo::Tx { transaction }, .. } => {
 				self.channels.discard(transaction.compute_txid()).await;
 			}
+			// Of a channel whose broadcast is ours, and which ended before the peer had signed.
+			Event::DiscardFunding { funding_info: FundingInfo::OutPoint { outpoint }, .. } => {
+				self.channels.discard(outpoint.txid).await;
+			}
 			other => tracing::trace!(target: "inlet", "event without consequence: {other:?}"),
 		}
 		Ok(())
+	}
+
+	/// The private channel that this SCID names; none for an SCID that we made up for a sale.
+	fn hop(&self, scid: u64) -> Option<Hop> {
+		if self.driver.read(|book| book.sale_by_scid(scid).is_some()) {
+			return None;
+		}
+		let channels = self.lightning.manager.list_channels();
+		let names =
+			|channel: &&ChannelDetails| [channel.outbound_scid_alias, channel.short_channel_id].contains(&Some(scid));
+		let channel = channels.iter().find(names)?;
+		Some(Hop { peer: channel.counterparty.node_id, channel_id: channel.channel_id.0 })
 	}
 
 	/// A payment to us: an order's is held until the core decides, all others are ours at once.
@@ -239,7 +312,12 @@ impl Handler {
 	/// LDK needs a direct connection to answer an onion message.
 	fn connect(&self, node: bitcoin::secp256k1::PublicKey, addresses: Vec<SocketAddress>) {
 		let lightning = self.lightning.clone();
+		let Some(errand) = lightning.door.errand() else {
+			tracing::debug!(target: "inlet::peers", %node, "no connection for an onion message: too many are being made");
+			return;
+		};
 		tokio::spawn(async move {
+			let _errand = errand;
 			for address in addresses.iter().take(3) {
 				if peers::dial(&lightning, node, &address.to_string()).await.is_ok() {
 					return;

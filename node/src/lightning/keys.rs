@@ -42,6 +42,11 @@ impl Keys {
 		self.inner.get_peer_storage_key()
 	}
 
+	/// Signs a text with the node's secret, as `signmessage` of other nodes does: zbase32 of a recoverable signature.
+	pub fn sign_text(&self, text: &str) -> String {
+		self.inner.sign_message(text.as_bytes()).expect("the node's own keys sign")
+	}
+
 	fn wallet_script(&self) -> Result<ScriptBuf, ()> {
 		self.wallet.destination_script().map_err(|e| {
 			tracing::error!(target: "inlet", "no address for a closing channel: {e}");

@@ -3,17 +3,26 @@
 pub mod announce;
 pub mod build;
 pub mod channels;
+pub mod door;
 pub mod events;
 pub mod gossip;
+pub mod inbox;
 pub mod keys;
+pub mod limits;
 pub mod logger;
+pub mod onions;
 pub mod payments;
 pub mod peers;
+mod pump;
+pub mod socket;
+pub mod trial;
 pub mod wire;
 
 use crate::onchain::{Broadcaster, Fees, Reserve, ReservePolicy, Wallet, anchor_reserve};
 use crate::pulse::Pulse;
 use crate::stop::stopped;
+use bitcoin::Txid;
+use door::Door;
 use inlet_storage::{CallOrder, Store};
 use keys::Keys;
 use lightning::chain::{Filter, chainmonitor};
@@ -21,6 +30,7 @@ use lightning::events::bump_transaction::BumpTransactionEventHandler;
 use lightning::ln::channelmanager;
 use lightning::ln::msgs::RoutingMessageHandler;
 use lightning::ln::peer_handler::{self, IgnoringMessageHandler};
+use lightning::ln::types::ChannelId;
 use lightning::onion_message::messenger::{self, DefaultMessageRouter};
 use lightning::routing::gossip::{NetworkGraph, P2PGossipSync};
 use lightning::routing::router::DefaultRouter;
@@ -30,11 +40,13 @@ use lightning::sign::InMemorySigner;
 use lightning::util::sweep;
 use lightning::util::wallet_utils;
 use lightning_background_processor::{NO_LIQUIDITY_MANAGER, process_events_async};
-use lightning_net_tokio::SocketDescriptor;
 use logger::LdkLogger;
+use socket::Socket;
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use wire::Wire;
 
 type Log = Arc<LdkLogger>;
@@ -80,7 +92,7 @@ type OnionMessenger = messenger::OnionMessenger<
 type GossipHandler = Arc<dyn RoutingMessageHandler + Send + Sync>;
 /// Speaks to peers.
 pub type PeerManager = peer_handler::PeerManager<
-	SocketDescriptor,
+	Socket,
 	Arc<ChannelManager>,
 	GossipHandler,
 	Arc<OnionMessenger>,
@@ -117,28 +129,53 @@ pub struct Lightning {
 	pub graph: Arc<Graph>,
 	/// LSPS messages.
 	pub wire: Arc<Wire>,
+	/// Connections, and how many there may be.
+	pub door: Arc<Door>,
 	/// Fee bumping of closes.
 	pub bumper: Arc<Bumper>,
 	scorer: Arc<RwLock<Scorer>>,
 	gossip: gossip::Gossip,
 	logger: Log,
+	/// There are HTLCs for the pump.
+	pending: Notify,
+	/// Grows whenever channels come or go.
+	changes: AtomicU64,
+	wallet: Arc<Wallet>,
 }
 
 impl Lightning {
 	/// What must stay in the wallet so that every channel can be closed at a high feerate: those that are open, and those
 	/// that are closed with something left on the chain to be claimed.
 	pub fn anchor_reserve(&self) -> Reserve {
-		let open = self.manager.list_channels();
-		let closing = self.monitor.get_claimable_balances(&open.iter().collect::<Vec<_>>()).len();
+		let open: HashSet<ChannelId> = self.manager.list_channels().iter().map(|channel| channel.channel_id).collect();
+		let closed = self.monitor.list_monitors().into_iter().filter(|id| !open.contains(id));
+		// LDK keeps the monitor of a channel that was closed before its funding was broadcast, and reckons with its balance
+		// for ever: nothing will ever be on the chain.
+		let monitors = closed.filter_map(|id| self.monitor.get_monitor(id).ok());
+		let on_chain = monitors.filter(|monitor| !self.wallet.is_unsent(&monitor.get_funding_txo().txid));
+		let closing: usize = on_chain.map(|monitor| monitor.get_claimable_balances().len()).sum();
 		let channels = u64::try_from(open.len().saturating_add(closing)).unwrap_or(u64::MAX);
 		anchor_reserve(ReservePolicy::default(), channels, &[])
 	}
 
-	/// LDK forgets a channel that was not funded when the node stopped; the coins kept for it are free again.
-	pub async fn release_unused(&self, wallet: &Wallet) {
+	/// Grows whenever channels come or go: what is reckoned from all channels holds until then (or until a block comes).
+	pub fn changes(&self) -> u64 {
+		self.changes.load(Ordering::Acquire)
+	}
+
+	/// A channel came, went, or became something else.
+	pub(crate) fn channels_changed(&self) {
+		self.changes.fetch_add(1, Ordering::AcqRel);
+	}
+
+	/// LDK forgets a channel that was not funded when the node stopped; the coins kept for it are free again, unless the
+	/// book has a use for them (`wanted`).
+	pub async fn release_unused(&self, wallet: &Wallet, wanted: &HashSet<Txid>) {
 		let channels = self.manager.list_channels();
 		for txid in wallet.funded() {
-			if !channels.iter().any(|channel| channel.funding_txo.is_some_and(|funding| funding.txid == txid)) {
+			if !wanted.contains(&txid)
+				&& !channels.iter().any(|channel| channel.funding_txo.is_some_and(|funding| funding.txid == txid))
+			{
 				wallet.release(txid).await;
 			}
 		}
@@ -165,9 +202,11 @@ impl Lightning {
 			let handler = handler.clone();
 			async move { handler.handle(event).await }
 		};
+		let own = self.clone();
 		// LDK calls it each time that its loop goes to sleep, for ten seconds at most.
 		let sleeper = move |duration: Duration| {
 			pulse.ldk();
+			own.wake_pump();
 			let mut stop = stop.clone();
 			Box::pin(async move {
 				tokio::select! {

@@ -1,6 +1,9 @@
 //! Connections: those that come in, and those that we keep.
 
 use super::Lightning;
+use super::limits::Standing;
+use super::socket::{serve_inbound, serve_outbound};
+use crate::driver::Driver;
 use crate::stop::stopped;
 use anyhow::{Context, bail};
 use bitcoin::secp256k1::PublicKey;
@@ -20,8 +23,6 @@ const PRIMARY: &str = "inlet";
 const SECONDARY: &str = "peers";
 /// Peers that we reconnect to.
 const MAX_PERSISTENT: usize = 1_000;
-/// Connections that came in, LDK's own limit for peers without a channel not counted.
-const MAX_INBOUND: usize = 5_000;
 /// How long a connection attempt may take, the handshake included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// First and longest wait before another attempt.
@@ -54,6 +55,8 @@ impl FromStr for PeerAddress {
 
 struct Kept {
 	address: String,
+	/// A connection was made there, and this is in the store.
+	proven: bool,
 	next: Instant,
 	wait: Duration,
 	trying: bool,
@@ -76,10 +79,11 @@ impl Peers {
 			let bytes = KVStore::read(&store, PRIMARY, SECONDARY, &key).await.context("a peer cannot be read")?;
 			let node_id: PublicKey = key.parse().context("a stored peer is unreadable")?;
 			let address = String::from_utf8(bytes).context("a stored peer is unreadable")?;
-			kept.insert(node_id, Kept::new(address));
+			kept.insert(node_id, Kept::new(address, true));
 		}
 		for peer in configured {
-			kept.insert(peer.node_id, Kept::new(peer.address));
+			// The config keeps it, not the store.
+			kept.insert(peer.node_id, Kept::new(peer.address, true));
 		}
 		Ok(Peers { store, kept: Mutex::new(kept) })
 	}
@@ -94,8 +98,9 @@ impl Peers {
 		self.kept.lock().expect("not poisoned").iter().map(|(id, kept)| (*id, kept.address.clone())).collect()
 	}
 
-	/// Connects and keeps the connection from now on. Of a peer that is connected already and has an address here, that
-	/// address stays: a new one cannot be tried while the connection stands.
+	/// Connects and keeps the connection from now on. The address of a peer that is connected already cannot be tried while
+	/// that connection stands: one that is known here stays; else the new one is tried when the connection ends, and is
+	/// stored once a connection was made there.
 	///
 	/// # Errors
 	/// Why there is no connection, for people; nothing is kept then.
@@ -110,15 +115,41 @@ impl Peers {
 		if full {
 			bail!("{MAX_PERSISTENT} peers are kept already; disconnect one first");
 		}
-		if !lightning.wire.is_connected(&peer.node_id) {
+		let dialed = !lightning.wire.is_connected(&peer.node_id);
+		if dialed {
 			dial(lightning, peer.node_id, &peer.address).await?;
-		} else if self.address(&peer.node_id).is_some_and(|kept| kept != peer.address) {
+			self.store(&peer.node_id, &peer.address).await?;
+		} else if self.address(&peer.node_id).is_some() {
 			return Ok(());
 		}
-		let bytes = peer.address.clone().into_bytes();
-		KVStore::write(&self.store, PRIMARY, SECONDARY, &peer.node_id.to_string(), bytes).await?;
-		self.kept.lock().expect("not poisoned").insert(peer.node_id, Kept::new(peer.address));
+		self.kept.lock().expect("not poisoned").insert(peer.node_id, Kept::new(peer.address, dialed));
 		Ok(())
+	}
+
+	/// Is this peer kept?
+	pub fn is_kept(&self, peer: &PublicKey) -> bool {
+		self.kept.lock().expect("not poisoned").contains_key(peer)
+	}
+
+	/// What these nodes are to us.
+	pub fn judge(&self, lightning: &Lightning, driver: &Driver, peers: &[PublicKey]) -> Vec<Standing> {
+		let (awaited, promised) = driver.read(|book| (book.awaited_clients(), book.promised_clients()));
+		let judge = |peer: &PublicKey| {
+			let channels = lightning.manager.list_channels_with_counterparty(peer);
+			if !channels.is_empty() || awaited.contains(peer) || self.is_kept(peer) {
+				Standing::Client
+			} else if promised.contains(peer) {
+				Standing::Promised
+			} else {
+				Standing::Stranger
+			}
+		};
+		peers.iter().map(judge).collect()
+	}
+
+	async fn store(&self, peer: &PublicKey, address: &str) -> anyhow::Result<()> {
+		let bytes = address.as_bytes().to_vec();
+		Ok(KVStore::write(&self.store, PRIMARY, SECONDARY, &peer.to_string(), bytes).await?)
 	}
 
 	/// Disconnects and no longer reconnects. Says whether the peer was known.
@@ -145,7 +176,11 @@ impl Peers {
 					if let Err(e) = &result {
 						tracing::debug!(target: "inlet::peers", %node_id, "no connection to {address}: {e:#}");
 					}
-					peers.tried(&node_id, result.is_ok());
+					if peers.tried(&node_id, result.is_ok())
+						&& let Err(e) = peers.store(&node_id, &address).await
+					{
+						tracing::error!(target: "inlet::peers", %node_id, "the peer's address cannot be stored: {e:#}");
+					}
 				});
 			}
 			tokio::select! {
@@ -167,18 +202,20 @@ impl Peers {
 		due
 	}
 
-	fn tried(&self, peer: &PublicKey, ok: bool) {
-		if let Some(kept) = self.kept.lock().expect("not poisoned").get_mut(peer) {
-			kept.trying = false;
-			kept.wait = if ok { BACKOFF.0 } else { (kept.wait * 2).min(BACKOFF.1) };
-			kept.next = Instant::now() + kept.wait;
-		}
+	/// An attempt is over. Says whether the address is proven by it, and is to be stored.
+	fn tried(&self, peer: &PublicKey, ok: bool) -> bool {
+		let mut all = self.kept.lock().expect("not poisoned");
+		let Some(kept) = all.get_mut(peer) else { return false };
+		kept.trying = false;
+		kept.wait = if ok { BACKOFF.0 } else { (kept.wait * 2).min(BACKOFF.1) };
+		kept.next = Instant::now() + kept.wait;
+		ok && !std::mem::replace(&mut kept.proven, true)
 	}
 }
 
 impl Kept {
-	fn new(address: String) -> Kept {
-		Kept { address, next: Instant::now(), wait: BACKOFF.0, trying: false }
+	fn new(address: String, proven: bool) -> Kept {
+		Kept { address, proven, next: Instant::now(), wait: BACKOFF.0, trying: false }
 	}
 }
 
@@ -190,7 +227,7 @@ pub async fn dial(lightning: &Arc<Lightning>, peer: PublicKey, address: &str) ->
 	let attempt = async {
 		let stream = connect_tcp(address).await?;
 		let mut connected = lightning.wire.connections();
-		let connection = lightning_net_tokio::setup_outbound(lightning.peers.clone(), peer, stream);
+		let connection = serve_outbound(lightning.peers.clone(), peer, stream, lightning.door.leave_for());
 		let mut connection = tokio::spawn(connection);
 		loop {
 			if lightning.wire.is_connected(&peer) {
@@ -205,7 +242,7 @@ pub async fn dial(lightning: &Arc<Lightning>, peer: PublicKey, address: &str) ->
 	timeout(CONNECT_TIMEOUT, attempt).await.with_context(|| format!("{address} does not answer"))?
 }
 
-async fn connect_tcp(address: &str) -> anyhow::Result<std::net::TcpStream> {
+async fn connect_tcp(address: &str) -> anyhow::Result<TcpStream> {
 	let mut last = None;
 	for candidate in lookup_host(address).await.with_context(|| format!("{address} cannot be resolved"))? {
 		match TcpStream::connect(candidate).await {
@@ -220,9 +257,9 @@ async fn connect_tcp(address: &str) -> anyhow::Result<std::net::TcpStream> {
 }
 
 /// Small messages go out at once: Nagle's algorithm costs a round of every payment up to 40 ms.
-fn prepare(stream: TcpStream) -> anyhow::Result<std::net::TcpStream> {
+fn prepare(stream: TcpStream) -> anyhow::Result<TcpStream> {
 	stream.set_nodelay(true)?;
-	Ok(stream.into_std()?)
+	Ok(stream)
 }
 
 /// Binds what the config says to listen on.
@@ -240,14 +277,13 @@ pub async fn bind(addresses: &[SocketAddr]) -> anyhow::Result<Vec<TcpListener>> 
 	Ok(listeners)
 }
 
-/// Takes connections until `stop`.
+/// Takes connections until `stop`, as many as the [`Door`](super::door::Door) lets in.
 pub async fn accept(listener: TcpListener, lightning: Arc<Lightning>, mut stop: watch::Receiver<bool>) {
-	let room = Arc::new(tokio::sync::Semaphore::new(MAX_INBOUND));
 	loop {
-		let stream = tokio::select! {
+		let (stream, from) = tokio::select! {
 			() = stopped(&mut stop) => return,
 			accepted = listener.accept() => match accepted {
-				Ok((stream, _)) => stream,
+				Ok(accepted) => accepted,
 				Err(e) => {
 					// Out of file descriptors, say: others close theirs in the meantime.
 					tracing::warn!(target: "inlet::peers", "a connection could not be accepted: {e}");
@@ -256,16 +292,16 @@ pub async fn accept(listener: TcpListener, lightning: Arc<Lightning>, mut stop: 
 				},
 			},
 		};
-		let Ok(permit) = room.clone().try_acquire_owned() else {
-			tracing::warn!(target: "inlet::peers", "{MAX_INBOUND} connections came in already; one refused");
-			continue;
+		let pass = match lightning.door.enter(from.ip()) {
+			Ok(pass) => pass,
+			Err(refused) => {
+				// No louder: whoever floods would fill the log.
+				tracing::debug!(target: "inlet::peers", %from, "a connection is refused: {refused}");
+				continue;
+			}
 		};
 		let Ok(stream) = prepare(stream) else { continue };
-		let connection = lightning_net_tokio::setup_inbound(lightning.peers.clone(), stream);
-		tokio::spawn(async move {
-			connection.await;
-			drop(permit);
-		});
+		tokio::spawn(serve_inbound(lightning.peers.clone(), stream, pass));
 	}
 }
 
@@ -283,5 +319,20 @@ mod tests {
 		for bad in [KEY.to_owned(), format!("{KEY}@host"), format!("{KEY}@host:0"), "02ab@host:1".to_owned()] {
 			assert!(bad.parse::<PeerAddress>().is_err(), "{bad}");
 		}
+	}
+
+	#[tokio::test]
+	async fn an_address_that_was_never_reached_is_not_stored() {
+		let dir = tempfile::tempdir().unwrap();
+		let store = Store::open(&dir.path().join("store"), |e| panic!("{e}")).unwrap();
+		let (node_id, address) = (KEY.parse().unwrap(), "example.org:9735");
+		let peers = Peers::load(store.clone(), Vec::new()).await.unwrap();
+		peers.kept.lock().unwrap().insert(node_id, Kept::new(address.to_owned(), false));
+		assert!(!peers.tried(&node_id, false));
+		assert!(Peers::load(store.clone(), Vec::new()).await.unwrap().all().is_empty());
+		assert!(peers.tried(&node_id, true), "now it is proven");
+		assert!(!peers.tried(&node_id, true), "and stored once");
+		peers.store(&node_id, address).await.unwrap();
+		assert_eq!(Peers::load(store, Vec::new()).await.unwrap().all(), [(node_id, address.to_owned())]);
 	}
 }

@@ -4,13 +4,14 @@
 //! in is ever dropped for want of a connection. A package leaves when it (or something that spends its inputs) is
 //! [`DEEP`] blocks deep.
 
+use super::chain::Trouble;
 use super::keep::{Folder, Keep};
 use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
 use bitcoin::{OutPoint, Transaction, Txid};
 use inlet_storage::Store;
 use lightning::chain::chaininterface::{BroadcasterInterface, TransactionType};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::future::Future;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -23,6 +24,8 @@ pub const MAX_TRANSACTIONS: usize = 10_000;
 pub(crate) const DEEP: u32 = 6;
 /// What the chain has not taken is sent again after this, or when a block comes.
 pub(crate) const RESEND: Duration = Duration::from_secs(60);
+/// Troubles told at once.
+const MAX_TROUBLES: usize = 20;
 /// An inclusive limit on the text that a backend gives as its reason.
 const MAX_REASON: usize = 300;
 
@@ -39,6 +42,19 @@ pub(crate) enum NotSent {
 	Unreachable(String),
 	/// The backend does not want it (now).
 	Refused(String),
+}
+
+/// What the backend said of a transaction when it was last sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+	/// Nothing in this run, or it is not being sent.
+	Unknown,
+	/// It is in its mempool.
+	Taken,
+	/// It is mined, or what conflicts with it is.
+	Settled,
+	/// It does not want it (now).
+	Refused,
 }
 
 /// Queues transactions and sees them through. LDK's [`BroadcasterInterface`].
@@ -65,8 +81,8 @@ struct Package {
 	txs: Vec<Transaction>,
 	sent: Option<Instant>,
 	outcome: Option<Result<(), String>>,
-	/// At which height it (or what conflicts with it) was mined.
-	mined: Option<u32>,
+	/// It was sent again for being evicted since the last block.
+	rescued: bool,
 }
 
 /// As stored; fields are only ever added.
@@ -77,6 +93,25 @@ struct Row {
 	/// A fee bump: its coins may be spent again by the next bump.
 	#[serde(default)]
 	bump: bool,
+	/// A transaction of our own making, whose fee nobody but us can raise.
+	#[serde(default)]
+	own: Option<Own>,
+	/// At which height it (or what conflicts with it) was mined. Stored, as a block is shown to us once only.
+	#[serde(default)]
+	mined: Option<u32>,
+	/// What was mined in its place.
+	#[serde(default)]
+	replaced_by: Option<Txid>,
+}
+
+/// What depends on a transaction of our own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Own {
+	/// A channel.
+	Funding,
+	/// A payment from the wallet, or a refund.
+	Payment,
 }
 
 impl Broadcaster {
@@ -91,7 +126,7 @@ impl Broadcaster {
 			let row: Row = serde_json::from_slice(&bytes).map_err(|e| unreadable(&key, e))?;
 			let txs = row.txs.iter().map(|hex| deserialize_hex(hex)).collect::<Result<Vec<Transaction>, _>>();
 			let txs = txs.map_err(|e| unreadable(&key, e))?;
-			state.add(Package { row, txs, sent: None, outcome: None, mined: None });
+			state.add(Package { row, txs, sent: None, outcome: None, rescued: false });
 		}
 		if !state.packages.is_empty() {
 			tracing::info!(packages = state.packages.len(), "transactions from the last run are sent again");
@@ -108,12 +143,22 @@ impl Broadcaster {
 
 	/// Queues a package: one transaction, or one child with its parents in any order.
 	pub fn send(&self, txs: Vec<Transaction>) {
-		self.enqueue(txs, false);
+		self.enqueue(txs, false, Some(Own::Payment));
 	}
 
 	/// Is this transaction still being seen through?
 	pub fn contains(&self, txid: &Txid) -> bool {
 		self.lock().packages.values().any(|package| package.txids().any(|id| id == *txid))
+	}
+
+	/// What the backend said of this transaction when it was last sent.
+	pub(crate) fn standing(&self, txid: &Txid) -> Standing {
+		match self.lock().find(txid).map(|package| (&package.outcome, package.row.mined)) {
+			Some((_, Some(_))) => Standing::Settled,
+			Some((Some(Ok(())), None)) => Standing::Taken,
+			Some((Some(Err(_)), None)) => Standing::Refused,
+			Some((None, None)) | None => Standing::Unknown,
+		}
 	}
 
 	/// How many packages are on their way, and how many of them the backend refused at the last try.
@@ -153,7 +198,7 @@ impl Broadcaster {
 	/// All transactions on their way, with whether they are fee bumps.
 	pub(crate) fn in_flight(&self) -> Vec<(Transaction, bool)> {
 		let state = self.lock();
-		let waiting = state.packages.values().filter(|package| package.mined.is_none());
+		let waiting = state.packages.values().filter(|package| package.row.mined.is_none());
 		waiting.flat_map(|package| package.txs.iter().map(|tx| (tx.clone(), package.row.bump))).collect()
 	}
 
@@ -190,16 +235,43 @@ impl Broadcaster {
 		result
 	}
 
+	/// The backend may have forgotten everything: all that is not mined is sent again with the next flush.
+	pub(crate) fn send_again(&self) {
+		for package in self.lock().packages.values_mut().filter(|package| package.row.mined.is_none()) {
+			package.sent = None;
+		}
+	}
+
+	/// What the backend took and does not list any more was evicted: it is sent again with the next flush, once a block. If
+	/// that is refused, it waits as all others do.
+	pub(crate) fn saw_mempool(&self, mempool: impl Fn(&Txid) -> bool) {
+		for package in self.lock().packages.values_mut() {
+			let evicted = package.child().is_some_and(|child| !mempool(&child));
+			if package.row.mined.is_none() && package.outcome == Some(Ok(())) && evicted && !package.rescued {
+				(package.sent, package.rescued) = (None, true);
+			}
+		}
+	}
+
+	/// Transactions of our own that do not get to the miners, and what to do.
+	pub(crate) fn troubles(&self) -> Vec<Trouble> {
+		self.lock().packages.values().filter_map(Package::trouble).take(MAX_TROUBLES).collect()
+	}
+
 	/// A block was connected: what it holds, or makes impossible, is done with in [`DEEP`] blocks.
 	pub(crate) fn block_connected(&self, txs: &[Transaction], height: u32) {
 		let mut state = self.lock();
 		if !state.packages.is_empty() {
 			let mined: HashSet<Txid> = txs.iter().map(Transaction::compute_txid).collect();
-			let spent: HashSet<OutPoint> =
-				txs.iter().flat_map(|tx| &tx.input).map(|input| input.previous_output).collect();
-			for package in state.packages.values_mut().filter(|package| package.mined.is_none()) {
-				if package.is_settled(&mined, &spent) {
-					package.mined = Some(height);
+			let spenders = || txs.iter().flat_map(|tx| tx.input.iter().map(move |input| (input.previous_output, tx)));
+			let spent: HashMap<OutPoint, Txid> =
+				spenders().map(|(outpoint, tx)| (outpoint, tx.compute_txid())).collect();
+			for package in state.packages.values_mut().filter(|package| package.row.mined.is_none()) {
+				package.rescued = false;
+				if package.is_mined(&mined) {
+					self.settle(package, Some(height), None);
+				} else if let Some(other) = package.conflict(&mined, &spent) {
+					self.settle(package, Some(height), Some(other));
 				}
 			}
 		}
@@ -209,8 +281,22 @@ impl Broadcaster {
 	/// Blocks above `height` are gone.
 	pub(crate) fn blocks_disconnected(&self, height: u32) {
 		for package in self.lock().packages.values_mut() {
-			package.mined = package.mined.filter(|mined| *mined <= height);
+			if package.row.mined.is_some_and(|mined| mined > height) {
+				self.settle(package, None, None);
+			}
 		}
+	}
+
+	/// Notes, durably, where it (or what was mined in its place) is.
+	fn settle(&self, package: &mut Package, mined: Option<u32>, replaced_by: Option<Txid>) {
+		if (package.row.mined, package.row.replaced_by) == (mined, replaced_by) {
+			return;
+		}
+		if let (Some(Own::Funding), Some(other)) = (package.row.own, replaced_by) {
+			tracing::error!(txid = ?package.child(), %other, "a channel's funding transaction was double-spent");
+		}
+		(package.row.mined, package.row.replaced_by) = (mined, replaced_by);
+		self.keep.write(Folder::Broadcast, &package.key(), package.bytes());
 	}
 
 	/// For backends that are asked transaction by transaction: those to ask about, the child of each package.
@@ -218,17 +304,18 @@ impl Broadcaster {
 		self.lock().packages.values().filter_map(|package| package.txs.last().cloned()).collect()
 	}
 
-	/// The answer to [`Broadcaster::to_ask`]: the height at which it, or a conflict, was mined.
-	pub(crate) fn answered(&self, txid: &Txid, mined: Option<u32>, tip: u32) {
+	/// The answer to [`Broadcaster::to_ask`]: the height at which it was mined, or at which that was which replaces it.
+	pub(crate) fn answered(&self, txid: &Txid, mined: Option<(u32, Option<Txid>)>, tip: u32) {
 		let mut state = self.lock();
 		for package in state.packages.values_mut().filter(|package| package.child() == Some(*txid)) {
-			package.mined = mined;
+			self.settle(package, mined.map(|(height, _)| height), mined.and_then(|(_, other)| other));
 		}
 		self.drop_deep(&mut state, tip);
 	}
 
 	fn drop_deep(&self, state: &mut State, tip: u32) {
-		let deep = state.numbers(|package| package.mined.is_some_and(|mined| tip.saturating_sub(mined) + 1 >= DEEP));
+		let deep =
+			state.numbers(|package| package.row.mined.is_some_and(|mined| tip.saturating_sub(mined) + 1 >= DEEP));
 		for number in deep {
 			self.drop_package(state, number);
 		}
@@ -240,22 +327,22 @@ impl Broadcaster {
 		}
 	}
 
-	fn enqueue(&self, txs: Vec<Transaction>, bump: bool) {
+	fn enqueue(&self, txs: Vec<Transaction>, bump: bool, own: Option<Own>) {
 		let txs = parents_first(txs);
 		if txs.is_empty() {
 			return;
 		}
 		{
 			let mut state = self.lock();
-			let row = Row { txs: txs.iter().map(serialize_hex).collect(), bump };
-			let package = Package { row, txs: txs.clone(), sent: None, outcome: None, mined: None };
+			let hex = txs.iter().map(serialize_hex).collect();
+			let row = Row { txs: hex, bump, own, mined: None, replaced_by: None };
+			let package = Package { row, txs: txs.clone(), sent: None, outcome: None, rescued: false };
 			if let Some(known) = state.packages.values_mut().find(|known| known.txids().eq(package.txids())) {
-				if known.mined.is_none() {
+				if known.row.mined.is_none() {
 					known.sent = None;
 				}
 			} else if self.make_room(&mut state, txs.len()) {
-				let bytes = serde_json::to_vec(&package.row).expect("strings and a flag are JSON");
-				self.keep.write(Folder::Broadcast, &package.key(), bytes);
+				self.keep.write(Folder::Broadcast, &package.key(), package.bytes());
 				state.add(package);
 			}
 		}
@@ -269,7 +356,8 @@ impl Broadcaster {
 	/// issue it again.
 	fn make_room(&self, state: &mut State, wanted: usize) -> bool {
 		while state.transactions() + wanted > MAX_TRANSACTIONS {
-			let refused = state.numbers(|package| matches!(package.outcome, Some(Err(_))) || package.mined.is_some());
+			let refused =
+				state.numbers(|package| matches!(package.outcome, Some(Err(_))) || package.row.mined.is_some());
 			let Some(&oldest) = refused.first() else {
 				tracing::error!(
 					limit = MAX_TRANSACTIONS,
@@ -307,7 +395,8 @@ impl BroadcasterInterface for Broadcaster {
 		let is_bump =
 			|kind: &TransactionType| matches!(kind, TransactionType::AnchorBump { .. } | TransactionType::Claim { .. });
 		let bump = txs.iter().any(|(_, kind)| is_bump(kind));
-		self.enqueue(txs.iter().map(|(tx, _)| (*tx).clone()).collect(), bump);
+		let funding = txs.iter().any(|(_, kind)| matches!(kind, TransactionType::Funding { .. }));
+		self.enqueue(txs.iter().map(|(tx, _)| (*tx).clone()).collect(), bump, funding.then_some(Own::Funding));
 	}
 }
 
@@ -347,16 +436,50 @@ impl Package {
 
 	fn is_due(&self, now: Instant, new_block: bool) -> bool {
 		let old = |sent| now.saturating_duration_since(sent) >= RESEND;
-		self.mined.is_none() && self.sent.is_none_or(|sent| new_block || old(sent))
+		self.row.mined.is_none() && self.sent.is_none_or(|sent| new_block || old(sent))
 	}
 
-	/// Its child is mined, or one of its transactions can never be: what it spends is spent by another.
-	fn is_settled(&self, mined: &HashSet<Txid>, spent: &HashSet<OutPoint>) -> bool {
-		if self.child().is_some_and(|child| mined.contains(&child)) {
-			return true;
-		}
-		let conflicts = |tx: &Transaction| tx.input.iter().any(|input| spent.contains(&input.previous_output));
-		self.txs.iter().any(|tx| !mined.contains(&tx.compute_txid()) && conflicts(tx))
+	fn bytes(&self) -> Vec<u8> {
+		serde_json::to_vec(&self.row).expect("strings and numbers are JSON")
+	}
+
+	fn is_mined(&self, mined: &HashSet<Txid>) -> bool {
+		self.child().is_some_and(|child| mined.contains(&child))
+	}
+
+	/// One of its transactions can never be mined: this one spends what it spends.
+	fn conflict(&self, mined: &HashSet<Txid>, spent: &HashMap<OutPoint, Txid>) -> Option<Txid> {
+		let left = self.txs.iter().filter(|tx| !mined.contains(&tx.compute_txid()));
+		left.flat_map(|tx| &tx.input).find_map(|input| spent.get(&input.previous_output).copied())
+	}
+
+	fn trouble(&self) -> Option<Trouble> {
+		let what = match self.row.own? {
+			Own::Funding => "the funding transaction of a channel",
+			Own::Payment => "a payment from the wallet",
+		};
+		let (subject, reason) = (self.child()?.to_string(), self.outcome.as_ref().and_then(|told| told.as_ref().err()));
+		let problem = match (self.row.replaced_by, reason) {
+			(Some(other), _) => format!(
+				"can never be mined: {other} was, which spends the same coin. Does another copy of this wallet run? {}",
+				match self.row.own {
+					Some(Own::Funding) => "Stop it, and close that channel: it is worth nothing",
+					_ => "Stop it, and pay again",
+				}
+			),
+			(None, _) if self.row.mined.is_some() => return None,
+			(None, Some(reason)) if is_conflict(reason) => format!(
+				"is refused ({reason}): something else spends its coin or replaced what it spends. Does another copy of this \
+				wallet run? Its coins are not used again, and it is sent again and again"
+			),
+			(None, Some(reason)) if is_too_cheap(reason) => format!(
+				"is refused ({reason}): mempools ask for more than its feerate now. It is sent again every minute and with each \
+				block and goes out when they are emptier; until then do not close that channel"
+			),
+			(None, Some(reason)) => format!("is refused ({reason}); it is sent again every minute and with each block"),
+			(None, None) => return None,
+		};
+		Some(Trouble { text: format!("{what}, {subject}, {problem}"), subject })
 	}
 }
 
@@ -391,6 +514,17 @@ pub(crate) fn is_known_already(reason: &str) -> bool {
 		"Transaction outputs already in utxo set",
 	];
 	known.iter().any(|text| reason.contains(text))
+}
+
+/// Answers by which Bitcoin Core (and what passes them on) says that another transaction has the coin.
+fn is_conflict(reason: &str) -> bool {
+	let known = ["txn-mempool-conflict", "missingorspent", "missing-inputs", "insufficient fee, rejecting replacement"];
+	known.iter().any(|text| reason.contains(text))
+}
+
+/// Answers by which it says that the feerate is too low for now.
+fn is_too_cheap(reason: &str) -> bool {
+	["min relay fee not met", "mempool min fee not met", "mempool full"].iter().any(|text| reason.contains(text))
 }
 
 #[cfg(test)]

@@ -166,8 +166,8 @@ async fn a_full_queue_drops_what_was_refused_and_nothing_else() {
 }
 
 fn package(tx: Transaction) -> Package {
-	let row = Row { txs: vec![serialize_hex(&tx)], bump: false };
-	Package { row, txs: vec![tx], sent: None, outcome: None, mined: None }
+	let row = Row { txs: vec![serialize_hex(&tx)], bump: false, own: None, mined: None, replaced_by: None };
+	Package { row, txs: vec![tx], sent: None, outcome: None, rescued: false }
 }
 
 #[test]
@@ -176,4 +176,121 @@ fn core_saying_that_it_has_it_is_success() {
 		assert!(is_known_already(reason), "{reason}");
 	}
 	assert!(!is_known_already("bad-txns-inputs-missingorspent"));
+}
+
+/// What LDK hands over for a new channel.
+fn send_funding(broadcaster: &Broadcaster, tx: &Transaction) {
+	broadcaster.broadcast_transactions(&[(tx, TransactionType::Funding { channels: Vec::new() })]);
+}
+
+fn refusing(reason: &str) -> Recorder {
+	Recorder::answering([Err(NotSent::Refused(reason.into()))])
+}
+
+#[tokio::test]
+async fn r4_what_the_mempool_lost_is_sent_again_at_once_and_once_a_block() {
+	let bench = Bench::new().await;
+	let (broadcaster, backend) = (&bench.broadcaster, Recorder::default());
+	let (kept, evicted) = (tx(), tx());
+	let now = Instant::now();
+	for tx in [&kept, &evicted] {
+		send_funding(broadcaster, tx);
+	}
+	broadcaster.saw_mempool(|_| false);
+	broadcaster.flush(&backend, now, false).await.unwrap();
+	assert_eq!(backend.take().len(), 2, "what was not sent yet cannot be evicted");
+	for round in 0..3 {
+		broadcaster.saw_mempool(|txid| *txid == kept.compute_txid());
+		broadcaster.flush(&backend, now, false).await.unwrap();
+		let sent = backend.take();
+		assert_eq!(sent, if round == 0 { vec![vec![evicted.compute_txid()]] } else { Vec::new() });
+	}
+	bench.mine(Vec::new());
+	broadcaster.saw_mempool(|txid| *txid == kept.compute_txid());
+	broadcaster.flush(&backend, now, false).await.unwrap();
+	assert_eq!(backend.take(), [[evicted.compute_txid()]]);
+	broadcaster.send_again();
+	broadcaster.flush(&backend, now, false).await.unwrap();
+	assert_eq!(backend.take().len(), 2, "a backend that was away may have lost everything");
+}
+
+#[tokio::test]
+async fn r4_a_funding_below_the_mempools_minimum_is_told_and_sent_until_it_is_taken() {
+	let bench = Bench::new().await;
+	let (broadcaster, backend) = (&bench.broadcaster, refusing("mempool min fee not met, 100 < 500"));
+	let tx = tx();
+	send_funding(broadcaster, &tx);
+	assert!(broadcaster.troubles().is_empty());
+	let now = Instant::now();
+	broadcaster.flush(&backend, now, false).await.unwrap();
+	let troubles = broadcaster.troubles();
+	assert_eq!(troubles.len(), 1);
+	assert_eq!(troubles[0].subject, tx.compute_txid().to_string());
+	assert!(troubles[0].text.contains("ask for more than its feerate"), "{}", troubles[0].text);
+	backend.take();
+	broadcaster.flush(&backend, later(now), false).await.unwrap();
+	assert_eq!(backend.take(), [[tx.compute_txid()]]);
+	assert!(broadcaster.troubles().is_empty(), "it is over when it is taken");
+}
+
+/// LDK bumps its claims by itself; that a rival is refused is their daily life.
+#[tokio::test]
+async fn what_ldk_bumps_by_itself_is_no_trouble() {
+	let bench = Bench::new().await;
+	let backend = refusing("txn-mempool-conflict");
+	let tx = tx();
+	let kind = TransactionType::UnilateralClose {
+		counterparty_node_id: somebody(),
+		channel_id: lightning::ln::types::ChannelId([1; 32]),
+	};
+	bench.broadcaster.broadcast_transactions(&[(&tx, kind)]);
+	bench.broadcaster.flush(&backend, Instant::now(), false).await.unwrap();
+	assert_eq!(bench.broadcaster.waiting(), (1, 1));
+	assert!(bench.broadcaster.troubles().is_empty());
+}
+
+fn somebody() -> bitcoin::secp256k1::PublicKey {
+	use bitcoin::secp256k1::{PublicKey, Secp256k1, SecretKey};
+	PublicKey::from_secret_key(&Secp256k1::new(), &SecretKey::from_slice(&[9; 32]).unwrap())
+}
+
+#[tokio::test]
+async fn r4_a_double_spent_funding_is_told_and_given_up_only_when_that_is_buried() {
+	let bench = Bench::new().await;
+	let (broadcaster, backend) = (&bench.broadcaster, refusing("txn-mempool-conflict"));
+	let tx = tx();
+	send_funding(broadcaster, &tx);
+	broadcaster.flush(&backend, Instant::now(), false).await.unwrap();
+	assert!(broadcaster.troubles()[0].text.contains("another copy of this wallet"));
+	let thief = spend(&[tx.input[0].previous_output], 8_000, ScriptBuf::new());
+	bench.mine(vec![thief.clone()]);
+	let told = broadcaster.troubles();
+	assert!(told[0].text.contains("can never be mined") && told[0].text.contains(&thief.compute_txid().to_string()));
+	bench.undo_block();
+	assert!(!broadcaster.troubles()[0].text.contains("can never be mined"), "that block is gone");
+	bench.mine(vec![thief]);
+	for _ in 1..DEEP {
+		assert!(broadcaster.contains(&tx.compute_txid()));
+		bench.mine(Vec::new());
+	}
+	assert!(!broadcaster.contains(&tx.compute_txid()));
+	assert!(broadcaster.troubles().is_empty());
+}
+
+/// A block is shown once: who restarts between the block and its burial must not wait for it for ever.
+#[tokio::test]
+async fn a_restart_does_not_forget_that_a_transaction_is_mined() {
+	let bench = Bench::new().await;
+	let tx = tx();
+	bench.broadcaster.send(vec![tx.clone()]);
+	bench.mine(vec![tx.clone()]);
+	let bench = bench.restart().await;
+	let backend = Recorder::default();
+	bench.broadcaster.flush(&backend, Instant::now(), true).await.unwrap();
+	assert_eq!(backend.take(), Vec::<Vec<Txid>>::new(), "it is mined");
+	for _ in 1..DEEP {
+		assert!(bench.broadcaster.contains(&tx.compute_txid()));
+		bench.mine(Vec::new());
+	}
+	assert!(!bench.broadcaster.contains(&tx.compute_txid()));
 }

@@ -275,7 +275,7 @@ mod tests {
 	];
 
 	#[test]
-	fn stale_estimates_stop_sales_but_claims_still_bump_higher() {
+	fn r8_stale_estimates_stop_sales_but_claims_still_bump_higher() {
 		let fees = Fees::new(Network::Bitcoin);
 		let start = Instant::now();
 		fees.set(&estimates(8_000, 5_000, 1_000), start).unwrap();
@@ -288,7 +288,7 @@ mod tests {
 	}
 
 	#[test]
-	fn absurd_and_zero_estimates_are_refused_and_the_last_kept() {
+	fn r8_absurd_and_zero_estimates_are_refused_and_the_last_kept() {
 		let fees = Fees::new(Network::Bitcoin);
 		let now = Instant::now();
 		fees.set(&estimates(8_000, 5_000, 1_000), now).unwrap();
@@ -299,7 +299,7 @@ mod tests {
 	}
 
 	#[test]
-	fn a_jump_is_believed_at_the_second_look() {
+	fn r8_a_jump_is_believed_at_the_second_look() {
 		let fees = Fees::new(Network::Bitcoin);
 		let now = Instant::now();
 		fees.set(&estimates(1_000, 1_000, 500), now).unwrap();
@@ -309,6 +309,19 @@ mod tests {
 		assert_eq!(fees.set(&estimates(300_000, 300_000, 500), now), Err(Refused::Jump { from: 1_000, to: 300_000 }));
 		fees.set(&estimates(260_000, 250_000, 500), now).unwrap();
 		assert_eq!(fees.fresh_at(now), Some(FeePerKw(250_000)));
+	}
+
+	/// Two nodes' estimators differ, by far at times. On an anchor channel that must never be a reason to close.
+	#[test]
+	fn r8_a_peer_whose_estimates_differ_is_borne() {
+		let fees = Fees::new(Network::Bitcoin);
+		let spike = Estimates { mempool_minimum: 400, ..estimates(100_000, 60_000, 20_000) };
+		fees.set(&spike, Instant::now()).unwrap();
+		let (least, most) =
+			(ConfirmationTarget::MinAllowedAnchorChannelRemoteFee, ConfirmationTarget::MaximumFeeEstimate);
+		assert_eq!(fees.feerate(least), 400, "what a mempool takes will do, whatever the next block costs");
+		assert!(fees.feerate(most) > 100_000);
+		assert!(fees.feerate(ConfirmationTarget::AnchorChannelFee) <= 20_000, "an anchor adds what is missing");
 	}
 
 	#[test]

@@ -152,6 +152,13 @@ impl Wallet {
 		self.has_news();
 	}
 
+	/// The highest block at or below `height` that the wallet remembers, as (height, hash). It remembers the newest ones all.
+	pub(super) fn block_at_or_below(&self, height: u32) -> (u32, BlockHash) {
+		let tip = self.lock().latest_checkpoint();
+		let block = tip.floor_at(height).unwrap_or(tip);
+		(block.height(), block.hash())
+	}
+
 	/// The tip as (height, hash).
 	pub(super) fn tip(&self) -> (u32, BlockHash) {
 		let tip = self.lock().latest_checkpoint();

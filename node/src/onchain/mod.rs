@@ -13,10 +13,10 @@ mod reserve;
 mod wallet;
 
 pub use broadcast::{Broadcaster, MAX_TRANSACTIONS};
-pub use chain::{Chain, ChainConfig, ChainError, Listeners, Node, RpcAuth, Tip};
+pub use chain::{Chain, ChainConfig, ChainError, Listeners, Node, RpcAuth, Tip, Trouble, Trust};
 pub use fees::{Estimates, Fees, Refused};
 pub use reserve::{Reserve, ReservePolicy, anchor_reserve};
-pub use wallet::{Balance, Funded, Sent, Utxo, Wallet, WalletError};
+pub use wallet::{Balance, Bumped, Funded, Refunded, Sent, Utxo, Wallet, WalletError};
 
 #[cfg(test)]
 mod testing;

@@ -3,7 +3,7 @@
 //! Every change is enqueued in the store before the lock is released, so the order on the disk is that in memory. Where a
 //! caller must not go on without it (an address, a locked coin, a refund), it is waited for.
 
-use super::broadcast::Broadcaster;
+use super::broadcast::{Broadcaster, Standing};
 use super::coins::{self, Coin, NoPlan, Plan, Want};
 use super::fees::Fees;
 use super::keep::{Folder, Keep};
@@ -18,7 +18,6 @@ use bitcoin::{Address, Amount, FeeRate, Network, OutPoint, Psbt, ScriptBuf, Tran
 use inlet_lsp::book::Received;
 use inlet_lsp::money::{FeePerKw, Sat};
 use inlet_storage::Store;
-use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::str::FromStr;
@@ -26,6 +25,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
+
+mod refund;
+
+pub use refund::{Bumped, Refunded};
 
 /// Change and destination scripts handed out and not used yet; beyond that they are handed out again.
 pub(crate) const MAX_UNUSED_SCRIPTS: usize = 200;
@@ -68,6 +71,9 @@ pub enum WalletError {
 	/// The chain backend refused the transaction; its coins are free again. A higher feerate may help.
 	#[error("the chain backend refused the transaction: {0}")]
 	Refused(String),
+	/// The payment that is to be given back is not in the chain (now).
+	#[error("the payment that is to be given back is not confirmed any more")]
+	Gone,
 	/// The store cannot be read.
 	#[error("the wallet could not be read: {0}")]
 	Store(#[from] io::Error),
@@ -132,13 +138,6 @@ pub struct Sent {
 	pub fee: Amount,
 	/// The backend has not said yet that it took it: it is sent on and on.
 	pub queued: bool,
-}
-
-/// A refund as stored; fields are only ever added.
-#[derive(Serialize, Deserialize)]
-struct RefundRow {
-	tx: String,
-	fee_sat: u64,
 }
 
 /// The wallet. Made by [`Wallet::open`].
@@ -267,9 +266,8 @@ impl Wallet {
 		feerate: FeeRate,
 		keep: Amount,
 	) -> Result<Funded, WalletError> {
-		let (tx, fee) = self.make(&script, Want::Exactly(amount), feerate, keep, |wallet, tx| {
-			wallet.lock_coins(tx);
-		})?;
+		let plan = |coins: &[Coin]| coins::plan(coins, &script, Want::Exactly(amount), feerate, keep);
+		let (tx, fee) = self.make(&script, plan, |wallet, tx| wallet.lock_coins(tx))?;
 		self.keep.write(Folder::Funding, &tx.compute_txid().to_string(), serialize(&tx));
 		self.save().await;
 		Ok(Funded { tx, fee })
@@ -298,6 +296,29 @@ impl Wallet {
 		self.save().await;
 	}
 
+	/// Hands a transaction that [`Wallet::fund`] made over for broadcast, if that was not done before. False if there is no
+	/// such transaction any more.
+	pub fn broadcast_funding(&self, txid: &Txid) -> bool {
+		if self.is_out(txid) {
+			return true;
+		}
+		let Some(tx) = self.locked().get(txid).cloned() else { return false };
+		self.broadcaster.send(vec![tx]);
+		self.broadcaster.contains(txid)
+	}
+
+	/// Does a transaction that [`Wallet::fund`] made hold its coins without having been handed over for broadcast?
+	pub fn is_withheld(&self, txid: &Txid) -> bool {
+		self.locked().contains_key(txid) && !self.is_out(txid)
+	}
+
+	/// Was this transaction made by us, and never handed over for broadcast?
+	pub fn is_unsent(&self, txid: &Txid) -> bool {
+		// Without BDK's view of what is canonical, which is dear: this is asked for each input of the driver.
+		let unseen = self.lock().tx_graph().get_tx_node(*txid).is_some_and(|node| node.anchors.is_empty());
+		unseen && !self.broadcaster.contains(txid)
+	}
+
 	/// Pays `amount` (`None`: all but `keep`) from confirmed coins and broadcasts. Without a feerate, that of six blocks.
 	///
 	/// # Errors
@@ -313,7 +334,9 @@ impl Wallet {
 		self.check_network(&to)?;
 		let feerate = feerate.unwrap_or_else(|| FeeRate::from_sat_per_kwu(u64::from(self.fees.normal().0)));
 		let want = amount.map_or(Want::All, Want::Exactly);
-		let (tx, fee) = self.make(&to.script_pubkey(), want, feerate, keep, |_, _| ())?;
+		let script = to.script_pubkey();
+		let plan = |coins: &[Coin]| coins::plan(coins, &script, want, feerate, keep);
+		let (tx, fee) = self.make(&script, plan, |_, _| ())?;
 		self.save().await;
 		let txid = tx.compute_txid();
 		self.broadcaster.send(vec![tx.clone()]);
@@ -351,36 +374,6 @@ impl Wallet {
 		Ok((plan.amount, plan.fee))
 	}
 
-	/// Pays `amount`, less the fee, at most once per `marker` for ever: the transaction is persisted before it is
-	/// broadcast, and asking again broadcasts the same one again, whatever the other arguments are.
-	///
-	/// # Errors
-	/// As [`Wallet::send`], but a refusal of the backend is none: the transaction stays queued.
-	pub async fn pay_refund(
-		&self,
-		marker: &str,
-		to: Address,
-		amount: Amount,
-		feerate: FeeRate,
-	) -> Result<Sent, WalletError> {
-		let _turn = self.refunding.lock().await;
-		if let Some(row) = self.keep.read(Folder::Refund, marker).await? {
-			let sent = read_refund(marker, &row)?;
-			if !self.is_confirmed(&sent.tx.compute_txid()) {
-				self.broadcaster.send(vec![sent.tx.clone()]);
-			}
-			return Ok(sent);
-		}
-		self.check_network(&to)?;
-		let (tx, fee) = self.make(&to.script_pubkey(), Want::LessFee(amount), feerate, Amount::ZERO, |_, _| ())?;
-		let row = RefundRow { tx: bitcoin::consensus::encode::serialize_hex(&tx), fee_sat: fee.to_sat() };
-		let bytes = serde_json::to_vec(&row).map_err(|e| WalletError::Build(e.to_string()))?;
-		self.keep.write(Folder::Refund, marker, bytes);
-		self.save().await;
-		self.broadcaster.send(vec![tx.clone()]);
-		Ok(Sent { tx, fee, queued: true })
-	}
-
 	/// All outputs that ever paid to `address` and are in the chain or the mempool, spent ones included.
 	pub fn activity(&self, address: &str) -> Vec<Received> {
 		self.activities(&[address]).remove(address).unwrap_or_default()
@@ -412,17 +405,16 @@ impl Wallet {
 		self.keep.settled().await;
 	}
 
-	/// Plans, builds, signs, and lets BDK know, all under one lock: no two transactions spend the same coin.
+	/// Plans over the spendable coins, builds, signs, and lets BDK know, all under one lock: no two transactions spend the same
+	/// coin.
 	fn make(
 		&self,
 		script: &ScriptBuf,
-		want: Want,
-		rate: FeeRate,
-		keep: Amount,
+		plan: impl FnOnce(&[Coin]) -> Result<Plan, NoPlan>,
 		locked: impl FnOnce(&Wallet, &Transaction),
 	) -> Result<(Transaction, Amount), WalletError> {
 		let made = self.change(|bdk| {
-			let plan = coins::plan(&spendable(bdk), script, want, rate, keep)?;
+			let plan = plan(&spendable(bdk))?;
 			let tx = self.build(bdk, &plan, script)?;
 			locked(self, &tx);
 			bdk.apply_unconfirmed_txs([(tx.clone(), self.tick())]);
@@ -470,6 +462,28 @@ impl Wallet {
 	pub fn is_paid_from(&self, outpoint: OutPoint) -> bool {
 		let bdk = self.lock();
 		bdk.tx_graph().outspends(outpoint).iter().any(|txid| bdk.get_tx(*txid).is_some())
+	}
+
+	/// Has the chain backend taken this transaction into its mempool, in this run, or is it in the chain? Without a verdict of
+	/// this run it has not: it is sent at once, and the verdict follows.
+	pub fn is_taken(&self, txid: &Txid) -> bool {
+		self.broadcaster.standing(txid) == Standing::Taken || self.is_confirmed(txid)
+	}
+
+	/// Did the chain backend refuse this transaction when it was last sent, or is a conflicting one in the chain?
+	pub fn is_refused(&self, txid: &Txid) -> bool {
+		match self.broadcaster.standing(txid) {
+			Standing::Refused => true,
+			Standing::Settled => !self.is_confirmed(txid),
+			Standing::Taken | Standing::Unknown => false,
+		}
+	}
+
+	/// Stops sending a funding transaction whose channel is given up, and frees its coins for others: once they are spent it
+	/// can never be mined.
+	pub async fn withdraw(&self, txid: Txid) {
+		self.broadcaster.forget(&txid);
+		self.release(txid).await;
 	}
 
 	/// Was this transaction handed over for broadcast, in this run or an earlier one?
@@ -608,13 +622,6 @@ fn signers(bdk: &bdk_wallet::Wallet, xprv: Xpriv, keychain: KeychainKind) -> Res
 	let built = Bip86(xprv, keychain).build(bdk.network().into());
 	let (descriptor, keys, _) = built.map_err(|_| WalletError::Load("the seed's key is for another network".into()))?;
 	Ok(SignersContainer::build(keys, &descriptor, bdk.secp_ctx()))
-}
-
-fn read_refund(marker: &str, row: &[u8]) -> Result<Sent, WalletError> {
-	let damaged = |e: String| WalletError::Build(format!("stored refund {marker} is not readable: {e}"));
-	let row: RefundRow = serde_json::from_slice(row).map_err(|e| damaged(e.to_string()))?;
-	let tx = bitcoin::consensus::encode::deserialize_hex(&row.tx).map_err(|e| damaged(e.to_string()))?;
-	Ok(Sent { tx, fee: Amount::from_sat(row.fee_sat), queued: true })
 }
 
 pub(super) fn confirmations<A: bdk_wallet::chain::Anchor>(position: &ChainPosition<A>, tip: u32) -> u32 {

@@ -1,10 +1,11 @@
 //! Coins are locked, kept and freed; money leaves at most once.
 
 use super::super::broadcast::NotSent;
-use super::super::testing::{Bench, Recorder, payment};
+use super::super::testing::{Bench, Recorder, payment, spend};
 use super::*;
 use bitcoin::hashes::Hash;
 use bitcoin::{PubkeyHash, WScriptHash};
+use lightning::chain::chaininterface::{BroadcasterInterface, TransactionType};
 use lightning::util::wallet_utils::WalletSource;
 use std::time::Instant;
 
@@ -77,6 +78,28 @@ async fn a_funding_transaction_that_is_being_broadcast_is_not_released() {
 }
 
 #[tokio::test]
+async fn r12_a_withheld_funding_transaction_can_be_broadcast_after_a_restart_and_not_after_its_release() {
+	let bench = Bench::new().await;
+	bench.receive(&[100_000, 100_000]).await;
+	let mut funded = Vec::new();
+	for _ in 0..2 {
+		let made = bench.wallet.fund(channel(), sats(50_000), RATE, Amount::ZERO).await.unwrap();
+		funded.push(made.tx.compute_txid());
+	}
+	bench.wallet.release(funded[1]).await;
+	let bench = bench.restart().await;
+	let wallet = &bench.wallet;
+	assert!(wallet.is_withheld(&funded[0]) && wallet.is_unsent(&funded[0]));
+	assert!(!wallet.is_withheld(&funded[1]) && wallet.is_unsent(&funded[1]), "it will never be on the chain");
+	assert!(!wallet.broadcast_funding(&funded[1]), "its coins are spent elsewhere");
+	for _again in 0..2 {
+		assert!(wallet.broadcast_funding(&funded[0]));
+		assert!(wallet.is_out(&funded[0]) && !wallet.is_withheld(&funded[0]) && !wallet.is_unsent(&funded[0]));
+	}
+	assert_eq!(bench.broadcaster.in_flight().len(), 1);
+}
+
+#[tokio::test]
 async fn only_confirmed_coins_fund() {
 	let bench = Bench::new().await;
 	let script = bench.wallet.new_address().await.unwrap().script_pubkey();
@@ -136,9 +159,11 @@ async fn a_refused_payment_frees_its_coins() {
 async fn a_marker_is_refunded_once_also_across_a_restart() {
 	let bench = Bench::new().await;
 	bench.receive(&[100_000, 200_000]).await;
-	let pay = async |bench: &Bench| bench.wallet.pay_refund("order-1", elsewhere(), sats(50_000), RATE).await.unwrap();
+	let pay =
+		async |bench: &Bench| bench.wallet.pay_refund("order-1", elsewhere(), sats(50_000), RATE, &[]).await.unwrap();
 	let first = pay(&bench).await;
-	let (again, other) = tokio::join!(pay(&bench), bench.wallet.pay_refund("order-2", elsewhere(), sats(50_000), RATE));
+	let (again, other) =
+		tokio::join!(pay(&bench), bench.wallet.pay_refund("order-2", elsewhere(), sats(50_000), RATE, &[]));
 	assert_eq!(again.tx, first.tx);
 	assert_ne!(other.unwrap().tx, first.tx);
 	let out = first.tx.output.iter().find(|o| o.script_pubkey == elsewhere().script_pubkey()).unwrap();
@@ -263,4 +288,26 @@ async fn a_new_wallet_starts_at_its_birthday_and_knows_the_blocks_before() {
 	let bench = bench.restart().await;
 	bench.wallet.set_birthday(lightning::chain::BlockLocator::new(hash(99), 99));
 	assert_eq!(bench.wallet.best_block().height, 10, "an old wallet keeps its place");
+}
+
+/// The coins of a funding that is double-spent are never used again, whoever wins.
+#[tokio::test]
+async fn r4_no_sale_is_funded_from_a_coin_that_is_fought_over() {
+	let bench = Bench::new().await;
+	bench.receive(&[100_000, 60_000]).await;
+	let fund = async |sat| bench.wallet.fund(channel(), sats(sat), RATE, Amount::ZERO).await;
+	let tx = fund(70_000).await.unwrap().tx;
+	bench.broadcaster.broadcast_transactions(&[(&tx, TransactionType::Funding { channels: Vec::new() })]);
+	let backend = Recorder::answering([Err(NotSent::Refused("txn-mempool-conflict".into()))]);
+	bench.broadcaster.flush(&backend, Instant::now(), false).await.unwrap();
+	// The mempool has the other one, not ours.
+	let thief = spend(&[tx.input[0].previous_output], 90_000, ScriptBuf::new());
+	bench.wallet.saw_unconfirmed(vec![thief.clone()]);
+	bench.wallet.saw_mempool(|txid| *txid == thief.compute_txid());
+	assert_eq!(bench.wallet.spendable(), sats(60_000));
+	assert!(matches!(fund(70_000).await, Err(WalletError::Short { .. })));
+	bench.mine(vec![thief]);
+	assert_eq!(bench.wallet.spendable(), sats(60_000));
+	assert_eq!(bench.broadcaster.troubles().len(), 1);
+	assert!(fund(40_000).await.is_ok(), "other coins still fund sales");
 }

@@ -2,9 +2,13 @@
 
 use super::{Operator, node_id};
 use crate::control::*;
+use crate::driver::now;
 use crate::lightning::peers::PeerAddress;
-use inlet_lsp::input::{OpenChannel, Owner};
+use bitcoin::secp256k1::PublicKey;
+use inlet_lsp::book::Lease;
+use inlet_lsp::input::{Input, OpenChannel, Owner};
 use inlet_lsp::money::{FeePerKw, Msat, Sat};
+use inlet_lsp::notice::Notice;
 use lightning::ln::channel_state::{ChannelDetails, ChannelShutdownState};
 use lightning::sign::EntropySource;
 use lightning::util::config::ChannelConfigUpdate;
@@ -16,6 +20,9 @@ pub(super) fn scid_text(scid: u64) -> String {
 	let (block, tx) = (scid_utils::block_from_scid(scid), scid_utils::tx_index_from_scid(scid));
 	format!("{block}x{tx}x{}", scid_utils::vout_from_scid(scid))
 }
+
+/// Blocks that are reckoned as a day.
+const BLOCKS_PER_DAY: u32 = 144;
 
 /// Both anchor outputs (BOLT 3), which the funder pays for.
 const ANCHORS_MSAT: u64 = 660_000;
@@ -188,6 +195,7 @@ impl Operator {
 			confirmations: 1,
 			max_to_self_delay: None,
 			feerate,
+			withhold: false,
 		};
 		let temporary = self.hands.channels.create(&self.hands.lightning, &open);
 		let temporary = temporary.map_err(|why| {
@@ -206,16 +214,19 @@ impl Operator {
 		pick("channels", id, channels.into_iter().map(|channel| (channel.channel_id.to_string(), channel)))
 	}
 
-	pub(super) fn close(&self, id: &str, request: CloseRequest) -> Result<Closing, Refusal> {
+	pub(super) async fn close(&self, id: &str, request: CloseRequest) -> Result<Closing, Refusal> {
+		request.check()?;
 		let channel = self.find(id)?;
 		let height = self.hands.tip.borrow().height;
-		let lease = self.driver.read(|book| book.keep_until(&channel.channel_id.0));
-		if let Some(until) = lease.filter(|until| *until > height && !request.break_lease) {
-			return Err(Refusal::conflict(
-				"under_lease",
-				format!("a client has paid for this channel until block {until}; now is block {height}"),
-				"wait, or break the promise: --break-lease",
-			));
+		let lease = self.driver.read(|book| book.lease(&channel.channel_id.0));
+		let left = lease.as_ref().map_or(0, |lease| lease.blocks_left(height, now()));
+		if let Some(lease) = lease.filter(|_| left > 0) {
+			if !request.break_lease {
+				return Err(under_lease(&lease, left));
+			}
+			// On record before it is done.
+			let input = Input::LeaseBroken { channel_id: channel.channel_id.0, blocks_left: left };
+			self.driver.submit(input).await.map_err(|e| Refusal::internal(e.to_string()))?;
 		}
 		let (manager, peer) = (&self.hands.lightning.manager, channel.counterparty.node_id);
 		let done = match request.force {
@@ -231,6 +242,9 @@ impl Operator {
 			),
 		};
 		done.map_err(|e| {
+			if !request.force {
+				self.call_for(peer);
+			}
 			Refusal::not_possible(
 				"not_closed",
 				format!("LDK refused: {e:?}"),
@@ -244,6 +258,15 @@ impl Operator {
 			force: request.force,
 			local_msat: local_msat(&channel),
 		})
+	}
+
+	/// A client that is away is told that we want our liquidity back (bLIP-55), so that it can agree to a close.
+	fn call_for(&self, peer: PublicKey) {
+		let driver = self.driver.clone();
+		tokio::spawn(async move {
+			// When we are stopping, the operator has to ask again.
+			let _ = driver.submit(Input::Wanted { peer, notice: Notice::LiquidityManagementRequest }).await;
+		});
 	}
 
 	pub(super) fn set_policy(&self, id: &str, request: ChannelPolicyRequest) -> Result<Channel, Refusal> {
@@ -262,6 +285,19 @@ impl Operator {
 		let id = channel.channel_id.to_string();
 		pick("channels", &id, self.all_channels().into_iter().map(|channel| (channel.id.clone(), channel)))
 	}
+}
+
+/// Who was promised what, and for how long still (L1-30, L2-28).
+fn under_lease(lease: &Lease, left: u32) -> Refusal {
+	let days = left.div_ceil(BLOCKS_PER_DAY);
+	let (client, sold_as, until) = (lease.client, &lease.sold_as, lease.until_height);
+	Refusal::conflict(
+		"under_lease",
+		format!(
+			"{client} has paid ({sold_as}) for this channel until block {until}: {left} blocks, about {days} days, are left"
+		),
+		"wait, or break the promise: --break-lease",
+	)
 }
 
 /// Nothing is priced or sent while the market is unknown.

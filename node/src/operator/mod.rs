@@ -6,6 +6,7 @@ mod node;
 mod payments;
 mod quote;
 mod sales;
+mod storage;
 
 use crate::config::Config;
 use crate::control::*;
@@ -74,6 +75,9 @@ impl Control for Operator {
 	async fn fees(&self) -> Result<Fees, Refusal> {
 		Ok(self.fees_now())
 	}
+	async fn storage(&self) -> Result<Storage, Refusal> {
+		Ok(self.storage_now())
+	}
 	async fn stop(&self) -> Result<Stopping, Refusal> {
 		self.stop.send_replace(true);
 		Ok(Stopping { stopping: true })
@@ -112,7 +116,7 @@ impl Control for Operator {
 		self.open(request).await
 	}
 	async fn close_channel(&self, id: String, request: CloseRequest) -> Result<Closing, Refusal> {
-		self.close(&id, request)
+		self.close(&id, request).await
 	}
 	async fn set_channel_policy(&self, id: String, request: ChannelPolicyRequest) -> Result<Channel, Refusal> {
 		self.set_policy(&id, request)

@@ -199,6 +199,9 @@ impl Operator {
 			let why = tip.error.map_or_else(String::new, |error| format!(" ({error})"));
 			say("out_of_sync", format!("the chain view is not current{why}: nothing is sold"), "inlet sync");
 		}
+		for trouble in tip.troubles {
+			say("chain", trouble.text, "inlet sync");
+		}
 		let waiting = |short: u64| short <= pending.to_sat();
 		let wait = format!("{} sat wait for a confirmation", pending.to_sat());
 		if short > Amount::ZERO {
@@ -225,6 +228,12 @@ impl Operator {
 				true => say("no_funds", format!("{text} yet; {wait}"), "inlet utxos"),
 				false => say("no_funds", text, "inlet address"),
 			}
+		}
+		let policy = &self.config.policy;
+		if let Some(until) = self.driver.read(|book| inlet_lsp::trust::paused_until(policy, book, now())) {
+			let text =
+				format!("too many channels for strangers came to nothing: they get none just in time until {until}");
+			say("strangers_paused", text, "inlet clients");
 		}
 		let stuck = self
 			.driver

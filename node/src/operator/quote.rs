@@ -59,8 +59,10 @@ impl Operator {
 		if !enabled {
 			return Some("it is switched off in the config".to_owned());
 		}
-		if !self.hands.tip.borrow().synced {
-			return Some("the chain view is not current".to_owned());
+		let tip = self.hands.tip.borrow().clone();
+		if !tip.synced {
+			let why = tip.error.map_or_else(String::new, |error| format!(": {error}"));
+			return Some(format!("the chain view is not current{why}"));
 		}
 		let (vb, ceiling) = (live.to_sat_per_vb_ceil(), policy.risk.max_feerate_sat_per_vb);
 		if u64::from(live.0) > ceiling.saturating_mul(250) {

@@ -9,11 +9,13 @@ use inlet_lsp::time::Timestamp;
 use serde_json::json;
 use std::collections::BTreeMap;
 
-/// Tells the operator's events what was written to the book `at` this time: the new lines of a sale's or an order's history.
+/// Tells the operator's events what was written to the book `at` this time: the new lines of the history of a sale, an order,
+/// or of a client that is woken.
 pub fn publish(events: &Events, write: &Write, at: Timestamp) {
 	let (kind, id, client, history) = match write {
-		Write::Sale(sale) => (EventKind::Sale, &sale.id, sale.client, &sale.history),
-		Write::Order(order) => (EventKind::Order, &order.id, order.client, &order.history),
+		Write::Sale(sale) => (EventKind::Sale, sale.id.clone(), sale.client, &sale.history),
+		Write::Order(order) => (EventKind::Order, order.id.clone(), order.client, &order.history),
+		Write::Client(client) => (EventKind::Client, client.id.to_string(), client.id, &client.wake.history),
 		_ => return,
 	};
 	for note in history.iter().filter(|note| note.at == at) {

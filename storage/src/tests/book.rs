@@ -1,7 +1,7 @@
 //! The book's rows.
 
 use super::{copy_files, open, place, samples};
-use crate::{LedgerTotal, MAX_LEDGER_LOADED, MAX_PAGE, MAX_RECENT_LOADED};
+use crate::{LedgerTotal, MAX_CLIENTS_LOADED, MAX_LEDGER_LOADED, MAX_PAGE, MAX_RECENT_LOADED};
 use inlet_lsp::book::{EntryKind, OrderState, Sale, SaleState, Write};
 
 #[tokio::test]
@@ -68,6 +68,19 @@ async fn unfinished_rows_are_never_left_out() {
 	// It becomes over: then it is one of many.
 	store.commit(vec![samples::sale("s_bought", 0)]).await;
 	assert!(!store.load_rows().await.unwrap().contains(&samples::sale("s_bought", 0)));
+}
+
+/// However many clients came later: one that can be woken, or that something is held for, is loaded.
+#[tokio::test]
+async fn l5_14_clients_with_webhooks_are_never_left_out() {
+	let (_dir, path) = place();
+	let store = open(&path);
+	let sleeper = samples::sleeper();
+	let many = MAX_CLIENTS_LOADED + 1;
+	store.commit(std::iter::once(sleeper.clone()).chain(samples::clients(many)).collect()).await;
+	let loaded = store.load_rows().await.unwrap();
+	assert!(loaded.contains(&sleeper));
+	assert_eq!(loaded.len(), MAX_CLIENTS_LOADED + 1);
 }
 
 #[tokio::test]

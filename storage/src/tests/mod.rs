@@ -2,12 +2,14 @@
 
 mod book;
 mod crash;
+mod deltas;
 mod full_disk;
 mod group;
 mod lazy;
 mod model;
 mod opening;
 mod order;
+mod power_cut;
 mod reading;
 mod samples;
 mod wallet;

@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug)]
 enum Op {
 	Write(usize, Vec<u8>),
+	/// A large value, changed a little.
+	Edit(usize, usize, Vec<u8>),
 	Remove(usize, bool),
 	Read(usize),
 	List(usize),
@@ -30,6 +32,7 @@ fn op() -> impl Strategy<Value = Op> {
 	let key = 0..KEYS.len();
 	prop_oneof![
 		8 => (key.clone(), prop::collection::vec(any::<u8>(), 0..3000)).prop_map(|(k, v)| Op::Write(k, v)),
+		8 => (key.clone(), 0..9000usize, prop::collection::vec(any::<u8>(), 1..300)).prop_map(|(k, at, v)| Op::Edit(k, at, v)),
 		4 => (key.clone(), any::<bool>()).prop_map(|(k, lazy)| Op::Remove(k, lazy)),
 		4 => key.clone().prop_map(Op::Read),
 		2 => key.prop_map(Op::List),
@@ -72,6 +75,16 @@ async fn run(ops: Vec<Op>) {
 		let mut now = states.last().unwrap().clone();
 		match op {
 			Op::Write(k, value) => {
+				let (primary, secondary, key) = KEYS[k];
+				waiting.push(tokio::spawn(store.write(primary, secondary, key, value.clone())));
+				now.insert(k, value);
+				states.push(now);
+			}
+			Op::Edit(k, at, bytes) => {
+				let mut value = now.get(&k).cloned().unwrap_or_default();
+				value.resize_with(value.len().max(9000), || (at % 251) as u8);
+				let gone = at..value.len().min(at + at % 300);
+				value.splice(gone, bytes);
 				let (primary, secondary, key) = KEYS[k];
 				waiting.push(tokio::spawn(store.write(primary, secondary, key, value.clone())));
 				now.insert(k, value);
@@ -132,7 +145,7 @@ proptest! {
 	#![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
 	#[test]
-	fn a_store_is_a_map_that_survives(ops in prop::collection::vec(op(), 1..60)) {
+	fn a_store_is_a_map_that_survives(ops in prop::collection::vec(op(), 1..90)) {
 		tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap().block_on(run(ops));
 	}
 }

@@ -145,27 +145,88 @@ async fn migrations_are_atomic() {
 	assert!(matches!(Store::open(&path, abort), Err(OpenError::TooNew { .. })), "and this version knows it for newer");
 }
 
-const FROZEN_V1: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/store.v1.db");
+pub(super) const FROZEN_V1: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/store.v1.db");
+const FROZEN_V2: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/store.v2.db");
 
-/// Written once, by version 1. It is never written again: what was released is read for ever.
+/// A large value, and the same after a change.
+fn large(changed: bool) -> Vec<u8> {
+	(0..9000u32).map(|i| if changed && i == 4000 { 0 } else { (i * i % 251) as u8 + 1 }).collect()
+}
+
+/// Written once, by version 2. It is never written again: what was released is read for ever.
 #[tokio::test]
 #[ignore = "makes the frozen file, which is in git"]
-async fn make_frozen_v1() {
-	let store = Store::open(Path::new(FROZEN_V1), abort).unwrap();
-	store.write("", "", "manager", vec![1; 3000]).await.unwrap();
-	store.write("monitor_updates", "aa_0", "1", b"update".to_vec()).await.unwrap();
-	store.commit(samples::frozen()).await;
+async fn make_frozen_v2() {
+	let store = Store::open(Path::new(FROZEN_V2), abort).unwrap();
+	store.write("", "", "manager", large(false)).await.unwrap();
+	store.write("monitors", "", "aa_0", large(false)).await.unwrap();
+	// Enough for the log to be settled once.
+	for i in 0..600u32 {
+		store.write("monitor_updates", "aa_0", &i.to_string(), vec![i as u8; 700]).await.unwrap();
+		store.remove("monitor_updates", "aa_0", &i.to_string(), true).await.unwrap();
+	}
+	store.write("", "", "manager", large(true)).await.unwrap();
+	store.write("monitor_updates", "aa_0", "600", b"update".to_vec()).await.unwrap();
+	store.write("inlet", "peers", "x", b"row".to_vec()).await.unwrap();
+	store.commit(samples::all()).await;
 	drop(WalletStore(store.clone()).append(&super::wallet::sample()));
 	store.close().await;
+}
+
+#[tokio::test]
+async fn frozen_v2_is_read_for_ever() {
+	let (_dir, path) = place();
+	fs::copy(FROZEN_V2, &path).unwrap();
+	let store = open(&path);
+	assert_eq!(KVStore::read(&store, "", "", "manager").await.unwrap(), large(true));
+	assert_eq!(KVStore::read(&store, "monitors", "", "aa_0").await.unwrap(), large(false));
+	assert_eq!(store.list("monitor_updates", "aa_0").await.unwrap(), ["600"]);
+	assert_eq!(KVStore::read(&store, "monitor_updates", "aa_0", "600").await.unwrap(), b"update");
+	assert_eq!(KVStore::read(&store, "inlet", "peers", "x").await.unwrap(), b"row");
+	assert_eq!(store.load_rows().await.unwrap(), samples::all());
+	assert_eq!(WalletStore(store).load().await.unwrap(), super::wallet::sample());
+}
+
+pub(super) async fn assert_frozen_v1(store: &Store) {
+	assert_eq!(KVStore::read(store, "", "", "manager").await.unwrap(), [1; 3000]);
+	assert_eq!(KVStore::read(store, "monitor_updates", "aa_0", "1").await.unwrap(), b"update");
+	assert_eq!(store.load_rows().await.unwrap(), samples::frozen());
+	assert_eq!(WalletStore(store.clone()).load().await.unwrap(), super::wallet::sample());
 }
 
 #[tokio::test]
 async fn frozen_v1_is_read_for_ever() {
 	let (_dir, path) = place();
 	fs::copy(FROZEN_V1, &path).unwrap();
+	for is in ["brought up to date", "opened again"] {
+		let store = open(&path);
+		println!("{is}");
+		assert_frozen_v1(&store).await;
+		store.close().await;
+	}
+	let copy = path.with_extension("db.v1");
+	let version: u32 = Connection::open(&copy)
+		.unwrap()
+		.query_row("SELECT value FROM meta WHERE name = 'schema'", [], |row| row.get(0))
+		.unwrap();
+	assert_eq!(version, 1, "the copy is as the file was");
+	assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+/// A large value that version 1 wrote is changed by deltas, settled and removed like any other.
+#[tokio::test]
+async fn values_of_version_1_live_on() {
+	let (_dir, path) = place();
+	fs::copy(FROZEN_V1, &path).unwrap();
 	let store = open(&path);
-	assert_eq!(KVStore::read(&store, "", "", "manager").await.unwrap(), [1; 3000]);
-	assert_eq!(KVStore::read(&store, "monitor_updates", "aa_0", "1").await.unwrap(), b"update");
-	assert_eq!(store.load_rows().await.unwrap(), samples::frozen());
-	assert_eq!(WalletStore(store).load().await.unwrap(), super::wallet::sample());
+	let mut value = vec![1; 3000];
+	for i in 0..2000usize {
+		value[i] = 2;
+		store.write("", "", "manager", value.clone()).await.unwrap();
+	}
+	store.remove("monitor_updates", "aa_0", "1", false).await.unwrap();
+	store.close().await;
+	let store = open(&path);
+	assert_eq!(KVStore::read(&store, "", "", "manager").await.unwrap(), value);
+	assert_eq!(store.list("monitor_updates", "aa_0").await.unwrap(), Vec::<String>::new());
 }

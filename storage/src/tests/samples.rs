@@ -1,7 +1,7 @@
 //! Rows of a book.
 
-use bdk_wallet::bitcoin::secp256k1::PublicKey;
-use inlet_lsp::book::{Client, Entry, EntryKind, OrderState, SaleState, Write};
+use bdk_wallet::bitcoin::secp256k1::{PublicKey, Secp256k1, SecretKey};
+use inlet_lsp::book::{Client, Entry, EntryKind, OrderState, SaleState, Wake, Webhook, Write};
 use inlet_lsp::time::Timestamp;
 use serde_json::{Value, json};
 use std::str::FromStr;
@@ -45,6 +45,29 @@ pub fn client() -> Write {
 		sales_done: 2,
 		orders_done: 1,
 		offences: 0,
+		wake: Wake::default(),
+		offence_log: Vec::new(),
+	})
+}
+
+/// Another client, the oldest of all, with a webhook.
+pub fn sleeper() -> Write {
+	let mut id = node_id().serialize();
+	id[0] ^= 1;
+	let mut client = Client::new(PublicKey::from_slice(&id).unwrap(), Timestamp(0));
+	let webhook = Webhook { app_name: "wallet".to_owned(), url: "https://push.example/1".to_owned() };
+	client.wake.webhooks.push(webhook);
+	Write::Client(client)
+}
+
+/// So many clients without a webhook.
+pub fn clients(many: usize) -> impl Iterator<Item = Write> {
+	let secp = Secp256k1::new();
+	(1..=many as u64).map(move |number| {
+		let mut secret = [1; 32];
+		secret[..8].copy_from_slice(&number.to_be_bytes());
+		let id = PublicKey::from_secret_key(&secp, &SecretKey::from_slice(&secret).unwrap());
+		Write::Client(Client::new(id, Timestamp(number)))
 	})
 }
 

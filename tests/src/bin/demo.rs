@@ -114,7 +114,7 @@ struct Expected {
 async fn play(scratch: &Scratch) -> Result<Cast<'_>> {
 	let teller = Teller { start: Instant::now() };
 	let cast = set_up(scratch, teller).await?;
-	let wealth_before = wealth_msat(&cast).await?;
+	let wealth_before = cast.world.wealth_msat(&[&cast.wallet1, &cast.wallet2, &cast.payer]).await?;
 	let mut expected = Expected::default();
 	let waited = just_in_time(&cast, &mut expected).await?;
 	spend_and_receive(&cast, &mut expected).await?;
@@ -250,22 +250,6 @@ async fn deliver(cast: &Cast<'_>, order: &str, size_sat: u64, count: usize) -> R
 	Ok(())
 }
 
-/// The LSP's money: what is on-chain, and of each of its channels what the other end does not own. That is asked of the
-/// others, who round down to whole satoshis.
-async fn wealth_msat(cast: &Cast<'_>) -> Result<i64> {
-	let balance = cast.world.lsp.balance().await?;
-	let mut sat = 0;
-	for name in ["confirmed_sat", "trusted_pending_sat", "untrusted_pending_sat"] {
-		sat += number(&balance["onchain"], name)?;
-	}
-	for wallet in [&cast.wallet1, &cast.wallet2, &cast.payer] {
-		for channel in wallet.channels().await? {
-			sat += number(&channel, "value_sat")? - number(&channel, "own_sat")?;
-		}
-	}
-	Ok(i64::try_from(sat * 1000)?)
-}
-
 /// Prints the LSP's sales, orders and ledger, and checks that they add up.
 async fn books(cast: &Cast<'_>, expected: &Expected, wealth_before: i64) -> Result<()> {
 	let lsp = &cast.world.lsp;
@@ -292,7 +276,7 @@ async fn books(cast: &Cast<'_>, expected: &Expected, wealth_before: i64) -> Resu
 		let (_, booked) = total(&ledger, kind)?;
 		ensure!(booked == i64::try_from(paid)?, "{kind}: {booked} msat in the ledger, {paid} msat were paid");
 	}
-	let gained = wealth_msat(cast).await? - wealth_before;
+	let gained = cast.world.wealth_msat(&[&cast.wallet1, &cast.wallet2, &cast.payer]).await? - wealth_before;
 	let rounding = 1000 * i64::try_from(lsp.channels().await?.len())?;
 	ensure!((gained - net).abs() <= rounding, "the LSP has {gained} msat more than before, its ledger says {net}");
 	println!();

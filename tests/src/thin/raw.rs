@@ -48,6 +48,11 @@ impl Identity {
 	pub fn random() -> Result<Identity> {
 		Ok(Identity(random_bytes()?))
 	}
+
+	/// The node that has this as LDK's seed.
+	pub fn of_seed(seed: [u8; 32]) -> Identity {
+		Identity(seed)
+	}
 }
 
 /// What a [`RawPeer`] does differently.

@@ -73,7 +73,9 @@ fn a_payment_in_several_parts_opens_one_channel_over_esplora() {
 #[test]
 fn a_client_that_turns_the_payment_down_owes_the_fee() {
 	scenario(async |scratch| {
-		let world = World::start(scratch, Backend::Bitcoind).await?;
+		let environment = vec![("INLET_LSPS2_TRUST".to_owned(), "everyone".to_owned())];
+		let options = InletOptions { environment, ..Default::default() };
+		let world = World::start_with(scratch, Backend::Bitcoind, options).await?;
 		let wallet = world.client("wallet").await?;
 		let payer = world.payer(&[PAYER_CHANNEL_SAT]).await?;
 		let invoice = wallet.jit_invoice(None).await?;
@@ -81,6 +83,23 @@ fn a_client_that_turns_the_payment_down_owes_the_fee() {
 		payer.failed(&payment, SOON).await?;
 		world.lsp.sales_are(1, "owing", SOON).await?;
 		ensure!(booked(&world, "jit_fee").await? == 0, "a fee is booked that was not paid");
+		Ok(())
+	});
+}
+
+/// The same by default, where a client that we do not know has to take the payment first: no channel, no cost, no debt.
+#[test]
+fn r2_a_stranger_that_turns_the_payment_down_costs_nothing() {
+	scenario(async |scratch| {
+		let world = World::start(scratch, Backend::Bitcoind).await?;
+		let wallet = world.client("wallet").await?;
+		let payer = world.payer(&[PAYER_CHANNEL_SAT]).await?;
+		let invoice = wallet.jit_invoice(None).await?;
+		let payment = payer.pay(&invoice, Some(100_000_000)).await?;
+		payer.failed(&payment, SOON).await?;
+		world.lsp.sales_are(1, "bought", SOON).await?;
+		ensure!(world.bitcoind.mempool().await?.is_empty(), "a channel was put on the chain for nothing");
+		ensure!(booked(&world, "funding_cost").await? == 0);
 		Ok(())
 	});
 }

@@ -4,8 +4,11 @@
 
 mod backend;
 mod bad_input;
+mod chain_trouble;
 mod closing;
+mod crash;
 mod just_in_time;
 mod orders;
 mod restarts;
 mod steps;
+mod wake;

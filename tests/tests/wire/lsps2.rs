@@ -298,9 +298,6 @@ async fn l2_18_unpaid_requests_are_bounded_and_the_menu_still_comes() {
 	result(&buy(&mut other, &terms, None).await);
 }
 
-/// Ignored, not mended: about once in six runs the LSP still takes the client for connected 40 s after it hung up, and so refuses it.
-/// Whether that is LDK's peer manager or our calling it from the driver is open; see the closing note of issue 2.
-#[ignore = "the LSP now and then does not notice a hasty disconnect"]
 #[tokio::test]
 async fn l2_32_repeated_ids_and_hasty_disconnects_do_no_harm() {
 	let lsp = lsp().await;

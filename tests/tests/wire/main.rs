@@ -5,9 +5,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
+mod hostile;
 mod lsps0;
 mod lsps1;
 mod lsps2;
+mod lsps5;
 
 use anyhow::Result;
 use inlet_tests::thin::{Identity, RawPeer, RawPeerOptions, parse_uri};

@@ -207,6 +207,17 @@ async fn requests_reach_the_node_as_they_were_made() {
 }
 
 #[tokio::test]
+async fn the_feerate_of_a_forced_close_is_refused_and_not_ignored() {
+	let server = Server::start(Fake::new()).await;
+	let body = "{\"feerate_sat_per_kw\":500}";
+	let answer = server.call("POST", "/v1/channels/a41e/force-close", body).await;
+	assert_eq!((answer.status, answer.problem().as_str()), (400, "feerate_of_forced_close"));
+	assert_eq!(server.fake.done(), [""; 0]);
+	assert_eq!(server.call("POST", "/v1/channels/a41e/close", body).await.status, 200);
+	server.stop().await;
+}
+
+#[tokio::test]
 async fn force_is_a_path_and_not_a_field() {
 	let server = Server::start(Fake::new()).await;
 	let answer = server.call("POST", "/v1/channels/a41e/close", "{\"force\":true}").await;

@@ -36,6 +36,8 @@ const COMMANDS: &[&str] = &[
 	"quote 1000000sat order --explain",
 	"ledger",
 	"fees",
+	"storage",
+	"storage --rated-tbw 40",
 	"sync",
 	"events",
 	"events --limit 1",

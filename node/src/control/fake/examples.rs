@@ -93,6 +93,27 @@ pub(crate) fn fees() -> Fees {
 	}
 }
 
+pub(crate) fn storage() -> Storage {
+	let purpose = |purpose: &str, asked_bytes, recorded_bytes| StoragePurpose {
+		purpose: s(purpose),
+		asked_bytes,
+		recorded_bytes,
+	};
+	Storage {
+		uptime_secs: 43_200,
+		written_bytes: 41_000_000,
+		log_bytes: 24_000_000,
+		checkpoint_bytes: 17_000_000,
+		syncs: 1_812,
+		batches: 1_800,
+		checkpoints: 4,
+		queued_bytes: 0,
+		queued_bytes_peak: 95_507,
+		bytes_per_day: 82_000_000,
+		purposes: vec![purpose("manager", 611_000_000, 9_100_000), purpose("monitors", 12_000_000, 8_000_000)],
+	}
+}
+
 pub(crate) fn balance() -> Balance {
 	Balance {
 		onchain: OnchainBalance {

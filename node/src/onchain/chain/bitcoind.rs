@@ -36,6 +36,8 @@ pub(super) struct Bitcoind {
 	rpc: Arc<Rpc>,
 	network: Network,
 	spv: Option<Spv>,
+	/// Height of the block to which all were led last.
+	best: u32,
 	mempool: Mempool,
 }
 
@@ -47,7 +49,15 @@ impl Bitcoind {
 		if found != expected {
 			return Err(ChainError::WrongNetwork { url: rpc.url.clone(), expected: network, found });
 		}
-		Ok(Bitcoind { rpc, network, spv: None, mempool: Mempool::default() })
+		Ok(Bitcoind { rpc, network, spv: None, best: 0, mempool: Mempool::default() })
+	}
+
+	pub(super) fn source(&self) -> String {
+		self.rpc.url.clone()
+	}
+
+	pub(super) async fn mined_at(&self, hash: &BlockHash) -> Result<u32, ChainError> {
+		Ok(self.rpc.get_header(hash, None).await.map_err(|e| self.failed(e))?.header.time)
 	}
 
 	pub(super) async fn best_block(&self) -> Result<BlockLocator, ChainError> {
@@ -89,6 +99,7 @@ impl Bitcoind {
 		let recent = self.recent_headers(&cache, tip).await?;
 		let fan_out = Arc::new(FanOut::new(listeners.clone(), Arc::clone(broadcaster), recent));
 		let poller = ChainPoller::new(Arc::clone(&self.rpc), self.network);
+		self.best = tip.height;
 		self.spv = Some(SpvClient::new(tip, poller, cache, fan_out));
 		Ok(())
 	}
@@ -102,19 +113,33 @@ impl Bitcoind {
 			self.synchronize(listeners, broadcaster).await?;
 		}
 		let spv = self.spv.as_mut().expect("synchronize sets it");
-		match spv.poll_best_tip().await {
+		let worse = match spv.poll_best_tip().await {
 			Ok((ChainTip::Better(tip), false)) => {
 				let cause = format!("the block at height {} could not be fetched", tip.height);
 				return Err(ChainError::Unreachable { url: self.rpc.url.clone(), cause });
 			}
-			Ok(_) => {}
+			Ok((ChainTip::Worse(tip), _)) => Some(tip.height),
+			Ok((ChainTip::Better(tip), true)) => {
+				self.best = tip.height;
+				None
+			}
+			Ok((ChainTip::Common, _)) => None,
 			Err(e) => return Err(self.failed(e)),
-		}
-		self.mempool.look(&self.rpc, &listeners.wallet).await.map_err(|e| self.rpc.explain(e))?;
+		};
+		self.mempool.look(&self.rpc, &listeners.wallet, broadcaster).await.map_err(|e| self.rpc.explain(e))?;
 		let (height, hash) = listeners.wallet.tip();
+		// The wallet goes back only when there is another block to go to: until then it has coins that are not in the chain.
+		let worse = worse.or((self.best < height).then_some(self.best));
 		let behind = self.rpc.behind.load(Ordering::Relaxed);
-		let error = behind.then(|| format!("{} is still downloading blocks", self.rpc.url));
-		Ok(Tip { height, hash, synced: !behind, at: SystemTime::now(), source: self.rpc.url.clone(), error })
+		let source = self.rpc.url.clone();
+		let error = match worse {
+			// It was killed, say, and has to fetch again what it had: we stay where we are until its chain has more work.
+			Some(theirs) => {
+				Some(format!("{source} is at block {theirs} of another or a shorter chain; we stand at {height}"))
+			}
+			None => behind.then(|| format!("{source} is still downloading blocks")),
+		};
+		Ok(Tip { height, hash, synced: error.is_none(), at: SystemTime::now(), source, error, troubles: Vec::new() })
 	}
 
 	pub(super) async fn estimates(&self) -> Result<Estimates, ChainError> {

@@ -70,6 +70,15 @@ impl Esplora {
 		self.watched.wake.notified().await;
 	}
 
+	pub(super) fn source(&self) -> String {
+		self.servers.current().url.clone()
+	}
+
+	pub(super) async fn mined_at(&self, hash: &BlockHash) -> Result<u32, ChainError> {
+		let server = self.servers.current();
+		Ok(server.ldk.get_header_by_hash(hash).await.map_err(|e| server.failed(&e))?.time)
+	}
+
 	pub(super) async fn best_block(&self) -> Result<BlockLocator, ChainError> {
 		let server = self.servers.current();
 		let blocks = server.ldk.get_block_infos(None).await.map_err(|e| server.failed(&e))?;
@@ -152,7 +161,15 @@ impl Esplora {
 			}
 			let source = server.url.clone();
 			self.seen = Some((hash, Instant::now()));
-			return Ok(Tip { height, hash, synced: true, at: SystemTime::now(), source, error: None });
+			return Ok(Tip {
+				height,
+				hash,
+				synced: true,
+				at: SystemTime::now(),
+				source,
+				error: None,
+				troubles: Vec::new(),
+			});
 		}
 		Err(self.servers.current().wrong("its tip changes with every look"))
 	}
@@ -212,7 +229,7 @@ async fn ask_about(client: &esplora_client::AsyncClient, broadcaster: &Broadcast
 			Err(e) => return Err(e),
 		};
 		let mined = match status {
-			Some(height) => Some(height),
+			Some(height) => Some((height, None)),
 			None => conflict(client, &tx).await?,
 		};
 		broadcaster.answered(&txid, mined, tip);
@@ -220,8 +237,11 @@ async fn ask_about(client: &esplora_client::AsyncClient, broadcaster: &Broadcast
 	Ok(())
 }
 
-/// The height at which an input of this transaction was spent by another.
-async fn conflict(client: &esplora_client::AsyncClient, tx: &Transaction) -> Result<Option<u32>, Error> {
+/// The height at which an input of this transaction was spent by another, and by which.
+async fn conflict(
+	client: &esplora_client::AsyncClient,
+	tx: &Transaction,
+) -> Result<Option<(u32, Option<Txid>)>, Error> {
 	for input in &tx.input {
 		let spent = input.previous_output;
 		let status = match client.get_output_status(&spent.txid, u64::from(spent.vout)).await {
@@ -231,8 +251,9 @@ async fn conflict(client: &esplora_client::AsyncClient, tx: &Transaction) -> Res
 		};
 		let Some(spender) = status else { continue };
 		let mined = spender.status.filter(|status| status.confirmed).and_then(|status| status.block_height);
-		if mined.is_some() && spender.txid != Some(tx.compute_txid()) {
-			return Ok(mined);
+		match mined {
+			Some(height) if spender.txid != Some(tx.compute_txid()) => return Ok(Some((height, spender.txid))),
+			_ => {}
 		}
 	}
 	Ok(None)

@@ -1,5 +1,6 @@
 //! bitcoind's mempool, as far as it is ours: new transactions are fetched once, vanished ones are taken for evicted.
 
+use super::super::broadcast::Broadcaster;
 use super::super::wallet::Wallet;
 use super::rpc::{Rpc, RpcError};
 use bitcoin::consensus::encode::deserialize_hex;
@@ -25,10 +26,11 @@ pub(super) struct Mempool {
 }
 
 impl Mempool {
-	pub(super) async fn look(&mut self, rpc: &Rpc, wallet: &Wallet) -> Result<(), RpcError> {
+	pub(super) async fn look(&mut self, rpc: &Rpc, wallet: &Wallet, broadcaster: &Broadcaster) -> Result<(), RpcError> {
 		let names = rpc.call("getrawmempool", json!([])).await?;
 		let names = names.as_array().ok_or_else(|| RpcError::Answer("the mempool is not a list".into()))?;
 		let present: HashSet<Txid> = names.iter().filter_map(|name| Txid::from_str(name.as_str()?).ok()).collect();
+		broadcaster.saw_mempool(|txid| present.contains(txid));
 		self.seen.retain(|txid| present.contains(txid));
 		self.backlog.retain(|txid| present.contains(txid));
 		for txid in &present {

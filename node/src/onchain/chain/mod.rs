@@ -1,12 +1,14 @@
 //! The chain, seen through one backend: LDK and the wallet are led along it together.
 
 mod bitcoind;
+mod doubt;
 mod esplora;
 mod fanout;
 mod mempool;
 mod pace;
 mod rpc;
 mod servers;
+mod witness;
 
 use super::broadcast::{Broadcaster, RESEND};
 use super::fees::{Estimates, Fees};
@@ -18,10 +20,12 @@ use lightning::chain::{BlockLocator, Confirm, Filter, Listen};
 use lightning::util::logger::Logger;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 
+use doubt::Doubt;
 use pace::Pace;
+use witness::{Verdict, Witness};
 
 /// Where the chain is read and transactions go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,6 +115,27 @@ pub enum ChainError {
 	Wallet(#[from] WalletError),
 }
 
+/// How far the backend is trusted: see `[chain]` in the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Trust {
+	/// Age of the newest block above which our view is not current; `None`: any will do.
+	pub max_tip_age: Option<Duration>,
+	/// Other sources that it is compared with.
+	pub witnesses: Vec<ChainConfig>,
+}
+
+/// Something that the operator should look at, and that does not by itself stop sales.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+	/// What it is about: a witness, a transaction. One trouble each.
+	pub subject: String,
+	/// For people: what is wrong, and what to do.
+	pub text: String,
+}
+
+/// Troubles told at once; the rest waits until some of them are over.
+const MAX_TROUBLES: usize = 20;
+
 /// The last look at the chain.
 #[derive(Clone, Debug)]
 pub struct Tip {
@@ -118,7 +143,8 @@ pub struct Tip {
 	pub height: u32,
 	/// Its hash.
 	pub hash: BlockHash,
-	/// Is this view current? False while the backend is away for longer than a moment, or behind itself.
+	/// Is this view current? False while the backend is away for longer than a moment, or behind itself, while its newest
+	/// block is too old, and while a witness sees another chain.
 	pub synced: bool,
 	/// When the backend was last looked at with success.
 	pub at: SystemTime,
@@ -126,6 +152,8 @@ pub struct Tip {
 	pub source: String,
 	/// What went wrong since, for people.
 	pub error: Option<String>,
+	/// What else the operator should look at.
+	pub troubles: Vec<Trouble>,
 }
 
 /// What LDK's parts that follow the chain have in common.
@@ -155,6 +183,9 @@ pub struct Chain {
 	broadcaster: Arc<Broadcaster>,
 	pace: Pace,
 	synchronized: bool,
+	doubt: Doubt,
+	witnesses: Vec<Witness>,
+	verdict: watch::Sender<Verdict>,
 }
 
 enum Backend {
@@ -169,6 +200,7 @@ impl Chain {
 	/// [`ChainError`]: each names the server, the cause and what to do. Of several Esplora servers, one must answer.
 	pub async fn connect(
 		cfg: ChainConfig,
+		trust: Trust,
 		network: Network,
 		fees: Arc<Fees>,
 		broadcaster: Arc<Broadcaster>,
@@ -182,7 +214,11 @@ impl Chain {
 				Backend::Bitcoind(Box::new(bitcoind::Bitcoind::connect(url, auth, network).await?))
 			}
 		};
-		let chain = Chain { backend, network, fees, broadcaster, pace: Pace::of(network), synchronized: false };
+		let witnesses = trust.witnesses.into_iter().map(Witness::new).collect::<Result<Vec<_>, _>>()?;
+		let (verdict, found) = watch::channel(Verdict::default());
+		let doubt = Doubt::new(trust.max_tip_age, found);
+		let pace = Pace::of(network);
+		let chain = Chain { backend, network, fees, broadcaster, pace, synchronized: false, doubt, witnesses, verdict };
 		chain.take_estimates().await;
 		Ok(chain)
 	}
@@ -220,9 +256,30 @@ impl Chain {
 		Ok(())
 	}
 
+	/// What [`Chain::run`] starts from, after [`Chain::synchronize`] led all to `best`.
+	pub async fn tip(&mut self, best: BlockLocator) -> Tip {
+		let source = self.backend.source();
+		let (height, hash) = (best.height, best.block_hash);
+		let tip = Tip { height, hash, synced: true, at: SystemTime::now(), source, error: None, troubles: Vec::new() };
+		match self.doubted(tip.clone()).await {
+			Ok(tip) => tip,
+			// The first look will tell.
+			Err(e) => Tip { synced: false, error: Some(e.to_string()), ..tip },
+		}
+	}
+
 	/// Follows the chain until `stop`: polls, backs off, fails over, keeps fees and broadcasts going. An error is
 	/// reported in `tip` and retried, never returned.
-	pub async fn run(mut self, listeners: Listeners, tip: watch::Sender<Tip>, mut stop: watch::Receiver<bool>) {
+	pub async fn run(mut self, listeners: Listeners, tip: watch::Sender<Tip>, stop: watch::Receiver<bool>) {
+		let (witnesses, wallet) = (std::mem::take(&mut self.witnesses), Arc::clone(&listeners.wallet));
+		let watching = witness::watch(witnesses, wallet, self.network, self.pace, self.verdict.clone());
+		tokio::select! {
+			() = self.follow(listeners, tip, stop) => {},
+			() = watching => {},
+		}
+	}
+
+	async fn follow(mut self, listeners: Listeners, tip: watch::Sender<Tip>, mut stop: watch::Receiver<bool>) {
 		let mut due = Due::new(self.pace);
 		let mut ailing: Option<Instant> = None;
 		loop {
@@ -234,6 +291,8 @@ impl Chain {
 				Ok(seen) => {
 					if ailing.take().is_some() {
 						tracing::info!(source = %seen.source, height = seen.height, "the chain backend is back");
+						// It may have lost its mempool meanwhile.
+						self.broadcaster.send_again();
 					}
 					tip.send_replace(seen);
 					due.poll
@@ -254,6 +313,7 @@ impl Chain {
 				() = tokio::time::sleep(wait) => {}
 				() = self.broadcaster.wanted() => {}
 				() = self.backend.woken() => {}
+				() = self.doubt.changed() => {}
 				() = stopped(&mut stop) => return,
 			}
 		}
@@ -277,7 +337,23 @@ impl Chain {
 		if due.estimates(new_block) {
 			self.take_estimates().await;
 		}
-		Ok(seen)
+		self.doubted(seen).await
+	}
+
+	/// What the backend says, and what is said against it.
+	async fn doubted(&mut self, mut tip: Tip) -> Result<Tip, ChainError> {
+		if self.doubt.is_new(&tip.hash) {
+			let mined = self.backend.mined_at(&tip.hash).await?;
+			self.doubt.tip(tip.hash, UNIX_EPOCH + Duration::from_secs(mined.into()), Instant::now());
+		}
+		if let Some(reason) = self.doubt.reason(SystemTime::now(), Instant::now()) {
+			tip.synced = false;
+			tip.error.get_or_insert(reason);
+		}
+		tip.troubles = self.doubt.verdict().troubles;
+		tip.troubles.extend(self.broadcaster.troubles());
+		tip.troubles.truncate(MAX_TROUBLES);
+		Ok(tip)
 	}
 
 	/// A backend that is away shows in the look at the tip; here it only means "again later".
@@ -309,6 +385,22 @@ impl Chain {
 }
 
 impl Backend {
+	/// Which server is asked, for people.
+	fn source(&self) -> String {
+		match self {
+			Backend::Esplora(esplora) => esplora.source(),
+			Backend::Bitcoind(bitcoind) => bitcoind.source(),
+		}
+	}
+
+	/// The time in a block's header, in seconds since 1970.
+	async fn mined_at(&self, hash: &BlockHash) -> Result<u32, ChainError> {
+		match self {
+			Backend::Esplora(esplora) => esplora.mined_at(hash).await,
+			Backend::Bitcoind(bitcoind) => bitcoind.mined_at(hash).await,
+		}
+	}
+
 	/// How long to wait after an error. With another server at hand, not at all.
 	fn pause(&mut self, since: Instant, pace: Pace) -> std::time::Duration {
 		match self {

@@ -12,6 +12,8 @@ pub(super) struct Pace {
 	pub estimates: Duration,
 	/// After this long without an answer our view is not current.
 	pub patience: Duration,
+	/// Between two comparisons with the witnesses.
+	pub witness: Duration,
 	/// The longest pause between two tries.
 	pub longest_pause: Duration,
 }
@@ -20,12 +22,20 @@ impl Pace {
 	pub(super) fn of(network: Network) -> Pace {
 		let seconds = Duration::from_secs;
 		match network {
-			Network::Regtest => {
-				Pace { poll: seconds(1), estimates: seconds(30), patience: seconds(10), longest_pause: seconds(4) }
-			}
-			_ => {
-				Pace { poll: seconds(20), estimates: seconds(120), patience: seconds(90), longest_pause: seconds(300) }
-			}
+			Network::Regtest => Pace {
+				poll: seconds(1),
+				estimates: seconds(30),
+				patience: seconds(10),
+				witness: seconds(2),
+				longest_pause: seconds(4),
+			},
+			_ => Pace {
+				poll: seconds(20),
+				estimates: seconds(120),
+				patience: seconds(90),
+				witness: seconds(180),
+				longest_pause: seconds(300),
+			},
 		}
 	}
 

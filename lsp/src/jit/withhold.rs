@@ -1,0 +1,196 @@
+//! A client that trusts us: its funding transaction is made, its coins are locked, and it is broadcast when the client has
+//! taken a payment over the channel. If it does not, the channel ends without a trace on the chain.
+
+use super::gather::advance;
+use super::{FUNDING_MARGIN_BLOCKS, forget_attempt, owe};
+use crate::book::{Discarding, MAX_ATTEMPTS_KEPT, Sale, SaleState, push_bounded};
+use crate::input::{Action, Input};
+use crate::trust::{self, OffenceKind};
+use crate::turn::Turn;
+
+/// How long the coins of a channel that ended unpaid stay locked, if something was sent over it. LDK tells of a preimage when
+/// it has written it down, which may be after it told of the channel's end; a node whose loop stalls for half as long is
+/// ended by its watchdog.
+pub const DISCARD_AFTER_SECS: u64 = 60;
+
+/// LDK closes a channel whose HTLC has timed out 3 blocks ago. So long after that nothing is heard of it any more.
+const OVERDUE_BLOCKS: u32 = 12;
+
+/// [`Input::FundingWithheld`].
+pub(crate) fn withheld(turn: &mut Turn<'_>, mut sale: Sale, input: &Input) {
+	let Input::FundingWithheld { user_channel_id, channel_id, funding } = input else { return };
+	if sale.user_channel_id != *user_channel_id {
+		let is_noted = sale.discarding.iter().any(|one| one.user_channel_id == *user_channel_id);
+		if !is_noted && sale.earlier_channel_ids.contains(user_channel_id) {
+			// The client signed while we gave up: nothing was sent over it.
+			let until = turn.now;
+			let (user_channel_id, channel_id, funding) = (*user_channel_id, *channel_id, *funding);
+			discard(&mut sale, Discarding { user_channel_id, channel_id, funding, until, release: false, out: false });
+			turn.put_sale(sale);
+		}
+		return;
+	}
+	let height = turn.world.height;
+	let Some(channel) = &mut sale.channel else { return };
+	if channel.funding.is_none() && channel.withheld.is_none() && channel.closed_at.is_none() {
+		channel.channel_id = Some(*channel_id);
+		channel.withheld = Some(*funding);
+		channel.keep_until_height =
+			height.saturating_add(sale.terms.min_lifetime).saturating_add(FUNDING_MARGIN_BLOCKS);
+		// The coins are no longer among those that can be spent.
+		sale.reserved = crate::money::Sat::ZERO;
+		sale.note(turn.now, "signed", format!("{funding}, broadcast when the payment is taken"));
+	}
+	if !sale.client_trusts {
+		release(turn, &mut sale);
+	} else if sale.state.is_finished() {
+		// It was paid for over an earlier channel meanwhile.
+		give_back(turn, &mut sale);
+	}
+	advance(turn, &mut sale);
+	turn.put_sale(sale);
+}
+
+/// A payment over the channel was taken: its preimage is known, and the client must have its channel.
+pub(super) fn release(turn: &mut Turn<'_>, sale: &mut Sale) {
+	let now = turn.now;
+	let Some(channel) = &mut sale.channel else { return };
+	if let Some(funding) = channel.is_withheld() {
+		channel.release = true;
+		sale.note(now, "broadcast", format!("{funding}"));
+	}
+	broadcast_due(turn, sale);
+}
+
+/// Asks for the funding transaction that is due.
+fn broadcast_due(turn: &mut Turn<'_>, sale: &Sale) {
+	let Some(channel) = &sale.channel else { return };
+	if let (Some(funding), Some(channel_id)) = (channel.is_due(), channel.channel_id) {
+		turn.act(Action::BroadcastFunding { user_channel_id: sale.user_channel_id, channel_id, funding });
+	}
+}
+
+/// Something that was sent over this channel was taken. If its funding transaction is withheld, it goes out, also when the
+/// channel is closed meanwhile: we have the payer's money.
+pub(super) fn settled_over(turn: &mut Turn<'_>, channel_id: &[u8; 32]) {
+	let Some(id) = turn.book.sale_by_channel(channel_id).map(|sale| sale.id.clone()) else { return };
+	let Some(mut sale) = turn.sale(&id) else { return };
+	if sale.channel.as_ref().is_some_and(|channel| channel.channel_id == Some(*channel_id)) {
+		release(turn, &mut sale);
+	}
+	if let Some(one) = sale.discarding.iter_mut().find(|one| one.channel_id == *channel_id && !one.out) {
+		one.release = true;
+		let (user_channel_id, channel_id, funding) = (one.user_channel_id, one.channel_id, one.funding);
+		turn.act(Action::BroadcastFunding { user_channel_id, channel_id, funding });
+	}
+	turn.put_sale(sale);
+}
+
+/// Ends the sale's channel if its funding transaction is withheld. If anything can have been sent over it, the coins are
+/// freed later: see [`DISCARD_AFTER_SECS`].
+pub(super) fn give_back(turn: &mut Turn<'_>, sale: &mut Sale) {
+	let Some(channel) = &sale.channel else { return };
+	let (Some(funding), Some(channel_id)) = (channel.is_withheld(), channel.channel_id) else { return };
+	let user_channel_id = sale.user_channel_id;
+	let wait = if channel.ready_at.is_some() { DISCARD_AFTER_SECS } else { 0 };
+	if channel.closed_at.is_none() {
+		turn.act(Action::AbandonChannel { user_channel_id, peer: sale.client });
+	}
+	let until = turn.now.plus_secs(wait);
+	discard(sale, Discarding { user_channel_id, channel_id, funding, until, release: false, out: false });
+	sale.note(turn.now, "discard", format!("{funding} is not broadcast"));
+	forget_attempt(turn, sale);
+}
+
+fn discard(sale: &mut Sale, one: Discarding) {
+	push_bounded(&mut sale.discarding, one, MAX_ATTEMPTS_KEPT.saturating_mul(2));
+}
+
+/// Have as many channels of this sale come to nothing as may hold coins at once?
+pub(super) fn is_full(sale: &Sale) -> bool {
+	sale.discarding.iter().filter(|one| !one.out).count() >= MAX_ATTEMPTS_KEPT
+}
+
+/// [`Input::Funded`] of a channel that had ended: the client's balance is in its last commitment. False if it is another.
+pub(super) fn went_out(turn: &Turn<'_>, sale: &mut Sale, user_channel_id: u128) -> bool {
+	let Some(one) = sale.discarding.iter_mut().find(|one| one.user_channel_id == user_channel_id) else { return false };
+	if !std::mem::replace(&mut one.out, true) {
+		let text = format!("{}, for a channel that has ended", one.funding);
+		sale.note(turn.now, "funded", text);
+	}
+	true
+}
+
+/// [`Input::FundingDiscarded`].
+pub(crate) fn discarded(turn: &mut Turn<'_>, mut sale: Sale, user_channel_id: u128) {
+	sale.discarding.retain(|one| one.user_channel_id != user_channel_id || one.release);
+	turn.put_sale(sale);
+}
+
+/// What is due by now: coins to be freed, and a payment of which nothing was heard any more.
+pub(super) fn tick(turn: &mut Turn<'_>, sale: &mut Sale) {
+	for index in 0..sale.discarding.len() {
+		let peer = sale.client;
+		let Some(one) = sale.discarding.get_mut(index).filter(|one| !one.out && one.until <= turn.now) else {
+			continue;
+		};
+		one.until = turn.now.plus_secs(DISCARD_AFTER_SECS);
+		let (user_channel_id, channel_id, funding) = (one.user_channel_id, one.channel_id, one.funding);
+		turn.act(match one.release {
+			true => Action::BroadcastFunding { user_channel_id, channel_id, funding },
+			false => Action::DiscardFunding { user_channel_id, peer, funding },
+		});
+	}
+	let is_withheld = sale.channel.as_ref().is_some_and(|channel| channel.is_withheld().is_some());
+	if is_withheld && sale.state == SaleState::Forwarded && has_expired(sale, turn.world.height, OVERDUE_BLOCKS) {
+		sale.note(turn.now, "fail", "the payment has timed out".to_string());
+		trust::offend(turn, &sale.client, OffenceKind::Held);
+		forget_paying(sale);
+		owe(turn, sale);
+	}
+}
+
+/// [`Input::Started`]: a broadcast that may not have happened happens, and a channel that may not have been closed is.
+pub(super) fn started(turn: &mut Turn<'_>, sale: &mut Sale) {
+	broadcast_due(turn, sale);
+	for one in sale.discarding.iter_mut().filter(|one| !one.out) {
+		one.until = one.until.max(turn.now.plus_secs(DISCARD_AFTER_SECS));
+		let (user_channel_id, channel_id, funding) = (one.user_channel_id, one.channel_id, one.funding);
+		turn.act(match one.release {
+			true => Action::BroadcastFunding { user_channel_id, channel_id, funding },
+			false => Action::AbandonChannel { user_channel_id, peer: sale.client },
+		});
+	}
+}
+
+/// The channel went away unpaid. Did the client hold the payment until it timed out?
+pub(super) fn offence_of_closing(sale: &Sale, height: u32) -> OffenceKind {
+	if has_expired(sale, height, 0) { OffenceKind::Held } else { OffenceKind::Unpaid }
+}
+
+/// The expiry of all parts of the paying payment lies more than `margin` blocks back.
+fn has_expired(sale: &Sale, height: u32, margin: u32) -> bool {
+	let paying = sale.forwarded.iter().filter(|planned| Some(planned.payment_hash) == sale.paying);
+	let last = paying.filter_map(|planned| planned.expiry_height).max();
+	last.is_some_and(|last| last.saturating_add(margin) < height.saturating_add(1))
+}
+
+/// What was sent of the paying payment came to nothing. What LDK still holds stays: it has a deadline of its own.
+pub(super) fn forget_paying(sale: &mut Sale) {
+	sale.forwarded.retain(|planned| Some(planned.payment_hash) != sale.paying || planned.held_until.is_some());
+}
+
+/// Is an HTLC of the sale's payment still on its way to the client?
+pub(super) fn is_in_flight(turn: &Turn<'_>, sale: &Sale) -> bool {
+	sale.paying.is_some_and(|hash| turn.world.peer.in_flight.contains(&hash))
+}
+
+/// Has the client a channel that owes us nothing? What is sold and not paid for, or not funded yet, does not count.
+pub(super) fn owes_nothing(turn: &Turn<'_>, channel_id: &[u8; 32], user_channel_id: u128) -> bool {
+	let by_channel = turn.book.sale_by_channel(channel_id);
+	let sale = by_channel.or_else(|| turn.book.sale_by_user_channel_id(user_channel_id));
+	sale.is_none_or(|sale| {
+		let funded = sale.channel.as_ref().is_some_and(|channel| channel.funding.is_some());
+		sale.state == SaleState::Done && funded
+	})
+}

@@ -1,0 +1,135 @@
+//! Who comes in, and who has to go: the [`Table`] of connections, the clock, and the connections themselves.
+
+use super::limits::{LineId, Refused, Standing, Table};
+use super::socket::WeakLine;
+use crate::config::PeerLimits;
+use crate::stop::stopped;
+use bitcoin::secp256k1::PublicKey;
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{Instant, sleep};
+
+/// At least this long between two looks for strangers that are too many. LDK lets in 250 of them; the limit is so far below
+/// that hardly more can come in meanwhile.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
+/// Connections that are being made at once because LDK wants to answer an onion message: strangers can ask for them.
+const MAX_ERRANDS: usize = 8;
+
+/// All connections of this node.
+pub struct Door {
+	table: Mutex<Table>,
+	/// Those that can be closed. As many as the table has.
+	lines: Mutex<HashMap<LineId, WeakLine>>,
+	errands: Arc<Semaphore>,
+}
+
+/// One connection's place in the [`Door`]; it is given back when dropped.
+pub struct Pass {
+	door: Arc<Door>,
+	id: LineId,
+}
+
+impl Door {
+	/// With nobody inside.
+	pub fn new(limits: PeerLimits) -> Arc<Door> {
+		let errands = Arc::new(Semaphore::new(MAX_ERRANDS));
+		Arc::new(Door { table: Mutex::new(Table::new(limits)), lines: Mutex::default(), errands })
+	}
+
+	/// A connection came in from this address. An older one may be closed for it.
+	///
+	/// # Errors
+	/// Why it has to be closed unheard.
+	pub fn enter(self: &Arc<Self>, ip: IpAddr) -> Result<Pass, Refused> {
+		let (id, oldest) = self.table().enter(ip, Instant::now())?;
+		if let Some(oldest) = oldest {
+			tracing::debug!(target: "inlet::peers", "a slow handshake is ended: too many are under way");
+			self.close(oldest);
+		}
+		Ok(Pass { door: self.clone(), id })
+	}
+
+	/// We made a connection.
+	pub fn leave_for(self: &Arc<Self>) -> Pass {
+		Pass { door: self.clone(), id: self.table().leave_for(Instant::now()) }
+	}
+
+	/// Leave to make connections on behalf of a stranger; none while too many are being made.
+	pub fn errand(&self) -> Option<OwnedSemaphorePermit> {
+		self.errands.clone().try_acquire_owned().ok()
+	}
+
+	/// The handshake of a connection is through.
+	pub fn shaken(&self, id: LineId, peer: PublicKey) {
+		self.table().shaken(id, peer);
+	}
+
+	/// An LSPS message of so many bytes came in. `Some`: nothing more is to be read from it until then.
+	pub fn charge(&self, id: LineId, bytes: usize) -> Option<Instant> {
+		self.table().charge(id, bytes, Instant::now())
+	}
+
+	/// Closes the longest idle connections of strangers whenever there are too many, until `stop`.
+	pub async fn guard(
+		self: Arc<Self>,
+		mut connected: watch::Receiver<HashSet<PublicKey>>,
+		judge: impl Fn(&[PublicKey]) -> Vec<Standing> + Send,
+		mut stop: watch::Receiver<bool>,
+	) {
+		loop {
+			tokio::select! {
+				() = stopped(&mut stop) => return,
+				changed = connected.changed() => if changed.is_err() { return stopped(&mut stop).await },
+			}
+			connected.borrow_and_update();
+			let crowd = self.table().crowd();
+			// Judged without the lock: that looks at channels and at the book.
+			let standings = judge(&crowd.iter().map(|(_, peer, _)| *peer).collect::<Vec<_>>());
+			let crowd = crowd.into_iter().zip(standings).map(|((id, _, used), standing)| (standing, used, id));
+			let surplus = self.table().surplus(crowd);
+			for id in surplus {
+				tracing::debug!(target: "inlet::peers", "an idle stranger is disconnected: there are too many");
+				self.close(id);
+			}
+			sleep(BETWEEN_LOOKS).await;
+		}
+	}
+
+	fn close(&self, id: LineId) {
+		let line = self.lines.lock().expect("not poisoned").get(&id).and_then(WeakLine::upgrade);
+		if let Some(line) = line {
+			line.close();
+		}
+	}
+
+	fn table(&self) -> std::sync::MutexGuard<'_, Table> {
+		self.table.lock().expect("not poisoned")
+	}
+}
+
+impl Pass {
+	/// Its number.
+	pub fn id(&self) -> LineId {
+		self.id
+	}
+
+	/// Where it is from.
+	pub fn door(&self) -> &Arc<Door> {
+		&self.door
+	}
+
+	/// The connection that it is for.
+	pub fn attach(&self, line: WeakLine) {
+		self.door.lines.lock().expect("not poisoned").insert(self.id, line);
+	}
+}
+
+impl Drop for Pass {
+	fn drop(&mut self) {
+		self.door.lines.lock().expect("not poisoned").remove(&self.id);
+		self.door.table().leave(self.id, Instant::now());
+	}
+}

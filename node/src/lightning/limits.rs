@@ -1,0 +1,271 @@
+//! How many connections there may be, of whom, and how much they may say. Plain tables: the time comes in as an argument.
+
+use crate::config::PeerLimits;
+use bitcoin::secp256k1::PublicKey;
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Connections that came in, in all; those of clients with channels included.
+const MAX_INBOUND: usize = 5_000;
+/// Connections that came in and whose handshake is not through. One more pushes the oldest out: an honest handshake takes two
+/// round trips, so what is old is slow on purpose.
+const MAX_HANDSHAKES: usize = 128;
+/// The same from one address, where it does not stand for many.
+const MAX_HANDSHAKES_PER_IP: usize = 16;
+/// Addresses that are remembered beyond their connections, for what they have sent.
+const MAX_ADDRESSES: usize = 4_096;
+/// What a message costs at least, so that many small ones cost too.
+const LEAST_COST: usize = 1_024;
+/// LSPS bytes of one connection: at once, and each second.
+const SHARE: Share = Share { burst: 1 << 20, each_second: 64 << 10 };
+/// LSPS bytes of one address that does not stand for many.
+const SHARE_PER_IP: Share = Share { burst: 8 << 20, each_second: 512 << 10 };
+
+/// Why a connection is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+	/// There are as many as there may be.
+	#[error("{MAX_INBOUND} connections came in already")]
+	Full,
+	/// There are as many from this address as there may be.
+	#[error("there are as many connections from this address as it may have")]
+	Address,
+	/// Too many from this address have not finished their handshake.
+	#[error("too many handshakes of this address are under way")]
+	Handshakes,
+}
+
+/// What a node is to us. The later, the more its connection is worth to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+	/// Nothing.
+	Stranger,
+	/// It was promised something that it has not paid.
+	Promised,
+	/// It has a channel, paid for one, or is kept by the operator: never closed for others.
+	Client,
+}
+
+/// An amount that may be used at once, and what comes back each second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Share {
+	burst: u32,
+	each_second: u32,
+}
+
+/// What is left of a share. It may be overdrawn by what came in before it was looked at; then it is waited for.
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+	share: Share,
+	left: f64,
+	at: Instant,
+}
+
+impl Bucket {
+	fn full(share: Share, now: Instant) -> Bucket {
+		Bucket { share, left: share.burst.into(), at: now }
+	}
+
+	fn refill(&mut self, now: Instant) {
+		let since = now.saturating_duration_since(self.at).as_secs_f64();
+		self.left = (self.left + since * f64::from(self.share.each_second)).min(self.share.burst.into());
+		self.at = now;
+	}
+
+	/// Takes, and says until when to wait if it is overdrawn.
+	fn take(&mut self, cost: u32, now: Instant) -> Option<Instant> {
+		self.refill(now);
+		self.left -= f64::from(cost);
+		(self.left < 0.0).then(|| now + Duration::from_secs_f64(-self.left / f64::from(self.share.each_second)))
+	}
+
+	fn is_full(&self, now: Instant) -> bool {
+		let mut refilled = *self;
+		refilled.refill(now);
+		refilled.left >= self.share.burst.into()
+	}
+}
+
+/// What counts as one address: an IPv4 address, or an IPv6 /64, which one customer gets.
+fn network(ip: IpAddr) -> IpAddr {
+	match ip.to_canonical() {
+		IpAddr::V4(v4) => IpAddr::V4(v4),
+		IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
+	}
+}
+
+/// May this address stand for many clients: Tor or a proxy on this machine or beside it, a VPN (100.64.0.0/10 too)?
+fn is_local(ip: IpAddr) -> bool {
+	match ip {
+		IpAddr::V4(v4) => {
+			let shared = v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64;
+			v4.is_loopback() || v4.is_private() || v4.is_link_local() || shared
+		}
+		IpAddr::V6(v6) => {
+			// The /64 of ::1 is ::.
+			v6.is_loopback() || v6.is_unspecified() || v6.is_unique_local() || v6.is_unicast_link_local()
+		}
+	}
+}
+
+/// A connection in the [`Table`].
+pub type LineId = u64;
+
+#[derive(Debug)]
+struct Entry {
+	/// Where it came from; `None` for one that we made.
+	from: Option<IpAddr>,
+	bucket: Bucket,
+	peer: Option<PublicKey>,
+	/// When it was last of use: its beginning, or its last LSPS message.
+	used: Instant,
+}
+
+#[derive(Debug)]
+struct Address {
+	lines: usize,
+	handshakes: usize,
+	bucket: Bucket,
+}
+
+/// All connections and where they came from.
+#[derive(Debug)]
+pub struct Table {
+	limits: PeerLimits,
+	next: LineId,
+	entries: BTreeMap<LineId, Entry>,
+	addresses: HashMap<IpAddr, Address>,
+	inbound: usize,
+	handshakes: usize,
+}
+
+impl Table {
+	/// An empty one.
+	pub fn new(limits: PeerLimits) -> Table {
+		let (entries, addresses) = Default::default();
+		Table { limits, next: 1, entries, addresses, inbound: 0, handshakes: 0 }
+	}
+
+	/// A connection came in: its number, and that of a connection that has to make room.
+	///
+	/// # Errors
+	/// Why it has to be closed unheard.
+	pub fn enter(&mut self, ip: IpAddr, now: Instant) -> Result<(LineId, Option<LineId>), Refused> {
+		let ip = network(ip);
+		let (max, max_handshakes) = match is_local(ip) {
+			true => (self.limits.max_per_local_ip, usize::MAX),
+			false => (self.limits.max_per_ip, MAX_HANDSHAKES_PER_IP),
+		};
+		if self.inbound >= MAX_INBOUND {
+			return Err(Refused::Full);
+		}
+		if !self.addresses.contains_key(&ip) && self.addresses.len() >= MAX_ADDRESSES {
+			self.forget_addresses(now);
+		}
+		let fresh = Address { lines: 0, handshakes: 0, bucket: Bucket::full(SHARE_PER_IP, now) };
+		let address = self.addresses.entry(ip).or_insert(fresh);
+		if address.lines >= max {
+			return Err(Refused::Address);
+		}
+		if address.handshakes >= max_handshakes {
+			return Err(Refused::Handshakes);
+		}
+		address.lines += 1;
+		address.handshakes += 1;
+		let oldest = (self.handshakes >= MAX_HANDSHAKES).then(|| self.oldest_handshake()).flatten();
+		self.inbound += 1;
+		self.handshakes += 1;
+		Ok((self.insert(Some(ip), now), oldest))
+	}
+
+	/// We made a connection: its number.
+	pub fn leave_for(&mut self, now: Instant) -> LineId {
+		self.insert(None, now)
+	}
+
+	/// The handshake of a connection is through.
+	pub fn shaken(&mut self, id: LineId, peer: PublicKey) {
+		let Some(entry) = self.entries.get_mut(&id) else { return };
+		if entry.peer.replace(peer).is_none() {
+			let from = entry.from;
+			self.end_handshake(from);
+		}
+	}
+
+	/// An LSPS message of so many bytes came in. `Some`: nothing more is to be read from it until then.
+	pub fn charge(&mut self, id: LineId, bytes: usize, now: Instant) -> Option<Instant> {
+		let cost = u32::try_from(bytes.max(LEAST_COST)).unwrap_or(u32::MAX);
+		let entry = self.entries.get_mut(&id)?;
+		entry.used = now;
+		let own = entry.bucket.take(cost, now);
+		let shared = entry.from.filter(|ip| !is_local(*ip)).and_then(|ip| self.addresses.get_mut(&ip));
+		own.max(shared.and_then(|address| address.bucket.take(cost, now)))
+	}
+
+	/// A connection is gone. Twice is once.
+	pub fn leave(&mut self, id: LineId, now: Instant) {
+		let Some(entry) = self.entries.remove(&id) else { return };
+		if entry.peer.is_none() {
+			self.end_handshake(entry.from);
+		}
+		let Some(ip) = entry.from else { return };
+		self.inbound -= 1;
+		if let Some(address) = self.addresses.get_mut(&ip) {
+			address.lines -= 1;
+			if address.lines == 0 && (is_local(ip) || address.bucket.is_full(now)) {
+				self.addresses.remove(&ip);
+			}
+		}
+	}
+
+	/// Connections that came in, whose handshake is through, and when they were last of use; none unless they are more than
+	/// there may be of strangers.
+	pub fn crowd(&self) -> Vec<(LineId, PublicKey, Instant)> {
+		let shaken = self.entries.iter().filter(|(_, entry)| entry.from.is_some());
+		let crowd: Vec<_> = shaken.filter_map(|(id, entry)| Some((*id, entry.peer?, entry.used))).collect();
+		if crowd.len() > self.limits.max_strangers { crowd } else { Vec::new() }
+	}
+
+	/// Of a crowd, who has to go so that strangers are no more than there may be: those with nothing promised first, and of
+	/// these the longest idle.
+	pub fn surplus(&self, crowd: impl IntoIterator<Item = (Standing, Instant, LineId)>) -> Vec<LineId> {
+		let mut strangers: Vec<_> = crowd.into_iter().filter(|(standing, ..)| *standing < Standing::Client).collect();
+		strangers.sort_unstable();
+		let surplus = strangers.len().saturating_sub(self.limits.max_strangers);
+		strangers.into_iter().take(surplus).map(|(_, _, id)| id).collect()
+	}
+
+	fn insert(&mut self, from: Option<IpAddr>, now: Instant) -> LineId {
+		let id = self.next;
+		self.next += 1;
+		self.entries.insert(id, Entry { from, bucket: Bucket::full(SHARE, now), peer: None, used: now });
+		id
+	}
+
+	fn oldest_handshake(&self) -> Option<LineId> {
+		// Numbers are given in the order of time.
+		self.entries.iter().find(|(_, entry)| entry.from.is_some() && entry.peer.is_none()).map(|(id, _)| *id)
+	}
+
+	fn end_handshake(&mut self, from: Option<IpAddr>) {
+		let Some(ip) = from else { return };
+		self.handshakes -= 1;
+		if let Some(address) = self.addresses.get_mut(&ip) {
+			address.handshakes -= 1;
+		}
+	}
+
+	/// Makes room: first what means nothing any more, then all that have no connection.
+	fn forget_addresses(&mut self, now: Instant) {
+		self.addresses.retain(|_, address| address.lines > 0 || !address.bucket.is_full(now));
+		if self.addresses.len() >= MAX_ADDRESSES {
+			self.addresses.retain(|_, address| address.lines > 0);
+		}
+	}
+}
+
+#[cfg(test)]
+#[path = "limits_tests.rs"]
+mod tests;

@@ -1,0 +1,186 @@
+use super::*;
+use bitcoin::secp256k1::{Secp256k1, SecretKey};
+
+const LIMITS: PeerLimits = PeerLimits { max_per_ip: 20, max_per_local_ip: 1_000, max_strangers: 3 };
+
+fn peer(n: u8) -> PublicKey {
+	PublicKey::from_secret_key(&Secp256k1::new(), &SecretKey::from_slice(&[n; 32]).unwrap())
+}
+
+fn ip(text: &str) -> IpAddr {
+	text.parse().unwrap()
+}
+
+/// A table, and a clock that is moved by hand.
+fn table() -> (Table, Instant) {
+	(Table::new(LIMITS), Instant::now())
+}
+
+fn entered(table: &mut Table, from: &str, now: Instant) -> LineId {
+	table.enter(ip(from), now).unwrap().0
+}
+
+#[test]
+fn r14_one_address_has_so_many_connections_and_no_more() {
+	let (mut table, now) = table();
+	let mut ids = Vec::new();
+	for n in 0..20 {
+		let id = entered(&mut table, "203.0.113.7", now);
+		table.shaken(id, peer(n + 1));
+		ids.push(id);
+	}
+	assert_eq!(table.enter(ip("203.0.113.7"), now), Err(Refused::Address));
+	assert_eq!(table.enter(ip("::ffff:203.0.113.7"), now), Err(Refused::Address), "the same in other words");
+	entered(&mut table, "203.0.113.8", now);
+	table.leave(ids[3], now);
+	table.leave(ids[3], now);
+	entered(&mut table, "203.0.113.7", now);
+	assert_eq!(table.enter(ip("203.0.113.7"), now), Err(Refused::Address));
+	assert_eq!(table.inbound, 21);
+}
+
+#[test]
+fn r14_an_ipv6_network_of_one_customer_is_one_address() {
+	let (mut table, now) = table();
+	for n in 0..20u8 {
+		let id = entered(&mut table, &format!("2001:db8:1:2:{n:x}::1"), now);
+		table.shaken(id, peer(n + 1));
+	}
+	assert_eq!(table.enter(ip("2001:db8:1:2:ffff::9"), now), Err(Refused::Address));
+	entered(&mut table, "2001:db8:1:3::1", now);
+}
+
+#[test]
+fn r14_an_address_that_stands_for_many_has_its_own_limit() {
+	for local in [
+		"127.0.0.1",
+		"::1",
+		"10.1.2.3",
+		"192.168.1.9",
+		"100.64.0.1",
+		"100.127.9.9",
+		"fd00::1",
+		"fe80::1",
+		"169.254.1.1",
+	] {
+		assert!(is_local(network(ip(local))), "{local}");
+	}
+	for public in ["203.0.113.7", "100.63.0.1", "100.128.0.1", "2001:db8::1", "172.32.0.1", "11.0.0.1"] {
+		assert!(!is_local(network(ip(public))), "{public}");
+	}
+	let (mut table, now) = table();
+	for _ in 0..MAX_HANDSHAKES * 2 {
+		entered(&mut table, "127.0.0.1", now);
+	}
+}
+
+#[test]
+fn r14_handshakes_are_few_and_the_slow_make_room() {
+	let (mut table, now) = table();
+	let first = entered(&mut table, "203.0.113.1", now);
+	for _ in 1..MAX_HANDSHAKES_PER_IP {
+		entered(&mut table, "203.0.113.1", now);
+	}
+	assert_eq!(table.enter(ip("203.0.113.1"), now), Err(Refused::Handshakes));
+	let done = entered(&mut table, "203.0.113.2", now);
+	table.shaken(done, peer(1));
+	for n in MAX_HANDSHAKES_PER_IP..MAX_HANDSHAKES {
+		assert_eq!(table.enter(ip(&format!("198.51.100.{n}")), now).unwrap().1, None);
+	}
+	let (late, oldest) = table.enter(ip("192.0.2.1"), now).unwrap();
+	assert_eq!(oldest, Some(first), "not the one whose handshake is through");
+	table.leave(first, now);
+	table.shaken(late, peer(2));
+	table.shaken(late, peer(2));
+	assert_eq!(table.enter(ip("192.0.2.1"), now).unwrap().1, None, "there is room again, and no more than that");
+	assert!(table.enter(ip("192.0.2.1"), now).unwrap().1.is_some());
+}
+
+#[test]
+fn r14_who_sends_too_much_waits_as_long_as_it_is_too_much() {
+	let (mut table, start) = table();
+	let id = entered(&mut table, "127.0.0.1", start);
+	let burst = SHARE.burst as usize;
+	assert_eq!(table.charge(id, burst, start), None);
+	let until = table.charge(id, 2 * SHARE.each_second as usize, start).unwrap();
+	assert_eq!(until - start, Duration::from_secs(2));
+	assert_eq!(table.charge(id, 0, until).unwrap() - until, Duration::from_secs(1) / 64, "an empty message costs, too");
+	let later = start + Duration::from_secs(3_600);
+	assert_eq!(table.charge(id, burst, later), None, "all of it is back, and no more than that");
+	assert!(table.charge(id, LEAST_COST, later).is_some());
+}
+
+#[test]
+fn r14_coming_back_does_not_give_an_address_more() {
+	let (mut table, now) = table();
+	let mut sent = 0;
+	let waits = loop {
+		let id = entered(&mut table, "203.0.113.1", now);
+		let wait = table.charge(id, SHARE.burst as usize, now);
+		table.leave(id, now);
+		sent += SHARE.burst;
+		if let Some(until) = wait {
+			break until > now;
+		}
+		assert!(sent <= SHARE_PER_IP.burst, "it may go on for ever");
+	};
+	assert!(waits);
+	let other = entered(&mut table, "203.0.113.2", now);
+	assert_eq!(table.charge(other, SHARE.burst as usize, now), None);
+}
+
+#[test]
+fn r14_what_is_remembered_of_addresses_is_bounded() {
+	let (mut table, now) = table();
+	for n in 0..3 * MAX_ADDRESSES as u32 {
+		let id = table.enter(IpAddr::V4((0x0b00_0000 + n).into()), now).unwrap().0;
+		table.charge(id, 1, now);
+		table.leave(id, now);
+		assert!(table.addresses.len() <= MAX_ADDRESSES);
+	}
+	assert_eq!((table.inbound, table.handshakes, table.entries.len()), (0, 0, 0));
+}
+
+#[test]
+fn r14_connections_are_bounded_in_all() {
+	let mut table = Table::new(PeerLimits { max_per_local_ip: usize::MAX, ..LIMITS });
+	let now = Instant::now();
+	for _ in 0..MAX_INBOUND {
+		let id = entered(&mut table, "127.0.0.1", now);
+		table.shaken(id, peer(1));
+	}
+	assert_eq!(table.enter(ip("127.0.0.1"), now), Err(Refused::Full));
+	assert!(table.leave_for(now) > 0, "those that we make are ours to bound");
+}
+
+#[test]
+fn r14_the_longest_idle_stranger_goes_and_never_a_client() {
+	let (mut table, start) = table();
+	let at = |secs| start + Duration::from_secs(secs);
+	let mut ids = Vec::new();
+	for n in 0..7u8 {
+		let id = entered(&mut table, "127.0.0.1", at(n.into()));
+		table.shaken(id, peer(n + 1));
+		ids.push(id);
+	}
+	entered(&mut table, "127.0.0.1", at(8));
+	let ours = table.leave_for(at(0));
+	table.shaken(ours, peer(99));
+	table.charge(ids[1], 10, at(60));
+	// 0 is a client and 2 was promised something; 1 has just asked for something.
+	let judged = |table: &Table| {
+		let standing = |peer_: PublicKey| match peer_ {
+			p if p == peer(1) => Standing::Client,
+			p if p == peer(3) => Standing::Promised,
+			_ => Standing::Stranger,
+		};
+		let crowd: Vec<_> = table.crowd().into_iter().map(|(id, peer, used)| (standing(peer), used, id)).collect();
+		assert_eq!(crowd.len(), 7);
+		table.surplus(crowd)
+	};
+	assert_eq!(judged(&table), [ids[3], ids[4], ids[5]], "the one that asked and the one that was promised stay");
+	for id in &ids[3..7] {
+		table.leave(*id, at(70));
+	}
+	assert!(table.crowd().is_empty(), "nobody is judged while there is room");
+}

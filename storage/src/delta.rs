@@ -1,0 +1,276 @@
+//! The difference between two values of a key, as copies from the old one and new bytes.
+//!
+//! LDK encodes all of its channel manager for every change to one channel. A delta has what changed, wherever it now
+//! stands: after a restart the manager has its channels in another order, and after a new channel all behind it moves.
+
+use std::ops::Range;
+
+/// Fewer equal bytes than this are not worth a copy.
+const MIN_COPY: usize = 12;
+/// Bytes for which one entry of the index of what is near stands.
+const FINE: usize = 16;
+/// The same for the index of all of a large value.
+const COARSE: usize = 64;
+/// From so many bytes on, a value is large.
+const LARGE: usize = 64 << 10;
+/// How far around the place where the values part ways is near.
+const NEAR: usize = 8192;
+/// A copy of so many bytes is taken without looking for a longer one that begins a little later.
+const GOOD_COPY: usize = 48;
+
+/// What makes `new` of `old`; `None` if that is more than half of `new`.
+pub(crate) fn diff(old: &[u8], new: &[u8]) -> Option<Vec<u8>> {
+	let mut script = Script { old, new, out: Vec::new(), literal: 0, expected: 0, limit: new.len() / 2 };
+	let first = common_prefix(old, new);
+	if first > 0 {
+		script.copy(0, 0, first)?;
+	}
+	let (mut from, mut at) = (first, first);
+	let mut everywhere = None;
+	while at < new.len() {
+		let everywhere = everywhere.get_or_insert_with(|| {
+			let block = if old.len() < LARGE { FINE } else { COARSE };
+			Index::of(old, 0..old.len(), block)
+		});
+		let near =
+			(old.len() >= LARGE).then(|| Index::of(old, from.saturating_sub(NEAR)..old.len().min(from + NEAR), FINE));
+		let mut best: Option<Match> = None;
+		for target in at..new.len() {
+			if best.as_ref().is_some_and(|best| best.len >= GOOD_COPY || target >= best.target + GOOD_COPY) {
+				break;
+			}
+			if target - script.literal > script.limit {
+				return None;
+			}
+			let aligned = Some(from + (target - at)).filter(|source| *source < old.len());
+			let found = [aligned, near.as_ref().and_then(|near| near.find(new, target)), everywhere.find(new, target)];
+			for source in found.into_iter().flatten() {
+				let len = common_prefix(&old[source..], &new[target..]);
+				if len >= MIN_COPY && best.as_ref().is_none_or(|best| len > best.len + (target - best.target)) {
+					best = Some(Match { source, target, len });
+				}
+			}
+		}
+		let Some(Match { mut source, mut target, len }) = best else { break };
+		let end = target + len;
+		while source > 0 && target > script.literal && old[source - 1] == new[target - 1] {
+			(source, target) = (source - 1, target - 1);
+		}
+		script.copy(source, target, end - target)?;
+		(from, at) = (source + (end - target), end);
+	}
+	script.finish()
+}
+
+struct Match {
+	source: usize,
+	target: usize,
+	len: usize,
+}
+
+/// What [`diff`] says must be made of `old`; `None` if it cannot be, because one of them is damaged.
+pub(crate) fn apply(old: &[u8], delta: &[u8]) -> Option<Vec<u8>> {
+	let mut rest = delta;
+	let mut new = Vec::with_capacity(old.len() + delta.len());
+	let mut expected = 0usize;
+	while !rest.is_empty() {
+		let head = take_number(&mut rest)?;
+		let len = usize::try_from(head >> 1).ok()?;
+		if head & 1 == 0 {
+			let (bytes, behind) = rest.split_at_checked(len)?;
+			new.extend_from_slice(bytes);
+			rest = behind;
+		} else {
+			let from = expected.checked_add_signed(unzigzag(take_number(&mut rest)?)?)?;
+			expected = from.checked_add(len)?;
+			new.extend_from_slice(old.get(from..expected)?);
+		}
+	}
+	Some(new)
+}
+
+/// A delta that makes a value of itself.
+pub(crate) fn copy_of(len: usize) -> Vec<u8> {
+	let mut out = Vec::new();
+	put_number(&mut out, (len as u64) << 1 | 1);
+	put_number(&mut out, 0);
+	out
+}
+
+struct Script<'a> {
+	old: &'a [u8],
+	new: &'a [u8],
+	out: Vec<u8>,
+	/// Up to here, `new` is said.
+	literal: usize,
+	/// Where the next copy would start if nothing was left out.
+	expected: usize,
+	limit: usize,
+}
+
+impl Script<'_> {
+	/// New bytes up to `at`, then a copy. `None`: it is too long already.
+	fn copy(&mut self, from: usize, at: usize, len: usize) -> Option<()> {
+		debug_assert_eq!(self.old[from..from + len], self.new[at..at + len]);
+		self.say_new(at)?;
+		put_number(&mut self.out, (len as u64) << 1 | 1);
+		put_number(&mut self.out, zigzag(from as i64 - self.expected as i64));
+		(self.expected, self.literal) = (from + len, at + len);
+		Some(())
+	}
+
+	fn say_new(&mut self, up_to: usize) -> Option<()> {
+		if up_to > self.literal {
+			put_number(&mut self.out, ((up_to - self.literal) as u64) << 1);
+			self.out.extend_from_slice(&self.new[self.literal..up_to]);
+		}
+		(self.out.len() <= self.limit).then_some(())
+	}
+
+	fn finish(mut self) -> Option<Vec<u8>> {
+		self.say_new(self.new.len())?;
+		Some(self.out)
+	}
+}
+
+/// Where each block of a part of the old value is: a table of places, by hash. Of blocks with the same hash it has the
+/// last one.
+struct Index<'a> {
+	old: &'a [u8],
+	block: usize,
+	places: Vec<u32>,
+	shift: u32,
+}
+
+const NOWHERE: u32 = u32::MAX;
+
+impl<'a> Index<'a> {
+	fn of(old: &'a [u8], range: Range<usize>, block: usize) -> Index<'a> {
+		let bits = (2 * (range.len() / block) + 2).next_power_of_two().trailing_zeros();
+		let mut index = Index { old, block, places: vec![NOWHERE; 1 << bits], shift: 64 - bits };
+		let start = range.start;
+		for (i, bytes) in old[range].chunks_exact(block).enumerate() {
+			let slot = index.slot(bytes);
+			index.places[slot] = u32::try_from(start + i * block).unwrap_or(NOWHERE);
+		}
+		index
+	}
+
+	/// A place in the old value that begins with the block that is here in the new one.
+	fn find(&self, new: &[u8], at: usize) -> Option<usize> {
+		let wanted = new.get(at..at + self.block)?;
+		let place = self.places[self.slot(wanted)];
+		let place = usize::try_from(place).ok().filter(|_| place != NOWHERE)?;
+		(self.old[place..place + self.block] == *wanted).then_some(place)
+	}
+
+	fn slot(&self, bytes: &[u8]) -> usize {
+		let words = bytes.chunks_exact(8).take(2).map(|word| u64::from_le_bytes(word.try_into().expect("eight")));
+		let hash = words.fold(0u64, |hash, word| (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29));
+		(hash.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> self.shift) as usize
+	}
+}
+
+fn common_prefix(a: &[u8], b: &[u8]) -> usize {
+	const STEP: usize = 64;
+	let equal = a.chunks_exact(STEP).zip(b.chunks_exact(STEP)).take_while(|(a, b)| a == b).count() * STEP;
+	equal + a[equal..].iter().zip(&b[equal..]).take_while(|(a, b)| a == b).count()
+}
+
+fn zigzag(n: i64) -> u64 {
+	((n << 1) ^ (n >> 63)).cast_unsigned()
+}
+
+fn unzigzag(n: u64) -> Option<isize> {
+	isize::try_from((n >> 1).cast_signed() ^ -(n & 1).cast_signed()).ok()
+}
+
+/// Appends a number, seven bits to a byte.
+pub(crate) fn put_number(out: &mut Vec<u8>, mut n: u64) {
+	while n >= 0x80 {
+		out.push(n as u8 | 0x80);
+		n >>= 7;
+	}
+	out.push(n as u8);
+}
+
+/// Takes a number off the front; `None` if there is none.
+pub(crate) fn take_number(bytes: &mut &[u8]) -> Option<u64> {
+	let mut n = 0;
+	for shift in (0..64).step_by(7) {
+		let (byte, rest) = bytes.split_first()?;
+		*bytes = rest;
+		n |= u64::from(byte & 0x7f) << shift;
+		if byte & 0x80 == 0 {
+			return Some(n);
+		}
+	}
+	None
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+	use proptest::prelude::*;
+
+	/// Bytes without a pattern.
+	fn noise(seed: u64, len: usize) -> Vec<u8> {
+		let mut x = seed | 1;
+		let step = || {
+			x ^= x << 13;
+			x ^= x >> 7;
+			x ^= x << 17;
+			x as u8
+		};
+		std::iter::repeat_with(step).take(len).collect()
+	}
+
+	#[test]
+	fn what_moves_is_not_said_again() {
+		let old = noise(7, 100_000);
+		let mut inserted = old.clone();
+		inserted.splice(5000..5000, noise(8, 40));
+		inserted[70_000] ^= 1;
+		let delta = diff(&old, &inserted).unwrap();
+		assert!(delta.len() < 80, "{}", delta.len());
+		assert_eq!(apply(&old, &delta).unwrap(), inserted);
+
+		let channels: Vec<_> = old.chunks(3200).collect();
+		let turned: Vec<u8> = channels.iter().rev().copied().flatten().copied().collect();
+		let delta = diff(&old, &turned).unwrap();
+		assert!(delta.len() < channels.len() * 10, "{}", delta.len());
+		assert_eq!(apply(&old, &delta).unwrap(), turned);
+		assert_eq!(diff(&old, &noise(9, 100_000)), None, "nothing in common");
+	}
+
+	#[test]
+	fn damage_is_no_value() {
+		let (old, new) = (noise(1, 1000), [noise(1, 900), noise(2, 50)].concat());
+		let delta = diff(&old, &new).unwrap();
+		assert_eq!(apply(&old[..800], &delta), None);
+		assert_eq!(apply(&old, &delta[..delta.len() - 1]), None);
+		assert_eq!(apply(&old, &[0xff; 12]), None);
+	}
+
+	proptest! {
+		#[test]
+		fn a_delta_makes_the_new_of_the_old(
+			old in prop::collection::vec(0u8..3, 0..3000),
+			edits in prop::collection::vec((any::<prop::sample::Index>(), 0usize..60, prop::collection::vec(any::<u8>(), 0..60)), 0..6),
+		) {
+			let mut new = old.clone();
+			for (at, gone, added) in edits {
+				let at = at.index(new.len() + 1);
+				new.splice(at..new.len().min(at + gone), added);
+			}
+			if let Some(delta) = diff(&old, &new) {
+				prop_assert_eq!(apply(&old, &delta).unwrap(), new);
+			}
+		}
+
+		#[test]
+		fn no_bytes_make_it_panic(old in prop::collection::vec(any::<u8>(), 0..50), delta in prop::collection::vec(any::<u8>(), 0..50)) {
+			let _ = apply(&old, &delta);
+		}
+	}
+}

@@ -1,0 +1,170 @@
+//! Large values: what is written of them, what is left after a settling, and that damage is an error.
+
+use super::{copy_files, open, place};
+use crate::{OpenError, Store, abort};
+use lightning::io::ErrorKind;
+use lightning::util::persist::KVStore;
+use rusqlite::Connection;
+use std::path::Path;
+
+/// A value that looks like nothing else, of so many bytes.
+fn value(seed: u32, len: usize) -> Vec<u8> {
+	let mut x = u64::from(seed) << 32 | 0x9e37_79b9;
+	let step = || {
+		x ^= x << 13;
+		x ^= x >> 7;
+		x ^= x << 17;
+		(x >> 24) as u8
+	};
+	std::iter::repeat_with(step).take(len).collect()
+}
+
+async fn read(store: &Store, key: &str) -> Result<Vec<u8>, ErrorKind> {
+	KVStore::read(store, "monitors", "", key).await.map_err(|e| e.kind())
+}
+
+/// A change of a few bytes costs as much in a value of a megabyte as in one of ten kilobytes.
+#[tokio::test]
+async fn r13_a_small_change_is_a_small_write_however_large_the_value() {
+	for len in [10_000, 1_000_000] {
+		let (_dir, path) = place();
+		let store = open(&path);
+		let mut large = value(1, len);
+		store.write("monitors", "", "a_0", large.clone()).await.unwrap();
+		let before = store.stats();
+		for i in 0..20 {
+			large.splice(i * 400..i * 400 + 50, value(i as u32 + 9, 60));
+			store.write("monitors", "", "a_0", large.clone()).await.unwrap();
+		}
+		let after = store.stats();
+		let recorded = after.recorded.monitors - before.recorded.monitors;
+		assert!(recorded < 20 * 120, "{recorded} bytes at {len}");
+		assert_eq!(after.batches - before.batches, 20);
+		let (_copy_dir, copy) = copy_files(&path);
+		assert_eq!(read(&open(&copy), "a_0").await.unwrap(), large);
+	}
+}
+
+/// A value that is written again as it was costs nothing but the sync.
+#[tokio::test]
+async fn what_is_as_it_was_is_not_written() {
+	let (_dir, path) = place();
+	let store = open(&path);
+	store.write("monitors", "", "a_0", value(1, 50_000)).await.unwrap();
+	let before = store.stats();
+	store.write("monitors", "", "a_0", value(1, 50_000)).await.unwrap();
+	assert_eq!(store.stats().log_bytes, before.log_bytes);
+	assert_eq!(read(&store, "a_0").await.unwrap(), value(1, 50_000));
+}
+
+/// The log of values does not grow for ever, and what was removed is gone for good.
+#[tokio::test]
+async fn the_log_is_settled() {
+	let (_dir, path) = place();
+	let store = open(&path);
+	let mut large = value(1, 100_000);
+	for i in 0..600usize {
+		large[i * 150] ^= 0x55;
+		store.write("monitors", "", "a_0", large.clone()).await.unwrap();
+		let update = i.to_string();
+		store.write("monitor_updates", "a_0", &update, value(i as u32, 700)).await.unwrap();
+		store.remove("monitor_updates", "a_0", &update, true).await.unwrap();
+	}
+	assert!(store.stats().settled_bytes > 0);
+	let slots = store.ask(|conn| Ok(conn.query_row("SELECT count(*) FROM log", [], |row| row.get::<_, i64>(0))?));
+	let slots = slots.await.unwrap() as usize;
+	assert!(slots <= crate::settle::MAX_SLOTS, "{slots} slots");
+	drop(store);
+	let store = open(&path);
+	assert_eq!(read(&store, "a_0").await.unwrap(), large);
+	assert_eq!(store.list("monitor_updates", "a_0").await.unwrap(), Vec::<String>::new());
+}
+
+/// Does this to a closed store, as a bad disk might.
+fn damage(path: &Path, sql: &str) {
+	let conn = Connection::open(path).unwrap();
+	assert!(conn.execute(sql, []).unwrap() > 0, "{sql}");
+}
+
+#[tokio::test]
+async fn r13_a_damaged_large_value_is_invalid_data_and_never_not_found() {
+	for sql in [
+		"UPDATE base SET bytes = CAST(substr(bytes, 2) || x'00' AS BLOB) WHERE part = (SELECT max(part) FROM base)",
+		"DELETE FROM base WHERE part = (SELECT max(part) FROM base)",
+		"DELETE FROM base",
+		"UPDATE kv SET value = x'' WHERE primary_ns = 'monitors'",
+		"UPDATE kv SET value = x'ffffff' WHERE primary_ns = 'monitors'",
+		"UPDATE kv SET crc = crc + 1 WHERE primary_ns = 'monitors'",
+		"UPDATE kv SET base = base + 7 WHERE primary_ns = 'monitors'",
+	] {
+		let (_dir, path) = place();
+		let store = open(&path);
+		store.write("monitors", "", "a_0", value(1, 80_000)).await.unwrap();
+		store.close().await;
+		damage(&path, sql);
+		let store = open(&path);
+		assert_eq!(read(&store, "a_0").await, Err(ErrorKind::InvalidData), "{sql}");
+		// A new value heals it.
+		store.write("monitors", "", "a_0", value(2, 80_000)).await.unwrap();
+		store.close().await;
+		assert_eq!(read(&open(&path), "a_0").await.unwrap(), value(2, 80_000), "{sql}");
+	}
+}
+
+/// A row that is lost under deltas of the log is damage as well.
+#[tokio::test]
+async fn r13_deltas_without_what_they_change_are_invalid_data() {
+	let (_dir, path) = place();
+	let store = open(&path);
+	let mut large = value(1, 80_000);
+	store.write("monitors", "", "a_0", large.clone()).await.unwrap();
+	large[7] ^= 1;
+	store.write("monitors", "", "a_0", large).await.unwrap();
+	store.close().await;
+	damage(&path, "DELETE FROM kv WHERE primary_ns = 'monitors'");
+	assert_eq!(read(&open(&path), "a_0").await, Err(ErrorKind::InvalidData));
+}
+
+#[tokio::test]
+async fn r13_a_damaged_log_is_refused_at_open() {
+	for sql in [
+		"UPDATE log SET bytes = zeroblob(length(bytes)) WHERE slot = 0",
+		"UPDATE log SET bytes = substr(bytes, 2) WHERE slot = 1",
+		"UPDATE log SET bytes = (SELECT bytes FROM log WHERE slot = 5) WHERE slot = 1",
+		"DELETE FROM log WHERE slot = 1",
+	] {
+		let (_dir, path) = place();
+		let store = open(&path);
+		for i in 0..3 {
+			store.write("monitor_updates", "a_0", &i.to_string(), value(i, 1500)).await.unwrap();
+		}
+		store.close().await;
+		damage(&path, sql);
+		let refused = Store::open(&path, abort);
+		assert!(matches!(refused, Err(OpenError::Damaged { .. })), "{sql}: {refused:?}");
+	}
+}
+
+/// The manager is not waited for, but is on the disk before anything that was written behind it, and soon in any case.
+#[tokio::test]
+async fn r13_the_manager_is_in_its_order() {
+	let (_dir, path) = place();
+	let store = open(&path);
+	store.write("monitor_updates", "a_0", "0", b"warm up".to_vec()).await.unwrap();
+	let before = store.stats();
+	for i in 1..20u32 {
+		store.write("", "", "manager", value(i, 9000)).await.unwrap();
+		store.write("monitor_updates", "a_0", &i.to_string(), value(i, 600)).await.unwrap();
+		let (_copy_dir, copy) = copy_files(&path);
+		assert_eq!(KVStore::read(&open(&copy), "", "", "manager").await.unwrap(), value(i, 9000));
+	}
+	assert_eq!(store.stats().batches - before.batches, 19, "one batch for both");
+	store.write("", "", "manager", value(99, 9000)).await.unwrap();
+	let before = store.stats().batches;
+	// Nobody asks for it: the writer comes by itself.
+	while store.stats().batches == before {
+		tokio::task::yield_now().await;
+	}
+	let (_copy_dir, copy) = copy_files(&path);
+	assert_eq!(KVStore::read(&open(&copy), "", "", "manager").await.unwrap(), value(99, 9000));
+}

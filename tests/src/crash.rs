@@ -1,0 +1,229 @@
+//! The crash matrix: the real binary dies by `kill -9` at every state of a sale and of an order, before that state is
+//! written, after, and after what follows from it was done. It is started again, the clients come back, and all of it must
+//! come to its end: every payment settled or failed back, one channel for each purchase, no force-close, and a ledger that
+//! says what everyone has.
+//!
+//! A crash point lies in the binary's debug build, see `node/src/crash.rs`.
+
+use crate::inlet::InletOptions;
+use crate::scratch::{Scratch, eventually};
+use crate::wallet::{Invoice, Wallet, number, text};
+use crate::world::{Backend, SOON, World};
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use std::os::unix::process::ExitStatusExt;
+use std::time::Duration;
+
+/// Capacity of the payer's channels: a quarter of each may be in flight.
+const PAYER_CHANNEL_SAT: u64 = 8_000_000;
+/// Each just-in-time payment.
+const JIT_SAT: u64 = 150_000;
+/// Each ordered channel.
+const ORDER_SAT: u64 = 200_000;
+const LEASE_BLOCKS: u32 = 4320;
+/// How long the LSP may take to come to the point where it dies.
+const REACHED_WITHIN: Duration = Duration::from_secs(60);
+const SIGKILL: i32 = 9;
+
+/// The states of a sale through which a purchase goes.
+const SALE: [&str; 5] = ["bought", "gathering", "opening", "forwarded", "done"];
+/// The states of an order that is paid by Lightning.
+const ORDER: [&str; 6] = ["preparing", "awaiting_payment", "paid", "opening", "funded", "completed"];
+const PHASES: [&str; 3] = ["decided", "written", "done"];
+
+/// All points, those of a sale and of an order by turns.
+pub fn points() -> Vec<String> {
+	let of = |kind: &str, states: &[&str]| -> Vec<String> {
+		let state = |state: &&str| PHASES.map(|phase| format!("{kind}.{state}.{phase}"));
+		states.iter().flat_map(state).collect()
+	};
+	let (sales, orders) = (of("sale", &SALE), of("order", &ORDER));
+	let mut points = Vec::new();
+	for i in 0..sales.len().max(orders.len()) {
+		points.extend(sales.get(i).cloned());
+		points.extend(orders.get(i).cloned());
+	}
+	points
+}
+
+/// A world in which purchases are made through crashes, one after the other.
+pub struct Matrix<'a> {
+	world: World<'a>,
+	payer: Wallet,
+	clients: Vec<Wallet>,
+	wealth_before: i64,
+	jit_fees_msat: u64,
+	orders: Vec<String>,
+}
+
+impl<'a> Matrix<'a> {
+	/// An LSP with money, and somebody who pays.
+	///
+	/// # Errors
+	/// A part of it does not start.
+	pub async fn start(scratch: &'a Scratch) -> Result<Matrix<'a>> {
+		// Whoever has to find out what went wrong needs LDK's words.
+		let arguments = ["--log-level", "debug,lightning=debug"].map(str::to_owned).to_vec();
+		let options = InletOptions { arguments, ..Default::default() };
+		let world = World::start_with(scratch, Backend::Bitcoind, options).await?;
+		let payer = world.payer(&[PAYER_CHANNEL_SAT]).await?;
+		let wealth_before = world.wealth_msat(&[&payer]).await?;
+		Ok(Matrix { world, payer, clients: Vec::new(), wealth_before, jit_fees_msat: 0, orders: Vec::new() })
+	}
+
+	/// A new client buys a channel and is paid, or pays, and the LSP dies at `point` on the way.
+	///
+	/// # Errors
+	/// It does not die there, or what was begun does not come to its end.
+	pub async fn survive(&mut self, point: &str) -> Result<()> {
+		let client = self.world.client(&format!("wallet{}", self.clients.len())).await?;
+		// States that a purchase passes at once if the client is there.
+		let sleeps = point.contains(".gathering.") || point.contains(".paid.");
+		let outcome = if point.starts_with("sale.") {
+			let received = self.through(point, &client, sleeps, self.buy_just_in_time(&client, sleeps)).await;
+			received.map(|msat| self.jit_fees_msat += JIT_SAT * 1000 - msat)
+		} else {
+			let order = self.through(point, &client, sleeps, self.buy_on_order(&client, sleeps)).await;
+			order.map(|id| self.orders.push(id))
+		};
+		outcome.with_context(|| format!("with a crash at {point}"))?;
+		client.usable_channels(1, SOON).await?;
+		self.clients.push(client);
+		self.world.mine(1, &[&self.payer]).await?;
+		self.check().await.with_context(|| format!("after a crash at {point}"))
+	}
+
+	/// Does `work` while the LSP dies at `point`, is started again, and everyone comes back to it: the client too, if it
+	/// `sleeps` by then.
+	async fn through<T>(
+		&self,
+		point: &str,
+		client: &Wallet,
+		sleeps: bool,
+		work: impl Future<Output = Result<T>>,
+	) -> Result<T> {
+		let lsp = &self.world.lsp;
+		lsp.stop().await?;
+		lsp.crash_at(Some(point));
+		lsp.resume().await?;
+		self.meet(client).await?;
+		let nurse = async {
+			let status = lsp.ended(REACHED_WITHIN).await.context("the LSP did not come to that point")?;
+			ensure!(status.signal() == Some(SIGKILL), "the LSP ended with {status}");
+			lsp.crash_at(None);
+			lsp.resume().await?;
+			if sleeps {
+				client.resume().await?;
+			}
+			self.meet(client).await
+		};
+		tokio::try_join!(work, nurse).map(|(done, ())| done)
+	}
+
+	/// The payer and the client connect to the LSP. Their channels take a moment longer.
+	async fn meet(&self, client: &Wallet) -> Result<()> {
+		let uri = self.world.lsp.uri();
+		for wallet in [&self.payer, client] {
+			let met = async || wallet.connect(&uri).await.map(Some);
+			eventually(SOON, &format!("{} connects", wallet.name()), met).await?;
+		}
+		self.payer.usable_channels(1, SOON).await
+	}
+
+	/// Gives what the client received, in msat.
+	async fn buy_just_in_time(&self, client: &Wallet, sleeps: bool) -> Result<u64> {
+		let bought = async || client.jit_invoice(Some(JIT_SAT * 1000)).await.map(Some);
+		let invoice = eventually(SOON, "the client has an invoice", bought).await?;
+		if sleeps {
+			client.stop().await?;
+		}
+		self.pay(&invoice).await?;
+		number(&client.received(&invoice, SOON).await?.what, "amount_msat")
+	}
+
+	/// Gives the order's id.
+	async fn buy_on_order(&self, client: &Wallet, sleeps: bool) -> Result<String> {
+		let ordered = async || client.order_channel(ORDER_SAT, 0, LEASE_BLOCKS).await.map(Some);
+		let order = eventually(SOON, "the client has an order", ordered).await?;
+		let id = text(&order, "order_id")?;
+		if sleeps {
+			client.stop().await?;
+		}
+		self.pay(&Invoice { text: text(&order["payment"]["bolt11"], "invoice")?, hash: String::new() }).await?;
+		self.world.lsp.order_is(&id, "completed", SOON).await?;
+		Ok(id)
+	}
+
+	/// Pays, as a patient person would: a payment that failed is tried again.
+	async fn pay(&self, invoice: &Invoice) -> Result<()> {
+		for _ in 0..4 {
+			let mark = self.payer.mark()?;
+			let id = self.payer.pay_soon(invoice, SOON).await?;
+			let of_it = |event: &Value| event["payment_id"] == id.as_str();
+			let paid = self.payer.event(mark, "payment_successful", SOON * 5, of_it);
+			let failed = self.payer.event(mark, "payment_failed", SOON * 5, of_it);
+			tokio::select! {
+				paid = paid => return paid.map(drop),
+				failed = failed => failed.map(drop)?,
+			}
+		}
+		bail!("the payment failed again and again")
+	}
+
+	/// Nothing is held or reserved twice, every client has one channel that works, and the books are right.
+	async fn check(&self) -> Result<()> {
+		let lsp = &self.world.lsp;
+		let sales = lsp.list("sales").await?;
+		let with_status = |status: &str| sales.iter().filter(|sale| sale["status"] == status).count();
+		let sold = self.clients.len() - self.orders.len();
+		ensure!(with_status("done") == sold, "{sold} sales are done by what the clients have: {sales:?}");
+		// A promise whose answer was lost is there until it expires; nothing else is.
+		ensure!(with_status("done") + with_status("bought") == sales.len(), "a sale hangs: {sales:?}");
+		let channels = lsp.channels().await?;
+		let opened = channels.iter().filter(|channel| channel["outbound"] == true).count();
+		ensure!(opened == self.clients.len(), "{opened} channels opened for {} purchases", self.clients.len());
+		for client in &self.clients {
+			ensure!(client.channels().await?.len() == 1, "{} has not one channel", client.name());
+		}
+		self.check_books(lsp.ledger().await?).await
+	}
+
+	async fn check_books(&self, ledger: Value) -> Result<()> {
+		let booked = |kind: &str| {
+			let totals = ledger["totals"].as_array();
+			let of_kind = totals.and_then(|totals| totals.iter().find(|total| total["kind"] == kind));
+			of_kind.and_then(|total| total["amount_msat"].as_i64()).unwrap_or(0)
+		};
+		let fees = booked("jit_fee");
+		ensure!(fees == i64::try_from(self.jit_fees_msat)?, "{} msat were charged: {ledger}", self.jit_fees_msat);
+		let mut prices = 0;
+		for id in &self.orders {
+			prices += number(&self.world.lsp.order(id).await?, "fee_sat")? * 1000;
+		}
+		ensure!(booked("order_fee") == i64::try_from(prices)?, "{prices} msat were paid for orders: {ledger}");
+		let peers: Vec<&Wallet> = self.clients.iter().chain([&self.payer]).collect();
+		let gained = self.world.wealth_msat(&peers).await? - self.wealth_before;
+		let net = ledger["net_msat"].as_i64().context("no net_msat")?;
+		let rounding = 1000 * i64::try_from(peers.len())?;
+		ensure!((gained - net).abs() <= rounding, "the LSP has {gained} msat more than before, its ledger says {net}");
+		Ok(())
+	}
+
+	/// Everyone can still be paid: what a force-close, or a channel that hangs, would end.
+	///
+	/// # Errors
+	/// A client is not paid.
+	pub async fn finish(&self) -> Result<()> {
+		for client in &self.clients {
+			self.world.lsp.connect(&client.uri()).await.ok();
+			client.connect(&self.world.lsp.uri()).await?;
+			client.usable_channels(1, SOON).await?;
+			let invoice = client.invoice(Some(1_000_000)).await?;
+			self.pay(&invoice).await?;
+			client.received(&invoice, SOON).await?;
+		}
+		let log = self.world.lsp.log_text();
+		ensure!(!log.contains("panicked"), "the LSP panicked");
+		Ok(())
+	}
+}

@@ -1,0 +1,259 @@
+//! Channels with clients: asked for, funded, ready, closed.
+
+use super::agenda::Deed;
+use super::parts::*;
+use super::world::Sim;
+use super::{Go, Stop, demand};
+use inlet_lsp::input::{ChannelView, Input, OpenChannel, Owner};
+use inlet_lsp::money::{Msat, Sat};
+
+/// LDK's channel id, made from our mark so that it can be read back.
+pub(crate) fn channel_id(user_channel_id: u128) -> [u8; 32] {
+	let mut id = [0; 32];
+	id[..16].copy_from_slice(&user_channel_id.to_be_bytes());
+	id
+}
+
+impl Sim {
+	pub(crate) fn is_usable(&self, id: u128) -> bool {
+		let channel = self.ldk.channels.get(&id);
+		channel.is_some_and(|channel| channel.stage == Stage::Ready && self.people[channel.client].online)
+	}
+
+	pub(crate) fn view(&self, id: u128) -> ChannelView {
+		let channel = &self.ldk.channels[&id];
+		let reserve = (channel.capacity / 100).max(1_000) * 1_000;
+		ChannelView {
+			channel_id: channel_id(id),
+			user_channel_id: id,
+			usable: self.is_usable(id),
+			next_outbound_htlc_limit: Msat(channel.local.saturating_sub(channel.in_flight + reserve)),
+			next_outbound_htlc_minimum: Msat(1),
+		}
+	}
+
+	/// Our side of `Action::OpenChannel`.
+	pub(crate) fn open(&mut self, open: OpenChannel) -> Result<Vec<Input>, Stop> {
+		let id = open.user_channel_id;
+		if let Some(known) = self.ldk.channels.get(&id) {
+			demand(known.owner == open.owner, || "a channel's mark was used again".into())?;
+			if known.stage != Stage::Closed {
+				return Ok(self.progress(id));
+			}
+		}
+		if self.opening.contains_key(&id) {
+			// Closed, and the event that says so is on its way.
+			return Ok(Vec::new());
+		}
+		let client = self.by_node[&open.peer];
+		if !self.people[client].online || self.rng.percent(self.temper.ldk_trouble) {
+			return Ok(vec![Input::OpenFailed { user_channel_id: id, reason: "LDK refused".into(), ours: true }]);
+		}
+		let channel = Channel {
+			client,
+			owner: open.owner,
+			capacity: open.capacity.0,
+			local: (open.capacity.0 * 1_000).saturating_sub(open.push.0),
+			in_flight: 0,
+			stage: Stage::Asked,
+			funding: None,
+			fee: 0,
+			feerate: open.feerate.0.into(),
+			confirmations: open.confirmations,
+			was_out: false,
+		};
+		self.ldk.channels.insert(id, channel);
+		self.people[client].channels.push(id);
+		self.opening.insert(id, false);
+		let at = self.now.0 + self.rng.around(self.temper.open_pace);
+		self.agenda.plan(at, Some(self.process), Deed::PeerAnswers { channel: id });
+		Ok(Vec::new())
+	}
+
+	/// How far it is, as the node tells when it is asked to open or abandon what is there.
+	fn progress(&self, id: u128) -> Vec<Input> {
+		let channel = &self.ldk.channels[&id];
+		let mut inputs = Vec::new();
+		if matches!(channel.stage, Stage::Out | Stage::Ready) {
+			inputs.push(self.funded(id));
+		}
+		if channel.stage == Stage::Ready {
+			inputs.push(Input::ChannelReady { user_channel_id: id, channel_id: channel_id(id) });
+		}
+		inputs
+	}
+
+	fn funded(&self, id: u128) -> Input {
+		let channel = &self.ldk.channels[&id];
+		let funding = channel.funding.expect("out");
+		let fee = Some(Sat(channel.fee));
+		Input::Funded { user_channel_id: id, channel_id: channel_id(id), funding, fee }
+	}
+
+	pub(crate) fn abandon(&mut self, id: u128) -> Vec<Input> {
+		match self.ldk.channels.get(&id).map(|channel| channel.stage) {
+			None | Some(Stage::Closed) => {
+				self.opening.remove(&id);
+				self.chain.release(id);
+				vec![Input::OpenFailed { user_channel_id: id, reason: "no such channel".into(), ours: false }]
+			}
+			Some(Stage::Out | Stage::Ready) => self.progress(id),
+			Some(Stage::Asked | Stage::Funding) => {
+				self.close(id, "abandoned");
+				Vec::new()
+			}
+		}
+	}
+
+	pub(crate) fn peer_answers(&mut self, id: u128) -> Go {
+		let channel = &self.ldk.channels[&id];
+		if channel.stage != Stage::Asked || self.rng.percent(self.temper.stalls_channel) {
+			return Ok(());
+		}
+		if self.rng.percent(self.temper.refuses_channel) {
+			self.close(id, "refused");
+			return Ok(());
+		}
+		let channel = &self.ldk.channels[&id];
+		let (capacity, feerate) = (channel.capacity, channel.feerate);
+		let gone = self.spent_reservations();
+		let others = self.book.reserved().0.saturating_sub(gone + self.reservation(id));
+		let keep = others + self.anchor_reserve(0);
+		let Some((funding, fee)) = self.chain.fund(id, capacity, feerate, keep) else {
+			self.close(id, "no coins");
+			return self.take(Input::OpenFailed { user_channel_id: id, reason: "no coins".into(), ours: true });
+		};
+		let channel = self.ldk.channels.get_mut(&id).expect("asked for");
+		(channel.stage, channel.funding, channel.fee) = (Stage::Funding, Some(funding), fee);
+		self.opening.insert(id, true);
+		let at = self.now.0 + self.rng.around(self.temper.open_pace);
+		self.agenda.plan(at, Some(self.process), Deed::PeerSigns { channel: id });
+		Ok(())
+	}
+
+	/// The peer has signed: the funding goes out, and that is on the disk by then.
+	pub(crate) fn peer_signs(&mut self, id: u128) -> Go {
+		if self.ldk.channels[&id].stage != Stage::Funding || self.rng.percent(self.temper.stalls_channel) {
+			return Ok(());
+		}
+		if self.rng.percent(self.temper.refuses_channel) {
+			self.close(id, "not signed");
+			return Ok(());
+		}
+		let channel = self.ldk.channels.get_mut(&id).expect("known");
+		(channel.stage, channel.was_out) = (Stage::Out, true);
+		let spent = channel.capacity + channel.fee;
+		let owner = channel.owner.clone();
+		let funding = channel.funding.expect("made");
+		self.chain.broadcast(id, funding, spent);
+		self.open_channels += 1;
+		self.tally.funded += 1;
+		let others = self.ldk.channels.iter().filter(|(other, channel)| **other != id && channel.owner == owner);
+		let open = others.filter(|(_, channel)| matches!(channel.stage, Stage::Out | Stage::Ready)).count();
+		demand(open == 0, || format!("two channels are open for {owner:?}"))?;
+		let pushed_twice = matches!(owner, Owner::Order(_))
+			&& self.ldk.channels.iter().any(|(other, one)| *other != id && one.owner == owner && one.was_out);
+		demand(!pushed_twice, || format!("a second channel is funded for {owner:?}"))?;
+		let input = self.funded(id);
+		self.event(input);
+		let at = self.now.0 + self.rng.around(self.temper.open_pace);
+		self.agenda.plan(at, None, Deed::Ready { channel: id });
+		Ok(())
+	}
+
+	pub(crate) fn ready(&mut self, id: u128) {
+		let channel = &self.ldk.channels[&id];
+		if channel.stage != Stage::Out {
+			return;
+		}
+		let funding = channel.funding.expect("out").txid;
+		let deep = self.chain.depth_of(funding) >= u32::from(channel.confirmations);
+		if !deep || !self.people[channel.client].online {
+			let at = self.now.0 + self.rng.range(5_000, 60_000);
+			return self.agenda.plan(at, None, Deed::Ready { channel: id });
+		}
+		self.ldk.channels.get_mut(&id).expect("known").stage = Stage::Ready;
+		self.event(Input::ChannelReady { user_channel_id: id, channel_id: channel_id(id) });
+		if self.rng.percent(self.temper.closes_channel) {
+			let at = self.now.0 + self.rng.around(60_000);
+			self.agenda.plan(at, None, Deed::Close { channel: id });
+		}
+	}
+
+	/// The channel is closed, by whomever; what is in flight goes to the chain.
+	pub(crate) fn close(&mut self, id: u128, reason: &str) {
+		let channel = self.ldk.channels.get_mut(&id).expect("known");
+		let was = std::mem::replace(&mut channel.stage, Stage::Closed);
+		if was == Stage::Closed {
+			return;
+		}
+		self.people[channel.client].channels.retain(|open| *open != id);
+		if matches!(was, Stage::Out | Stage::Ready) {
+			self.open_channels -= 1;
+			for htlc in self.ldk.htlcs.values_mut() {
+				if matches!(htlc.state, HtlcState::Forwarded { channel, .. } if channel == id) {
+					htlc.saved = htlc.state;
+				}
+			}
+			let channel = self.ldk.channels.get_mut(&id).expect("known");
+			let ours = channel.local - channel.in_flight;
+			channel.local = channel.in_flight;
+			self.sweep_later(ours);
+			self.agenda.plan(self.now.0 + 1_000_000, None, Deed::OnChain { channel: id });
+		}
+		// Coins of a funding that was never broadcast are free when the event was handled.
+		self.event(Input::ChannelClosed { user_channel_id: id, reason: reason.into() });
+	}
+
+	/// Our output of a closed channel comes to the wallet; what the close costs is not booked.
+	pub(crate) fn sweep_later(&mut self, msat: u64) {
+		let cost = (msat / 1_000).min(self.rng.range(0, 500));
+		let sat = msat / 1_000 - cost;
+		self.unbooked += i128::from(msat - sat * 1_000);
+		self.sweeping += i128::from(sat) * 1_000;
+		let at = self.now.0 + self.rng.around(100_000);
+		self.agenda.plan(at, None, Deed::Swept { sat });
+	}
+
+	/// HTLCs on a closed channel end on the chain.
+	pub(crate) fn end_on_chain(&mut self, id: u128) {
+		let on_it = |htlc: &Htlc| matches!(htlc.state, HtlcState::Forwarded { channel, .. } if channel == id);
+		let open: Vec<[u8; 32]> =
+			self.ldk.htlcs.iter().filter(|(_, htlc)| on_it(htlc)).map(|(htlc, _)| *htlc).collect();
+		for htlc in open {
+			if self.rng.percent(50) { self.settle(htlc) } else { self.refuse(htlc) }
+		}
+	}
+
+	/// The peer is gone: LDK forgets what is not funded.
+	pub(crate) fn drop_unfunded(&mut self, client: usize) {
+		for id in self.people[client].channels.clone() {
+			if matches!(self.ldk.channels[&id].stage, Stage::Asked | Stage::Funding) {
+				self.close(id, "disconnected");
+			}
+		}
+	}
+
+	/// The process died: what was not funded was never there.
+	pub(crate) fn forget_unfunded(&mut self) {
+		for (id, channel) in &mut self.ldk.channels {
+			if matches!(channel.stage, Stage::Asked | Stage::Funding) {
+				channel.stage = Stage::Closed;
+				self.people[channel.client].channels.retain(|open| open != id);
+			}
+		}
+		self.chain.release_all();
+		self.opening.clear();
+	}
+
+	/// What the book keeps for channels whose coins are gone already.
+	pub(crate) fn spent_reservations(&self) -> u64 {
+		self.opening.iter().filter(|(_, made)| **made).map(|(id, _)| self.reservation(*id)).sum()
+	}
+
+	/// What the book keeps for this channel.
+	pub(crate) fn reservation(&self, id: u128) -> u64 {
+		let sale = self.book.sale_by_user_channel_id(id).map(|sale| sale.reserved.0);
+		sale.or_else(|| self.book.order_by_user_channel_id(id).map(|order| order.reserved.0)).unwrap_or(0)
+	}
+}

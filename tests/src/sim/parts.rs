@@ -1,0 +1,174 @@
+//! What the world is made of.
+
+use bitcoin::OutPoint;
+use inlet_lsp::book::NodeId;
+use inlet_lsp::input::Owner;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// A client of the LSP: the person and the wallet.
+pub(crate) struct Person {
+	pub id: NodeId,
+	pub online: bool,
+	/// Sends `"token": null`, and cannot read objects in errors.
+	pub like_ldk: bool,
+	/// Requests that wait for their answer.
+	pub asked: BTreeMap<String, Asked>,
+	pub menu: Option<Value>,
+	pub orders: Vec<String>,
+	/// Channels that LDK lists.
+	pub channels: Vec<u128>,
+	/// LDK has told of an HTLC of this client in a way that fits several of its sales: it names peer and channel only, and
+	/// may have chosen another channel. From then on, whose fee was paid is a guess.
+	pub blurred: bool,
+}
+
+pub(crate) enum Asked {
+	Menu,
+	Buy { size: Option<u64>, terms: Value },
+	Order,
+	Other,
+}
+
+/// A SCID that a client has bought, and what it was promised.
+pub(crate) struct Bought {
+	pub client: usize,
+	pub scid: u64,
+	pub size: Option<u64>,
+	pub min_fee: u64,
+	pub proportional: u64,
+	pub min: u64,
+	pub max: u64,
+	/// The largest opening fee that the promise allows for a payment that was made.
+	pub owed: u64,
+	/// What was skimmed of payments that the client took.
+	pub paid: u64,
+}
+
+impl Bought {
+	/// The opening fee of a payment of this size, as bLIP-52 has it.
+	pub(crate) fn fee(&self, size: u64) -> u64 {
+		let share = (u128::from(size) * u128::from(self.proportional)).div_ceil(1_000_000);
+		self.min_fee.max(u64::try_from(share).unwrap_or(u64::MAX))
+	}
+}
+
+/// A payment to a SCID.
+pub(crate) struct Payment {
+	pub sale: usize,
+	pub scid: u64,
+	pub hash: [u8; 32],
+	/// What the payer means to pay in all.
+	pub total: u64,
+	pub parts: Vec<[u8; 32]>,
+	/// The client has taken it, or refused it for good.
+	pub decided: bool,
+	/// When the client saw the first part.
+	pub seen: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum HtlcState {
+	/// Intercepted.
+	Held,
+	/// On its way to the client, over this channel.
+	Forwarded { channel: u128, amount: u64 },
+	/// Failed back by us.
+	Failed,
+	/// The client took it, and we were paid.
+	Settled,
+	/// The client, or its channel, failed it.
+	Returned,
+}
+
+/// An HTLC to an intercept SCID.
+pub(crate) struct Htlc {
+	pub payment: u64,
+	pub inbound: u64,
+	pub expected: u64,
+	pub expiry: u32,
+	pub state: HtlcState,
+	/// What the disk says.
+	pub saved: HtlcState,
+	/// This process was told of it.
+	pub shown: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Stage {
+	/// `open_channel` is sent.
+	Asked,
+	/// The funding transaction is made and not signed for.
+	Funding,
+	/// The funding transaction is out.
+	Out,
+	/// Usable, when the peer is here.
+	Ready,
+	/// Closed.
+	Closed,
+}
+
+/// A channel of ours with a client.
+pub(crate) struct Channel {
+	pub client: usize,
+	pub owner: Owner,
+	/// Satoshis.
+	pub capacity: u64,
+	/// Millisatoshis on our side, what is in flight included.
+	pub local: u64,
+	pub in_flight: u64,
+	pub stage: Stage,
+	pub funding: Option<OutPoint>,
+	/// What the miner got.
+	pub fee: u64,
+	pub feerate: u64,
+	pub confirmations: u16,
+	/// The funding transaction was broadcast.
+	pub was_out: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum HoldState {
+	Held,
+	Failed,
+	/// `claim_funds` was called.
+	Claiming,
+	Claimed,
+}
+
+/// A payment to one of our hold invoices.
+pub(crate) struct Hold {
+	pub msat: u64,
+	pub deadline: u32,
+	pub state: HoldState,
+	pub saved: HoldState,
+}
+
+/// What an order was offered.
+pub(crate) struct Offer {
+	pub hash: Option<[u8; 32]>,
+	pub address: Option<String>,
+	pub sat: u64,
+}
+
+/// An output of our wallet.
+pub(crate) struct Coin {
+	pub outpoint: OutPoint,
+	pub sat: u64,
+	/// For the funding of this channel.
+	pub locked: Option<u128>,
+}
+
+/// An output to an order's address.
+pub(crate) struct Deposit {
+	pub outpoint: OutPoint,
+	pub sat: u64,
+	pub feerate: u32,
+}
+
+/// A refund that the wallet has sent.
+pub(crate) struct Sent {
+	pub number: u64,
+	pub amount: u64,
+	pub fee: u64,
+}
