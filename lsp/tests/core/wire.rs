@@ -337,7 +337,7 @@ fn l2_8_tokens() {
 }
 
 #[test]
-fn l2_6_promise_commits_to_all_fields() {
+fn l2_6_l2_17_promise_commits_to_all_fields_and_to_the_client() {
 	let mut sim = Sim::new();
 	let terms = sim.menu(node(1))[0].clone();
 	for (name, value) in [

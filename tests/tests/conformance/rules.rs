@@ -170,7 +170,7 @@ const RISKS: &[Rule] = &[
 	rule("R8", "peers disagree on feerates"),
 	rule("R9", "cooperative closes overpay"),
 	rule("R10", "the anchor reserve is exhausted"),
-	rule("R11", "capital idles in channels"),
+	untested("R11", "capital idles in channels", "not built yet: nothing is taken back from idle channels"),
 	rule("R12", "a restart in the middle"),
 	rule("R13", "power is lost while the store writes"),
 	rule("R14", "floods, and requests to hosts that are none of theirs"),

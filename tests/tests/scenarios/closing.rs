@@ -1,7 +1,7 @@
 //! Channels end, and everyone has the money that was theirs.
 
 use crate::steps::{PAYER_CHANNEL_SAT, check_sale, pay_just_in_time, pay_plainly};
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use inlet_tests::wallet::{number, text};
 use inlet_tests::world::{CHANNEL_DEPTH, SOON};
 use inlet_tests::{Backend, Scratch, Wallet, World, eventually, scenario};
@@ -11,6 +11,9 @@ use serde_json::json;
 const TOLERANCE_SAT: u64 = 5_000;
 /// Longer than a side waits for its own money after closing by force (144 blocks, LDK's default on both ends).
 const DELAY_BLOCKS: u32 = 150;
+
+/// What both ends take for the feerate on a regtest without estimates, in sat/vB.
+const FEERATE: f64 = 2.0;
 
 /// A client with a confirmed channel that it bought just in time, and about 150,000 sat in it; the channel's id; and the
 /// payer, whose channel is to stay as it is.
@@ -66,16 +69,27 @@ async fn together(scratch: &Scratch, backend: Backend) -> Result<()> {
 	let refused = world.lsp.say(&["channels", "close", &channel, "--yes"]).await?;
 	ensure!(refused.code == Some(1), "closed within the lease: {refused:?}");
 	world.lsp.json(&["channels", "close", &channel, "--break-lease", "--yes"]).await?;
+	ensure_fair_fee(&world).await?;
 	before.comes_back(&world, &wallet, 0).await
 }
 
+/// The closing transaction pays what its feerate asks for, and little more to avoid a quarrel about it (R9).
+async fn ensure_fair_fee(world: &World<'_>) -> Result<()> {
+	let txid = world.bitcoind.wait_for_mempool(1, SOON).await?.remove(0);
+	let entry = world.bitcoind.call("getmempoolentry", json!([txid])).await?;
+	let fee_sat = (entry["fees"]["base"].as_f64().context("no fee")? * 1e8).round();
+	let vsize = number(&entry, "vsize")? as f64;
+	ensure!(fee_sat <= vsize * 2.0 * FEERATE + 50.0, "{fee_sat} sat for {vsize} vB at {FEERATE} sat/vB");
+	Ok(())
+}
+
 #[test]
-fn a_channel_is_closed_together_over_bitcoind() {
+fn r9_a_channel_is_closed_together_over_bitcoind() {
 	scenario(async |scratch| together(scratch, Backend::Bitcoind).await);
 }
 
 #[test]
-fn a_channel_is_closed_together_over_esplora() {
+fn r9_a_channel_is_closed_together_over_esplora() {
 	scenario(async |scratch| together(scratch, Backend::Esplora).await);
 }
 

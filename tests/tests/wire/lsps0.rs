@@ -40,7 +40,7 @@ async fn assert_parse_errors(lsp: &Share, bad: &[&[u8]]) {
 }
 
 #[tokio::test]
-async fn l0_02_the_payload_is_one_json_object_with_white_space_around_it() {
+async fn l0_02_l0_08_the_payload_is_one_json_object_with_white_space_around_it() {
 	let lsp = lsp().await;
 	let mut peer = lsp.peer().await;
 	let good = request("id", "lsps0.list_protocols", &json!({}));
@@ -250,6 +250,33 @@ async fn l0_17_who_says_nothing_hears_nothing() {
 	assert!(silent.is_connected());
 }
 
+/// Each protocol's own errors, provoked one by one; 1010 is bLIP-55's own exception.
+#[tokio::test]
+async fn l0_18_error_codes_lie_in_the_hundred_of_their_protocol() {
+	let lsp = lsp().await;
+	let mut peer = lsp.peer().await;
+	let terms = methods()[5].1.clone();
+	let mut order = methods()[2].1.clone();
+	order["lsp_balance_sat"] = json!("2100000000000000");
+	let calls = [
+		("lsps1.create_order", order),
+		("lsps1.get_order", json!({ "order_id": "none" })),
+		("lsps2.get_info", json!({ "token": "none" })),
+		("lsps2.buy", terms),
+		("lsps5.set_webhook", json!({ "app_name": "x".repeat(65), "webhook": "https://example.org" })),
+		("lsps5.set_webhook", json!({ "app_name": "x", "webhook": "no url" })),
+		("lsps5.set_webhook", json!({ "app_name": "x", "webhook": "http://example.org" })),
+	];
+	for (method, params) in calls {
+		let response = peer.call(method, params).await.unwrap();
+		let code = response["error"]["code"].as_i64().unwrap_or_else(|| panic!("{method}: {response}"));
+		let protocol: i64 = method[4..5].parse().unwrap();
+		assert_eq!(code / 100, protocol, "{method}: {response}");
+	}
+	let response = peer.call("lsps5.remove_webhook", json!({ "app_name": "none" })).await.unwrap();
+	error(&response, 1010);
+}
+
 #[tokio::test]
 async fn l0_20_who_leaves_before_the_answer_is_served_when_back() {
 	let lsp = lsp().await;
@@ -267,7 +294,7 @@ async fn l0_20_who_leaves_before_the_answer_is_served_when_back() {
 }
 
 #[tokio::test]
-async fn l0_21_each_request_has_exactly_one_response() {
+async fn l0_01_l0_21_each_request_has_exactly_one_response() {
 	let lsp = lsp().await;
 	let mut peer = lsp.peer().await;
 	// As many as a client may have in flight.

@@ -278,7 +278,7 @@ async fn l2_16_each_request_has_its_own_scid() {
 }
 
 #[tokio::test]
-async fn l2_18_unpaid_requests_are_bounded_and_the_menu_still_comes() {
+async fn l2_18_l0_23_unpaid_requests_are_bounded_and_the_menu_still_comes() {
 	let lsp = lsp().await;
 	let mut greedy = lsp.peer().await;
 	let terms = menu(&mut greedy).await.remove(0);
