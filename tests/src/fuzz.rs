@@ -20,10 +20,19 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const TARGETS: [Target; 3] = [("lsps0", lsps0), ("params", params), ("jit", jit)];
 
 /// The methods whose parameters [`params`] makes up; the first byte chooses.
-pub const METHODS: [&str; 6] =
-	["lsps0.list_protocols", "lsps1.get_info", "lsps1.create_order", "lsps1.get_order", "lsps2.get_info", "lsps2.buy"];
+pub const METHODS: [&str; 9] = [
+	"lsps0.list_protocols",
+	"lsps1.get_info",
+	"lsps1.create_order",
+	"lsps1.get_order",
+	"lsps2.get_info",
+	"lsps2.buy",
+	"lsps5.set_webhook",
+	"lsps5.list_webhooks",
+	"lsps5.remove_webhook",
+];
 
-const ALL: Offered = Offered { lsps1: true, lsps2: true };
+const ALL: Offered = Offered { lsps1: true, lsps2: true, lsps5: true };
 
 static PEER: LazyLock<NodeId> = LazyLock::new(|| {
 	let secret = SecretKey::from_slice(&[9; 32]).expect("below the curve's order");
@@ -112,7 +121,7 @@ fn world() -> World {
 		synced: true,
 		feerate: Some(FeePerKw(1_000)),
 		spendable: Sat(10_000_000),
-		peer: PeerView { connected: true, channels: Vec::new() },
+		peer: PeerView { connected: true, ..PeerView::default() },
 		entropy: [3; 32],
 		fresh_scid: 1 << 40,
 	}

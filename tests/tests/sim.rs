@@ -27,6 +27,9 @@ fn r1_r6_r12_the_books_agree_with_a_world_full_of_trouble() {
 		("channels", sum.funded),
 		("settled HTLCs", sum.settled),
 		("refunds", sum.refunds),
+		("refused trials", sum.refused),
+		("released fundings", sum.released),
+		("discarded fundings", sum.discarded),
 		("crashes", sum.crashes),
 	] {
 		assert!(count >= 20, "{count} {what} only: {sum:?}");

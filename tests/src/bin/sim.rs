@@ -59,6 +59,10 @@ fn main() -> ExitCode {
 		sum.refunds,
 		sum.crashes
 	);
+	println!(
+		"{} refunds bumped, {} lost; {} trials refused; {} fundings withheld, {} released, {} discarded",
+		sum.bumped, sum.lost, sum.refused, sum.withheld, sum.released, sum.discarded
+	);
 	match failed.into_inner() {
 		0 => {
 			println!("sim: ok, {} seeds from {}", args.seeds, args.first);

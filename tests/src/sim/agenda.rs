@@ -21,6 +21,10 @@ pub(crate) enum Deed {
 	PeerSigns { channel: u128 },
 	/// The channel may be ready.
 	Ready { channel: u128 },
+	/// The preimage of an HTLC on a channel that has ended is told.
+	LastWord { htlc: [u8; 32] },
+	/// The node looks at the chain although there is no block.
+	Look,
 	/// A channel closes.
 	Close { channel: u128 },
 	/// The money of a closed channel comes back.
@@ -31,8 +35,14 @@ pub(crate) enum Deed {
 	PayInvoice { hash: [u8; 32], msat: u64 },
 	/// Somebody pays to an order's address.
 	PayAddress { address: String, sat: u64 },
-	/// The wallet tries to send a refund.
-	Refund { order: String, address: String, amount: u64 },
+	/// The wallet tries to send the refund that the book wants.
+	Refund { order: String },
+	/// The wallet raises the fee of a refund.
+	Bump { order: String, number: u32 },
+	/// The client has answered a trial opening, or has not.
+	Tried { order: String, refusal: Option<String> },
+	/// The coins of a withheld funding are freed.
+	Discard { channel: u128 },
 	/// LDK's events are handled.
 	Pump,
 	/// LDK's state is on the disk.

@@ -1,16 +1,16 @@
 //! The chain, the wallet's coins, and what people pay to orders' addresses.
 
+use super::Go;
 use super::agenda::Deed;
 use super::parts::*;
 use super::rng::Rng;
 use super::world::{Sim, id32};
-use super::{Go, demand};
 use bitcoin::hashes::Hash;
 use bitcoin::{OutPoint, Txid};
-use inlet_lsp::book::Received;
-use inlet_lsp::input::Input;
+use inlet_lsp::book::{NodeId, Received};
+use inlet_lsp::input::{Input, Sight};
 use inlet_lsp::money::{FeePerKw, Sat};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Kept for the anchors of each channel, in satoshis, and for so many channels at most.
 const ANCHOR_SAT: u64 = 10_000;
@@ -24,8 +24,14 @@ pub(crate) struct Chain {
 	pub coins: Vec<Coin>,
 	/// To orders' addresses.
 	pub deposits: BTreeMap<String, Vec<Deposit>>,
-	/// Refunds that are out, by order.
-	pub sent: BTreeMap<String, Sent>,
+	/// Refunds that were made, by order and number.
+	pub sent: BTreeMap<(String, u32), Sent>,
+	/// Coins of ours that refunds spend and that no buyer sent.
+	pub own: BTreeSet<OutPoint>,
+	/// What a refund spends must be in the chain before it.
+	pub parents: BTreeMap<Txid, Vec<Txid>>,
+	/// The height of the last look at clients that can be woken.
+	pub surveyed: u32,
 	/// Where each transaction was mined; `None` in the mempool.
 	pub txs: BTreeMap<Txid, Option<u32>>,
 }
@@ -52,7 +58,7 @@ impl Chain {
 	}
 
 	/// The largest coins that make up what `need` asks of so many inputs; indices.
-	fn select(&self, need: impl Fn(u64) -> u64) -> Option<Vec<usize>> {
+	pub(crate) fn select(&self, need: impl Fn(u64) -> u64) -> Option<Vec<usize>> {
 		let free = |at: &usize| self.coins[*at].locked.is_none() && self.depth_of(self.coins[*at].outpoint.txid) > 0;
 		let mut candidates: Vec<usize> = (0..self.coins.len()).filter(free).collect();
 		candidates.sort_by_key(|at| std::cmp::Reverse(self.coins[*at].sat));
@@ -93,16 +99,29 @@ impl Chain {
 		self.coins.iter_mut().filter(|coin| coin.locked == Some(id)).for_each(|coin| coin.locked = None);
 	}
 
-	pub(crate) fn release_all(&mut self) {
-		self.coins.iter_mut().for_each(|coin| coin.locked = None);
+	/// Frees what is locked for others than these channels.
+	pub(crate) fn release_but(&mut self, kept: &BTreeSet<u128>) {
+		let freed = |coin: &&mut Coin| coin.locked.is_some_and(|id| !kept.contains(&id));
+		self.coins.iter_mut().filter(freed).for_each(|coin| coin.locked = None);
+	}
+
+	pub(crate) fn is_locked(&self, id: u128) -> bool {
+		self.coins.iter().any(|coin| coin.locked == Some(id))
 	}
 
 	/// Mines what is in the mempool, most of it.
 	fn mine(&mut self, rng: &mut Rng) {
 		self.height += 1;
-		for mined in self.txs.values_mut().filter(|mined| mined.is_none()) {
-			if rng.percent(80) {
-				*mined = Some(self.height);
+		self.choose_forms(rng);
+		let height = self.height;
+		let waiting: Vec<Txid> = self.txs.iter().filter(|(_, mined)| mined.is_none()).map(|(txid, _)| *txid).collect();
+		let mined: Vec<Txid> = waiting.into_iter().filter(|_| rng.percent(80)).collect();
+		let (children, others): (Vec<Txid>, Vec<Txid>) =
+			mined.into_iter().partition(|txid| self.parents.contains_key(txid));
+		for txid in others.into_iter().chain(children) {
+			let parents = self.parents.get(&txid).into_iter().flatten();
+			if parents.into_iter().all(|parent| self.txs.get(parent).copied().flatten().is_some()) {
+				self.txs.insert(txid, Some(height));
 			}
 		}
 	}
@@ -115,6 +134,7 @@ impl Chain {
 
 	/// Some payments in the mempool are replaced, if nobody has spent them yet.
 	fn double_spend(&mut self, rng: &mut Rng, percent: u32) {
+		self.double_spend_refunded(rng, percent);
 		for list in self.deposits.values_mut() {
 			list.retain(|deposit| {
 				let unmined = self.txs.get(&deposit.outpoint.txid) == Some(&None);
@@ -170,13 +190,19 @@ impl Sim {
 			}
 		}
 		self.chain.mine(&mut self.rng);
+		for channel in self.ldk.channels.values_mut().filter(|channel| channel.was_out) {
+			channel.taken = true;
+		}
 		self.expire_htlcs()?;
 		self.expire_holds()?;
 		self.look()
 	}
 
-	/// The node looks at the chain: orders' addresses, then a tick.
+	/// The node looks at the chain: fundings of orders, clients that can be woken, refunds, orders' addresses, then a tick.
 	pub(crate) fn look(&mut self) -> Go {
+		self.look_at_fundings()?;
+		self.survey()?;
+		self.look_at_refunds()?;
 		let addresses: Vec<String> = self.chain.deposits.keys().cloned().collect();
 		for address in addresses {
 			let received = self.chain.received(&address);
@@ -189,6 +215,38 @@ impl Sim {
 		self.take(Input::Tick)
 	}
 
+	/// The chain backend takes fundings; those of orders are told when it has.
+	fn look_at_fundings(&mut self) -> Go {
+		let opening: Vec<u128> = self.book.orders_being_opened().map(|order| order.user_channel_id).collect();
+		for id in opening {
+			let taken = |channel: &&Channel| channel.taken && channel.stage != Stage::Closed;
+			if self.ldk.channels.get(&id).filter(taken).is_some() {
+				self.opening.remove(&id);
+				for input in self.progress(id, true, false) {
+					self.take(input)?;
+				}
+			}
+		}
+		Ok(())
+	}
+
+	/// Once a block, a look at all clients that can be woken.
+	fn survey(&mut self) -> Go {
+		if std::mem::replace(&mut self.chain.surveyed, self.chain.height) == self.chain.height {
+			return Ok(());
+		}
+		let clients: Vec<Sight> = self.book.sleepers().map(|client| self.sight(client.id)).collect();
+		if clients.is_empty() { Ok(()) } else { self.take(Input::Survey { clients }) }
+	}
+
+	fn sight(&self, client: NodeId) -> Sight {
+		let person = &self.people[self.by_node[&client]];
+		let channels = person.channels.iter().map(|id| &self.ldk.channels[id]);
+		let pending = channels.clone().flat_map(|channel| &channel.pending).map(|id| self.ldk.htlcs[id].expiry + 3);
+		let has_channel = channels.clone().any(|channel| channel.stage == Stage::Ready);
+		Sight { client, connected: person.online, has_channel, closes_at: pending.min() }
+	}
+
 	/// Somebody pays to an order's address.
 	pub(crate) fn pay_address(&mut self, address: String, sat: u64) -> Go {
 		let number = self.fresh();
@@ -197,33 +255,6 @@ impl Sim {
 		let deposit = Deposit { outpoint: OutPoint::new(txid(number), 0), sat, feerate };
 		self.chain.deposits.entry(address).or_default().push(deposit);
 		self.look()
-	}
-
-	/// The wallet sends a refund, once per order, ever.
-	pub(crate) fn refund(&mut self, order: String, address: String, amount: u64) -> Go {
-		if let Some(sent) = self.chain.sent.get(&order) {
-			demand(sent.amount == amount, || format!("a second refund for {order}"))?;
-			let input = Input::RefundSent { order, txid: txid(sent.number), fee: Sat(sent.fee) };
-			return self.take(input);
-		}
-		let chosen = self.chain.feerate.and_then(|feerate| Some((feerate, self.chain.select(|_| amount)?)));
-		let Some((feerate, mut chosen)) = chosen else {
-			let deed = Deed::Refund { order, address, amount };
-			self.agenda.plan(self.now.0 + 60_000, Some(self.process), deed);
-			return Ok(());
-		};
-		let inputs: u64 = chosen.iter().map(|at| self.chain.coins[*at].sat).sum();
-		chosen.sort_unstable();
-		for at in chosen.into_iter().rev() {
-			self.chain.coins.remove(at);
-		}
-		let (number, fee) = (self.fresh(), (u64::from(feerate) * 700 / 1_000).min(amount));
-		if inputs > amount {
-			self.chain.give(number, inputs - amount, None);
-		}
-		self.chain.sent.insert(order.clone(), Sent { number, amount, fee });
-		self.tally.refunds += 1;
-		self.take(Input::RefundSent { order, txid: txid(number), fee: Sat(fee) })
 	}
 
 	/// The fee market moves.

@@ -4,8 +4,11 @@ use super::agenda::Deed;
 use super::parts::*;
 use super::world::Sim;
 use super::{Go, Stop, demand};
+use inlet_lsp::book::NodeId;
 use inlet_lsp::input::{ChannelView, Input, OpenChannel, Owner};
 use inlet_lsp::money::{Msat, Sat};
+use inlet_lsp::policy::Trust;
+use std::collections::BTreeSet;
 
 /// LDK's channel id, made from our mark so that it can be read back.
 pub(crate) fn channel_id(user_channel_id: u128) -> [u8; 32] {
@@ -38,7 +41,8 @@ impl Sim {
 		if let Some(known) = self.ldk.channels.get(&id) {
 			demand(known.owner == open.owner, || "a channel's mark was used again".into())?;
 			if known.stage != Stage::Closed {
-				return Ok(self.progress(id));
+				let strict = matches!(open.owner, Owner::Order(_));
+				return Ok(self.progress(id, strict, open.withhold));
 			}
 		}
 		if self.opening.contains_key(&id) {
@@ -46,6 +50,11 @@ impl Sim {
 			return Ok(Vec::new());
 		}
 		let client = self.by_node[&open.peer];
+		let trust = self.temper.policy.lsps2.trust;
+		let of_sale = matches!(open.owner, Owner::Sale(_));
+		let allowed =
+			if open.withhold { of_sale && trust != Trust::Everyone } else { !of_sale || trust != Trust::Nobody };
+		demand(allowed, || format!("withheld: {}, but the policy trusts {trust:?}", open.withhold))?;
 		if !self.people[client].online || self.rng.percent(self.temper.ldk_trouble) {
 			return Ok(vec![Input::OpenFailed { user_channel_id: id, reason: "LDK refused".into(), ours: true }]);
 		}
@@ -61,6 +70,9 @@ impl Sim {
 			feerate: open.feerate.0.into(),
 			confirmations: open.confirmations,
 			was_out: false,
+			taken: false,
+			withhold: open.withhold,
+			pending: BTreeSet::new(),
 		};
 		self.ldk.channels.insert(id, channel);
 		self.people[client].channels.push(id);
@@ -71,11 +83,16 @@ impl Sim {
 	}
 
 	/// How far it is, as the node tells when it is asked to open or abandon what is there.
-	fn progress(&self, id: u128) -> Vec<Input> {
+	pub(crate) fn progress(&self, id: u128, strict: bool, withhold: bool) -> Vec<Input> {
 		let channel = &self.ldk.channels[&id];
 		let mut inputs = Vec::new();
-		if matches!(channel.stage, Stage::Out | Stage::Ready) {
+		let out = if strict { channel.taken } else { channel.was_out };
+		if out {
 			inputs.push(self.funded(id));
+		} else if withhold && channel.stage == Stage::Ready && self.chain.is_locked(id) {
+			inputs.push(self.withheld(id));
+		} else {
+			return Vec::new();
 		}
 		if channel.stage == Stage::Ready {
 			inputs.push(Input::ChannelReady { user_channel_id: id, channel_id: channel_id(id) });
@@ -83,22 +100,108 @@ impl Sim {
 		inputs
 	}
 
-	fn funded(&self, id: u128) -> Input {
+	pub(crate) fn funded(&self, id: u128) -> Input {
 		let channel = &self.ldk.channels[&id];
 		let funding = channel.funding.expect("out");
 		let fee = Some(Sat(channel.fee));
 		Input::Funded { user_channel_id: id, channel_id: channel_id(id), funding, fee }
 	}
 
+	pub(crate) fn withheld(&self, id: u128) -> Input {
+		let funding = self.ldk.channels[&id].funding.expect("made");
+		Input::FundingWithheld { user_channel_id: id, channel_id: channel_id(id), funding }
+	}
+
+	/// A client is asked whether it takes a channel, before its order can be paid.
+	pub(crate) fn try_opening(&mut self, order: String, peer: NodeId) -> Vec<Input> {
+		let client = self.by_node[&peer];
+		if !self.people[client].online || self.rng.percent(self.temper.ldk_trouble) {
+			return vec![Input::OpeningTried { order, refusal: None }];
+		}
+		let silent = self.rng.percent(self.temper.stalls_channel);
+		let refuses = !silent && self.rng.percent(self.temper.refuses_channel);
+		self.tally.refused += u64::from(refuses);
+		let refusal = refuses.then(|| "too small for me\u{7}".to_string());
+		let patience = if silent { 2_000 } else { self.rng.around(self.temper.open_pace).min(2_000) };
+		self.agenda.plan(self.now.0 + patience, Some(self.process), Deed::Tried { order, refusal });
+		Vec::new()
+	}
+
+	/// A withheld funding goes out: something over the channel was taken.
+	pub(crate) fn broadcast(&mut self, id: u128) -> Result<Vec<Input>, Stop> {
+		let known = self.ldk.channels.get(&id).filter(|channel| channel.funding.is_some());
+		let Some(channel) = known else {
+			return Err(Stop::Flaw(format!("channel {id:x} has no funding to broadcast")));
+		};
+		if !channel.was_out {
+			demand(channel.withhold, || "a funding that is not withheld is to be broadcast".into())?;
+			demand(self.is_paid_for(id), || format!("the funding of {id:x} goes out, and nothing over it was taken"))?;
+			demand(self.chain.is_locked(id), || format!("the coins of {id:x} are gone, and its funding is due"))?;
+			self.tally.released += 1;
+			self.send_funding(id)?;
+		}
+		Ok(vec![self.funded(id)])
+	}
+
+	/// Was an HTLC taken over this channel, or, where LDK chose another, one of its sale that bore the fee?
+	fn is_paid_for(&self, id: u128) -> bool {
+		let channel = &self.ldk.channels[&id];
+		if channel.local < channel.capacity * 1_000 {
+			return true;
+		}
+		let Owner::Sale(sale) = &channel.owner else { return false };
+		let scid = self.book.sale(sale).map(|sale| sale.scid);
+		self.bought.iter().any(|bought| Some(bought.scid) == scid && bought.paid > 0)
+			|| (self.people[channel.client].blurred
+				&& self.bought.iter().any(|one| one.client == channel.client && one.paid > 0))
+	}
+
+	/// The funding transaction is in the mempool.
+	fn send_funding(&mut self, id: u128) -> Go {
+		let channel = self.ldk.channels.get_mut(&id).expect("known");
+		channel.was_out = true;
+		let spent = channel.capacity + channel.fee;
+		let owner = channel.owner.clone();
+		let funding = channel.funding.expect("made");
+		let closed = channel.stage == Stage::Closed;
+		self.chain.broadcast(id, funding, spent);
+		self.tally.funded += 1;
+		if closed {
+			let channel = self.ldk.channels.get_mut(&id).expect("known");
+			let ours = channel.local - channel.in_flight;
+			channel.local = channel.in_flight;
+			self.sweep_later(ours);
+		}
+		let mut of_owner = self.ldk.channels.iter().filter(|(_, channel)| channel.owner == owner);
+		let pushed_twice =
+			matches!(owner, Owner::Order(_)) && of_owner.any(|(other, channel)| *other != id && channel.was_out);
+		demand(!pushed_twice, || format!("a second channel is funded for {owner:?}"))
+	}
+
+	/// The coins of a withheld funding are free.
+	pub(crate) fn discard(&mut self, id: u128) -> Go {
+		if let Some(channel) = self.ldk.channels.get(&id) {
+			let unpaid = channel.was_out || channel.local == channel.capacity * 1_000;
+			demand(unpaid, || format!("a payment over {id:x} was taken, and its funding is discarded"))?;
+		}
+		if self.chain.is_locked(id) {
+			self.tally.discarded += 1;
+			self.chain.release(id);
+		}
+		self.take(Input::FundingDiscarded { user_channel_id: id })
+	}
+
 	pub(crate) fn abandon(&mut self, id: u128) -> Vec<Input> {
 		match self.ldk.channels.get(&id).map(|channel| channel.stage) {
 			None | Some(Stage::Closed) => {
 				self.opening.remove(&id);
-				self.chain.release(id);
 				vec![Input::OpenFailed { user_channel_id: id, reason: "no such channel".into(), ours: false }]
 			}
-			Some(Stage::Out | Stage::Ready) => self.progress(id),
-			Some(Stage::Asked | Stage::Funding) => {
+			Some(Stage::Out | Stage::Ready) if self.ldk.channels[&id].was_out => {
+				let strict = matches!(self.ldk.channels[&id].owner, Owner::Order(_));
+				self.progress(id, strict, false)
+			}
+			Some(_) => {
 				self.close(id, "abandoned");
 				Vec::new()
 			}
@@ -111,6 +214,7 @@ impl Sim {
 			return Ok(());
 		}
 		if self.rng.percent(self.temper.refuses_channel) {
+			self.refused(id);
 			self.close(id, "refused");
 			return Ok(());
 		}
@@ -137,25 +241,34 @@ impl Sim {
 			return Ok(());
 		}
 		if self.rng.percent(self.temper.refuses_channel) {
+			self.refused(id);
 			self.close(id, "not signed");
 			return Ok(());
 		}
 		let channel = self.ldk.channels.get_mut(&id).expect("known");
-		(channel.stage, channel.was_out) = (Stage::Out, true);
-		let spent = channel.capacity + channel.fee;
+		channel.stage = Stage::Out;
+		let (withhold, of_order) = (channel.withhold, matches!(channel.owner, Owner::Order(_)));
 		let owner = channel.owner.clone();
-		let funding = channel.funding.expect("made");
-		self.chain.broadcast(id, funding, spent);
-		self.open_channels += 1;
-		self.tally.funded += 1;
 		let others = self.ldk.channels.iter().filter(|(other, channel)| **other != id && channel.owner == owner);
 		let open = others.filter(|(_, channel)| matches!(channel.stage, Stage::Out | Stage::Ready)).count();
 		demand(open == 0, || format!("two channels are open for {owner:?}"))?;
-		let pushed_twice = matches!(owner, Owner::Order(_))
-			&& self.ldk.channels.iter().any(|(other, one)| *other != id && one.owner == owner && one.was_out);
-		demand(!pushed_twice, || format!("a second channel is funded for {owner:?}"))?;
-		let input = self.funded(id);
-		self.event(input);
+		self.open_channels += 1;
+		if withhold {
+			self.tally.withheld += 1;
+			let input = self.withheld(id);
+			self.event(input);
+		} else {
+			self.send_funding(id)?;
+			let taken = !self.rng.percent(self.temper.ldk_trouble);
+			self.ldk.channels.get_mut(&id).expect("known").taken = taken;
+			if of_order {
+				// Told when the chain backend has taken it.
+				self.agenda.plan(self.now.0 + 1, Some(self.process), Deed::Look);
+			} else {
+				let input = self.funded(id);
+				self.event(input);
+			}
+		}
 		let at = self.now.0 + self.rng.around(self.temper.open_pace);
 		self.agenda.plan(at, None, Deed::Ready { channel: id });
 		Ok(())
@@ -180,6 +293,13 @@ impl Sim {
 		}
 	}
 
+	/// The client says that it does not want the channel; the end of the channel is told next.
+	fn refused(&mut self, id: u128) {
+		if matches!(self.ldk.channels[&id].owner, Owner::Sale(_)) {
+			self.event(Input::OpenFailed { user_channel_id: id, reason: "refused".into(), ours: false });
+		}
+	}
+
 	/// The channel is closed, by whomever; what is in flight goes to the chain.
 	pub(crate) fn close(&mut self, id: u128, reason: &str) {
 		let channel = self.ldk.channels.get_mut(&id).expect("known");
@@ -190,16 +310,28 @@ impl Sim {
 		self.people[channel.client].channels.retain(|open| *open != id);
 		if matches!(was, Stage::Out | Stage::Ready) {
 			self.open_channels -= 1;
+			let (was_out, pending) = (channel.was_out, channel.pending.clone());
 			for htlc in self.ldk.htlcs.values_mut() {
 				if matches!(htlc.state, HtlcState::Forwarded { channel, .. } if channel == id) {
 					htlc.saved = htlc.state;
 				}
 			}
-			let channel = self.ldk.channels.get_mut(&id).expect("known");
-			let ours = channel.local - channel.in_flight;
-			channel.local = channel.in_flight;
-			self.sweep_later(ours);
+			if was_out {
+				let channel = self.ldk.channels.get_mut(&id).expect("known");
+				let ours = channel.local - channel.in_flight;
+				channel.local = channel.in_flight;
+				self.sweep_later(ours);
+			}
 			self.agenda.plan(self.now.0 + 1_000_000, None, Deed::OnChain { channel: id });
+			// The client's last word may have been a preimage: LDK tells of it after the end.
+			for htlc in pending {
+				if !was_out && self.rng.percent(self.temper.last_words) {
+					let payment = self.ldk.htlcs[&htlc].payment;
+					let at = self.now.0 + self.rng.around(5_000);
+					self.agenda.plan(at, None, Deed::LastWord { htlc });
+					self.payments.get_mut(&payment).expect("known").decided = true;
+				}
+			}
 		}
 		// Coins of a funding that was never broadcast are free when the event was handled.
 		self.event(Input::ChannelClosed { user_channel_id: id, reason: reason.into() });
@@ -242,7 +374,14 @@ impl Sim {
 				self.people[channel.client].channels.retain(|open| open != id);
 			}
 		}
-		self.chain.release_all();
+		// What LDK has, or the book says is withheld, keeps its coins.
+		let book = self.book.withheld_fundings();
+		let kept = |channel: &Channel| {
+			let signed = matches!(channel.stage, Stage::Out | Stage::Ready);
+			signed || channel.funding.is_some_and(|funding| book.contains(&funding))
+		};
+		let kept = self.ldk.channels.iter().filter(|(_, channel)| kept(channel)).map(|(id, _)| *id).collect();
+		self.chain.release_but(&kept);
 		self.opening.clear();
 	}
 

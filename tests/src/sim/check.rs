@@ -5,9 +5,9 @@ use super::world::Sim;
 use super::{Go, Stop, demand};
 use inlet_lsp::book::{
 	Book, LEDGER_IN_MEMORY, MAX_ATTEMPTS_KEPT, MAX_CLIENTS, MAX_FINISHED, MAX_FORWARDS_KEPT, MAX_HISTORY, Order,
-	OrderState, PaidBy, Sale, SaleState, Write,
+	OrderState, PaidBy, Refund, Sale, SaleState, Write,
 };
-use inlet_lsp::input::{Input, Step, World};
+use inlet_lsp::input::{Input, Owner, Step, World};
 use inlet_lsp::jit::EXPIRY_MARGIN_BLOCKS;
 use inlet_lsp::money::Sat;
 
@@ -73,14 +73,16 @@ impl Sim {
 	/// Every HTLC that LDK holds, and has told us of, has an owner, a deadline, and time enough on the chain.
 	pub(crate) fn check_held(&self) -> Go {
 		let policy = &self.temper.policy.lsps2;
-		let longest = self.now.plus_secs(policy.gather_secs.max(policy.open_secs) + 1);
+		let hold = self.temper.policy.lsps5.hold_secs;
+		let longest = self.now.plus_secs(policy.gather_secs.max(policy.open_secs).max(hold) + 1);
 		for id in &self.ldk.held {
 			let htlc = &self.ldk.htlcs[id];
 			if !htlc.shown {
 				continue;
 			}
 			let sale = self.book.sale_by_intercept(id);
-			let deadline = sale.and_then(Sale::next_deadline);
+			let sleeper = self.book.client_by_intercept(id).and_then(|client| client.wake.next_deadline());
+			let deadline = sale.and_then(Sale::next_deadline).or(sleeper);
 			let good = deadline.is_some_and(|at| at <= longest);
 			demand(good, || {
 				format!("held without an owner or a deadline: {:?} {sale:#?}", self.payments[&htlc.payment].hash)
@@ -135,13 +137,22 @@ impl Sim {
 	/// What the ledger says is what the parties have. Exact when LDK has nothing more to tell.
 	pub(crate) fn check_balance(&self) -> Go {
 		let told = self.ldk.events.iter().all(|event| event.handled);
-		if !told {
+		let untold = |(id, channel): (&u128, &Channel)| {
+			let order = self.book.order_by_user_channel_id(*id);
+			let known = order.and_then(|order| order.channel.as_ref()).is_some_and(|channel| channel.funding.is_some());
+			matches!(channel.owner, Owner::Order(_)) && channel.was_out && channel.stage != Stage::Closed && !known
+		};
+		// An order's funding is told when the chain backend has taken it.
+		if !told || self.ldk.channels.iter().any(untold) {
 			return Ok(());
 		}
 		let coins: i128 = self.chain.coins.iter().map(|coin| i128::from(coin.sat) * 1_000).sum();
 		let out = self.ldk.channels.values().filter(|channel| channel.was_out);
-		let channels: i128 = out.map(|channel| i128::from(channel.local)).sum();
-		let assets = coins + channels + self.sweeping + self.upstream;
+		let mut channels: i128 = out.map(|channel| i128::from(channel.local)).sum();
+		// What was taken over a channel that is not broadcast yet is the client's.
+		let withheld = self.ldk.channels.values().filter(|channel| !channel.was_out && channel.withhold);
+		channels -= withheld.map(|channel| i128::from(channel.capacity * 1_000 - channel.local)).sum::<i128>();
+		let assets = coins + channels + self.sweeping + self.upstream + i128::from(self.chain.in_limbo()) * 1_000;
 		let credited: i128 = self
 			.book
 			.sales()
@@ -166,13 +177,22 @@ impl Sim {
 
 	/// What of our assets belongs to an order's buyer: what came on-chain and was neither earned nor sent back, less what
 	/// was pushed and is not paid yet.
-	fn owed_to(&self, order: &Order) -> i128 {
+	pub(crate) fn owed_to(&self, order: &Order) -> i128 {
 		let address = order.onchain.as_ref().map(|onchain| &onchain.address);
 		let list = address.and_then(|address| self.chain.deposits.get(address));
 		let received: u64 = list.map_or(0, |list| list.iter().map(|deposit| deposit.sat).sum());
-		let sent = self.chain.sent.get(&order.id).map_or(0, |sent| sent.amount);
+		let refunds = order.onchain.as_ref().map_or(0, |onchain| onchain.refunds);
+		let settled =
+			order.onchain.as_ref().and_then(|onchain| onchain.refund.as_ref()).is_some_and(Refund::is_settled);
+		let range = (order.id.clone(), 0)..=(order.id.clone(), u32::MAX);
+		let mut sent = 0;
+		for ((_, number), one) in self.chain.sent.range(range).filter(|(_, one)| !one.dead) {
+			let booked = *number < refunds || (*number == refunds && settled);
+			sent += one.amount + if booked { 0 } else { one.live().borne };
+		}
+		let lost = order.onchain.as_ref().is_some_and(|onchain| onchain.lost);
 		let earned = match order.state {
-			OrderState::Completed if order.paid_by == Some(PaidBy::Onchain) => order.order_total.0,
+			OrderState::Completed if order.paid_by == Some(PaidBy::Onchain) && !lost => order.order_total.0,
 			OrderState::Funded { by: PaidBy::Lightning } => order.client_balance.0,
 			_ => 0,
 		};
@@ -199,6 +219,12 @@ impl Sim {
 		}
 		for order in self.book.orders() {
 			self.check_finished(order)?;
+		}
+		for (id, channel) in self.ldk.channels.iter().filter(|(_, channel)| !channel.was_out) {
+			let untaken = channel.local == channel.capacity * 1_000 || !channel.withhold;
+			demand(untaken, || format!("a payment over {id:x} was taken, and its funding is not out"))?;
+			let needed = matches!(channel.stage, Stage::Out | Stage::Ready);
+			demand(needed || !self.chain.is_locked(*id), || format!("the coins of {id:x} are locked for ever"))?;
 		}
 		let stored = self.disk.ledger_total().map_or(self.ledger, i128::from);
 		demand(stored == self.ledger, || format!("the stored totals say {stored}, the ledger {}", self.ledger))

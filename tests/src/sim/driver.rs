@@ -1,7 +1,7 @@
 //! The driver's work, as the node's driver does it: step, commit, apply, act; and its death at every place in between.
 
 use super::agenda::Deed;
-use super::parts::HtlcState;
+use super::parts::{HtlcState, Stage};
 use super::world::Sim;
 use super::{Go, Stop};
 use bitcoin::Network;
@@ -63,7 +63,9 @@ impl Sim {
 		let peer = client.map_or_else(PeerView::default, |who| {
 			let person = &self.people[who];
 			let channels = person.channels.iter().map(|id| self.view(*id)).collect();
-			PeerView { connected: person.online, channels }
+			let open = person.channels.iter().flat_map(|id| &self.ldk.channels[id].pending);
+			let in_flight = open.map(|id| self.payments[&self.ldk.htlcs[id].payment].hash).collect();
+			PeerView { connected: person.online, channels, in_flight }
 		});
 		World {
 			network: Network::Regtest,
@@ -111,13 +113,29 @@ impl Sim {
 			}
 			Action::ClaimPayment { order, payment_hash } => self.claim(&order, payment_hash).map(|()| Vec::new()),
 			Action::FailPayment { payment_hash } => self.fail_hold(payment_hash).map(|()| Vec::new()),
-			Action::Refund { order, address, amount } => {
-				if self.refunding.insert(order.clone()) {
-					let deed = Deed::Refund { order, address, amount: amount.0 };
-					self.agenda.plan(soon, Some(self.process), deed);
+			Action::Refund { order, from, .. } => {
+				if self.refunding.insert(order.clone(), from).is_none() {
+					self.agenda.plan(soon, Some(self.process), Deed::Refund { order });
 				}
 				Ok(Vec::new())
 			}
+			Action::BumpRefund { order, number, .. } => {
+				self.agenda.plan(soon, Some(self.process), Deed::Bump { order, number });
+				Ok(Vec::new())
+			}
+			Action::TryOpening { order, open } => Ok(self.try_opening(order, open.peer)),
+			Action::BroadcastFunding { user_channel_id, .. } => self.broadcast(user_channel_id),
+			Action::DiscardFunding { user_channel_id, .. } => {
+				let closed = self.ldk.channels.get(&user_channel_id).is_none_or(|one| one.stage == Stage::Closed);
+				if closed {
+					let deed = Deed::Discard { channel: user_channel_id };
+					self.agenda.plan(soon, Some(self.process), deed);
+				} else {
+					self.close(user_channel_id, "it was not paid for");
+				}
+				Ok(Vec::new())
+			}
+			Action::Warn { .. } | Action::Notify { .. } => Ok(Vec::new()),
 		}
 	}
 
@@ -170,7 +188,8 @@ impl Sim {
 				self.agenda.plan(at, None, Deed::Client(who));
 			}
 		}
-		self.unraised = self.book.sales().flat_map(|sale| &sale.parts).map(|part| part.intercept_id).collect();
+		self.unraised = self.book.held_htlcs();
+		self.chain.surveyed = 0;
 		self.agenda.plan(self.now.0 + RAISED_AGAIN_WITHIN, Some(self.process), Deed::GraceOver);
 		self.take(Input::Started)?;
 		// What LDK kept to tell comes before anybody can be connected.

@@ -118,6 +118,7 @@ impl Sim {
 			let named = matches!(
 				event.input,
 				Input::Funded { .. }
+					| Input::FundingWithheld { .. }
 					| Input::ChannelReady { .. }
 					| Input::ChannelClosed { .. }
 					| Input::Forwarded { .. }

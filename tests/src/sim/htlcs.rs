@@ -80,6 +80,7 @@ impl Sim {
 			inbound: Msat(htlc.inbound),
 			expected_outbound: Msat(htlc.expected),
 			expiry_height: Some(htlc.expiry),
+			channel: None,
 		}
 	}
 
@@ -137,6 +138,7 @@ impl Sim {
 			return Ok(Vec::new());
 		}
 		channel.in_flight += amount.0;
+		channel.pending.insert(id);
 		htlc.state = HtlcState::Forwarded { channel: over, amount: amount.0 };
 		self.check_skim(payment, skim)?;
 		self.plan_save();
@@ -229,6 +231,7 @@ impl Sim {
 		let over = self.ldk.channels.get_mut(&channel).expect("known");
 		over.local -= amount;
 		over.in_flight -= amount;
+		over.pending.remove(&id);
 		let client = over.client;
 		self.upstream += i128::from(inbound);
 		self.bought[self.payments[&payment].sale].paid += expected - amount;
@@ -249,7 +252,8 @@ impl Sim {
 		let payment = htlc.payment;
 		let over = self.ldk.channels.get_mut(&channel).expect("known");
 		over.in_flight -= amount;
-		let (client, closed) = (over.client, over.stage == Stage::Closed);
+		over.pending.remove(&id);
+		let (client, closed) = (over.client, over.stage == Stage::Closed && over.was_out);
 		if closed {
 			over.local -= amount;
 			self.sweep_later(amount);

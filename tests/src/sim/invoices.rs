@@ -62,7 +62,7 @@ impl Sim {
 	pub(crate) fn claim(&mut self, order: &str, hash: [u8; 32]) -> Go {
 		let row = self.book.order(order);
 		let id = row.map(|row| row.user_channel_id);
-		let out = id.and_then(|id| self.ldk.channels.get(&id)).is_some_and(|channel| channel.was_out);
+		let out = id.and_then(|id| self.ldk.channels.get(&id)).is_some_and(|channel| channel.taken);
 		demand(out, || format!("the payment of {order} is claimed, and its channel is not out"))?;
 		if let Some(hold) = self.ldk.holds.get_mut(&hash).filter(|hold| hold.state == HoldState::Held) {
 			hold.state = HoldState::Claiming;

@@ -74,20 +74,34 @@ impl Sim {
 				let who = self.by_node[peer];
 				self.people[who].blurred |= self.has_in_flight(who, None);
 			}
-			let funded = match &input {
-				Input::Funded { user_channel_id, .. } | Input::ChannelClosed { user_channel_id, .. } => {
-					Some(*user_channel_id)
+			let input = self.as_it_stands(input);
+			let ended = match &input {
+				Input::ChannelClosed { user_channel_id, .. } => Some((*user_channel_id, true)),
+				Input::Funded { user_channel_id, .. } | Input::FundingWithheld { user_channel_id, .. } => {
+					Some((*user_channel_id, false))
 				}
 				_ => None,
 			};
 			self.take(input)?;
-			if let Some(id) = funded {
-				self.opening.remove(&id);
+			if let Some((id, closed)) = ended
+				&& self.opening.remove(&id).is_some()
+				&& closed
+			{
 				self.chain.release(id);
 			}
 			self.mark_handled();
 		}
 		Ok(())
+	}
+
+	/// `ChannelPending` says of a funding that is no longer withheld that it is out, as the node has it.
+	fn as_it_stands(&self, input: Input) -> Input {
+		match input {
+			Input::FundingWithheld { user_channel_id, .. } if !self.chain.is_locked(user_channel_id) => {
+				self.funded(user_channel_id)
+			}
+			other => other,
+		}
 	}
 
 	/// The first event that was not.
@@ -129,7 +143,9 @@ impl Sim {
 				continue;
 			}
 			if let HtlcState::Forwarded { channel, amount } = htlc.state {
-				self.ldk.channels.get_mut(&channel).expect("known").in_flight -= amount;
+				let over = self.ldk.channels.get_mut(&channel).expect("known");
+				over.in_flight -= amount;
+				over.pending.remove(&id);
 			}
 			htlc.state = htlc.saved;
 			if htlc.state == HtlcState::Held {

@@ -16,6 +16,7 @@ mod htlcs;
 mod invoices;
 mod ldk;
 mod parts;
+mod refunds;
 mod rng;
 mod temper;
 mod world;

@@ -1,10 +1,10 @@
 //! What the world is made of.
 
-use bitcoin::OutPoint;
+use bitcoin::{OutPoint, Txid};
 use inlet_lsp::book::NodeId;
 use inlet_lsp::input::Owner;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A client of the LSP: the person and the wallet.
 pub(crate) struct Person {
@@ -125,6 +125,12 @@ pub(crate) struct Channel {
 	pub confirmations: u16,
 	/// The funding transaction was broadcast.
 	pub was_out: bool,
+	/// The chain backend has taken it.
+	pub taken: bool,
+	/// The funding transaction is broadcast when we are told to.
+	pub withhold: bool,
+	/// HTLCs on their way over it.
+	pub pending: BTreeSet<[u8; 32]>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -152,6 +158,7 @@ pub(crate) struct Offer {
 }
 
 /// An output of our wallet.
+#[derive(Clone, Debug)]
 pub(crate) struct Coin {
 	pub outpoint: OutPoint,
 	pub sat: u64,
@@ -166,9 +173,38 @@ pub(crate) struct Deposit {
 	pub feerate: u32,
 }
 
-/// A refund that the wallet has sent.
+/// A refund that the wallet has made.
 pub(crate) struct Sent {
-	pub number: u64,
+	/// What goes back, the miner's fee included that the recipient bears.
 	pub amount: u64,
+	pub inputs: Vec<Coin>,
+	/// As it was sent, and as it was sent again for more.
+	pub forms: Vec<Form>,
+	/// The form that is in the mempool, or in the chain.
+	pub live: usize,
+	/// A payment that it spends was taken back.
+	pub dead: bool,
+	/// The wallet knows that.
+	pub withdrawn: bool,
+}
+
+/// A refund's transaction.
+pub(crate) struct Form {
+	pub txid: Txid,
 	pub fee: u64,
+	/// What we bear of the fee.
+	pub borne: u64,
+}
+
+impl Sent {
+	pub(crate) fn live(&self) -> &Form {
+		&self.forms[self.live]
+	}
+
+	/// The change of one of its forms.
+	pub(crate) fn change(&self, form: &Form) -> Coin {
+		let inputs: u64 = self.inputs.iter().map(|coin| coin.sat).sum();
+		let sat = inputs - self.amount - form.borne;
+		Coin { outpoint: OutPoint::new(form.txid, 0), sat, locked: None }
+	}
 }

@@ -3,6 +3,7 @@
 use super::rng::Rng;
 use inlet_lsp::Policy;
 use inlet_lsp::money::Sat;
+use inlet_lsp::policy::Trust;
 
 /// How often things happen, and go wrong. In percent where nothing else is said.
 #[derive(Clone, Debug)]
@@ -29,6 +30,8 @@ pub(crate) struct Temper {
 	pub reorg: u32,
 	pub double_spend: u32,
 	pub closes_channel: u32,
+	/// HTLCs on a withheld channel whose preimage is told after the channel's end.
+	pub last_words: u32,
 	/// LDK's own troubles: no invoice, no channel at this moment, another channel than the one we chose.
 	pub ldk_trouble: u32,
 	/// Milliseconds until LDK's state is on the disk.
@@ -54,6 +57,9 @@ impl Temper {
 		policy.risk.max_open_total = rng.pick(&[1_000, 1_000, 20]);
 		policy.risk.max_open_sales_per_client = rng.pick(&[10, 2]);
 		policy.risk.max_open_orders_per_client = rng.pick(&[5, 1]);
+		policy.lsps1.preflight = rng.percent(70);
+		policy.lsps2.trust = rng.pick(&[Trust::Known, Trust::Known, Trust::Everyone, Trust::Nobody]);
+		(policy.risk.max_offences, policy.risk.max_offences_per_client) = rng.pick(&[(1_000, 16), (20, 5)]);
 		policy.risk.max_parts = rng.pick(&[30, 30, 4]);
 		Temper {
 			clients: rng.pick(&[2, 5, 20, 80, 300]),
@@ -72,6 +78,7 @@ impl Temper {
 			reorg: rng.pick(&[0, 0, 5, 30]),
 			double_spend: rng.pick(&[0, 5, 30]),
 			closes_channel: rng.pick(&[0, 1, 10]),
+			last_words: rng.pick(&[0, 50]),
 			ldk_trouble: rng.pick(&[0, 1, 10]),
 			save_lag: rng.pick(&[10, 500, 5_000]),
 			open_pace: rng.pick(&[100, 1_000, 8_000]),

@@ -8,6 +8,7 @@ use super::parts::*;
 use super::rng::Rng;
 use super::temper::Temper;
 use super::{Go, Stop, demand};
+use bitcoin::OutPoint;
 use bitcoin::secp256k1::{PublicKey, Secp256k1, SecretKey};
 use inlet_lsp::Lsp;
 use inlet_lsp::book::{Book, NodeId};
@@ -71,6 +72,18 @@ pub struct Report {
 	pub settled: u64,
 	/// Refunds that the wallet sent.
 	pub refunds: u64,
+	/// Times that their fee was raised.
+	pub bumped: u64,
+	/// Refunds that were lost with the payment that they gave back.
+	pub lost: u64,
+	/// Channels that the client refused when they were tried.
+	pub refused: u64,
+	/// Funding transactions that were withheld.
+	pub withheld: u64,
+	/// Withheld ones that went out when the payment was taken.
+	pub released: u64,
+	/// Withheld ones whose coins were freed.
+	pub discarded: u64,
 }
 
 impl Report {
@@ -84,6 +97,12 @@ impl Report {
 			funded: self.funded + other.funded,
 			settled: self.settled + other.settled,
 			refunds: self.refunds + other.refunds,
+			bumped: self.bumped + other.bumped,
+			lost: self.lost + other.lost,
+			refused: self.refused + other.refused,
+			withheld: self.withheld + other.withheld,
+			released: self.released + other.released,
+			discarded: self.discarded + other.discarded,
 		}
 	}
 }
@@ -120,8 +139,8 @@ pub(crate) struct Sim {
 	pub process: u32,
 	/// What this process has not been told of again since it started.
 	pub unraised: BTreeSet<[u8; 32]>,
-	/// Refunds that this process is sending.
-	pub refunding: BTreeSet<String>,
+	/// Refunds that this process is sending: by order, the payments that are given back.
+	pub refunding: BTreeMap<String, Vec<OutPoint>>,
 	/// Channels that this process opens and was not told the end of; has it made a funding transaction?
 	pub opening: BTreeMap<u128, bool>,
 	pub attending: bool,
@@ -203,7 +222,7 @@ impl Sim {
 			offers: BTreeMap::new(),
 			process: 0,
 			unraised: BTreeSet::new(),
-			refunding: BTreeSet::new(),
+			refunding: BTreeMap::new(),
 			opening: BTreeMap::new(),
 			attending: false,
 			open_channels: 0,
@@ -333,7 +352,12 @@ impl Sim {
 			}
 			Deed::PayInvoice { hash, msat } => self.pay_invoice(hash, msat),
 			Deed::PayAddress { address, sat } => return self.pay_address(address, sat),
-			Deed::Refund { order, address, amount } => return self.refund(order, address, amount),
+			Deed::Refund { order } => return self.refund(order),
+			Deed::Bump { order, number } => return self.bump(order, number),
+			Deed::Tried { order, refusal } => return self.take(Input::OpeningTried { order, refusal }),
+			Deed::Discard { channel } => return self.discard(channel),
+			Deed::Look => return self.look(),
+			Deed::LastWord { htlc } => self.settle(htlc),
 			Deed::Pump => return self.pump(),
 			Deed::Save => return self.save(),
 			Deed::Attend => return self.attend(),
