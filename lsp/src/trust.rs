@@ -5,7 +5,7 @@
 //! funding transaction is broadcast when it has taken the payment. See `docs/decisions/0001-strangers-trust-us.md`.
 
 use crate::admission::Refusal;
-use crate::book::{Book, Client, NodeId, SaleState, push_bounded};
+use crate::book::{Book, Client, NodeId, Sale, SaleState, push_bounded};
 use crate::input::Action;
 use crate::policy::{Policy, RiskPolicy, Trust};
 use crate::time::Timestamp;
@@ -22,6 +22,17 @@ pub struct Offence {
 	pub at: Timestamp,
 	/// In which way.
 	pub kind: OffenceKind,
+	/// Was its funding broadcast, so that we paid a miner for nothing?
+	#[serde(default)]
+	pub cost: bool,
+}
+
+impl Offence {
+	/// May it cost the client its next channel? Anybody who has its invoice can have a client fail a payment: that counts only
+	/// if it cost us something.
+	fn counts(&self) -> bool {
+		self.cost || self.kind != OffenceKind::Failed
+	}
 }
 
 /// In which way a channel came to nothing.
@@ -60,12 +71,13 @@ pub fn is_known(policy: &Policy, book: &Book, id: &NodeId, now: Timestamp) -> bo
 
 /// How many offences count against this client now, of those that its row keeps.
 pub fn recent_offences(risk: &RiskPolicy, client: &Client, now: Timestamp) -> usize {
-	let counts = |offence: &&Offence| offence.at.plus_secs(risk.offence_window_secs) > now;
+	let counts = |offence: &&Offence| offence.counts() && offence.at.plus_secs(risk.offence_window_secs) > now;
 	client.offence_log.iter().filter(counts).count()
 }
 
 /// Until when strangers get no channel just in time: `risk.pause_secs` from the offence that was one too many within
-/// `risk.offence_window_secs`. `None` while there is no pause. It follows from the clients' rows, so that a restart does not
+/// `risk.offence_window_secs`; only those count that cost us something, or stopping us would be free. `None` while there is no
+/// pause. It follows from the clients' rows, so that a restart does not
 /// end it.
 pub fn paused_until(policy: &Policy, book: &Book, now: Timestamp) -> Option<Timestamp> {
 	paused(&policy.risk, strangers_offences(policy, book), now)
@@ -96,17 +108,32 @@ fn has_paid(client: &Client) -> bool {
 	client.sales_done > 0 || client.orders_done > 0
 }
 
-/// Must this client trust us with its next just-in-time channel?
+/// Must this client trust us with its next just-in-time channel? We trust nobody with two unpaid ones.
 pub(crate) fn client_trusts(turn: &Turn<'_>, id: &NodeId) -> bool {
+	let trusts_us_not = |sale: &Sale| sale.client == *id && sale.state.is_unpaid() && !sale.client_trusts;
 	match turn.policy().lsps2.trust {
-		Trust::Known => !is_known(turn.policy(), turn.book, id, turn.now),
+		Trust::Known => !is_known(turn.policy(), turn.book, id, turn.now) || turn.book.live_sales().any(trusts_us_not),
 		Trust::Everyone => false,
 		Trust::Nobody => true,
 	}
 }
 
-/// May this client have a just-in-time channel at all now?
+/// May this client be sold a just-in-time channel at all now?
 pub(crate) fn admit(turn: &Turn<'_>, id: &NodeId) -> Result<(), Refusal> {
+	few_offences(turn, id)?;
+	match paused_until(turn.policy(), turn.book, turn.now) {
+		Some(until) if !is_known(turn.policy(), turn.book, id, turn.now) => Err(Refusal::Paused { until }),
+		_ => Ok(()),
+	}
+}
+
+/// May the channel of this sale be opened? A pause is for sales that can cost us something: not for those in which the
+/// client trusts us.
+pub(crate) fn admit_opening(turn: &Turn<'_>, sale: &Sale) -> Result<(), Refusal> {
+	if sale.client_trusts { few_offences(turn, &sale.client) } else { admit(turn, &sale.client) }
+}
+
+fn few_offences(turn: &Turn<'_>, id: &NodeId) -> Result<(), Refusal> {
 	let policy = turn.policy();
 	if policy.lsps2.trusted_clients.contains(id) {
 		return Ok(());
@@ -116,27 +143,26 @@ pub(crate) fn admit(turn: &Turn<'_>, id: &NodeId) -> Result<(), Refusal> {
 	if count >= usize::try_from(limit).unwrap_or(usize::MAX) {
 		return Err(Refusal::Offences { count, limit });
 	}
-	match paused_until(policy, turn.book, turn.now) {
-		Some(until) if !is_known(policy, turn.book, id, turn.now) => Err(Refusal::Paused { until }),
-		_ => Ok(()),
-	}
+	Ok(())
 }
 
-/// Records an offence; says so if it was one too many.
-pub(crate) fn offend(turn: &mut Turn<'_>, id: &NodeId, kind: OffenceKind) {
+/// Records an offence with this sale; says so if it was one too many.
+pub(crate) fn offend(turn: &mut Turn<'_>, sale: &Sale, kind: OffenceKind) {
+	let id = &sale.client;
+	let cost = sale.channel.as_ref().is_some_and(|channel| channel.funding.is_some() || channel.release);
 	let mut client = turn.client(id);
 	client.offences = client.offences.saturating_add(1);
-	push_bounded(&mut client.offence_log, Offence { at: turn.now, kind }, MAX_OFFENCES_KEPT);
+	push_bounded(&mut client.offence_log, Offence { at: turn.now, kind, cost }, MAX_OFFENCES_KEPT);
 	let is_stranger = !has_paid(&client) && !turn.policy().lsps2.trusted_clients.contains(id);
 	turn.put_client(client);
-	if !is_stranger || paused_until(turn.policy(), turn.book, turn.now).is_some() {
+	if !cost || !is_stranger || paused_until(turn.policy(), turn.book, turn.now).is_some() {
 		return;
 	}
 	let newest_first = std::iter::once(turn.now).chain(strangers_offences(turn.policy(), turn.book));
 	if let Some(until) = paused(&turn.policy().risk, newest_first, turn.now) {
 		let limit = turn.policy().risk.max_offences;
 		let text = format!(
-			"{limit} just-in-time channels for strangers came to nothing: they get none until {until}, known clients still do"
+			"{limit} just-in-time channels for strangers were opened for nothing: they get none until {until}, known clients still do"
 		);
 		turn.act(Action::Warn { code: "strangers_paused", text });
 	}

@@ -99,7 +99,8 @@ impl Book {
 	fn apply_client(&mut self, client: Client) {
 		let numbered = |client: &Client| {
 			let id = client.id;
-			client.offence_log.iter().enumerate().map(move |(n, one)| (one.at, id, n)).collect::<Vec<_>>()
+			let costly = client.offence_log.iter().enumerate().filter(|(_, one)| one.cost);
+			costly.map(move |(n, one)| (one.at, id, n)).collect::<Vec<_>>()
 		};
 		if let Some(old) = self.clients.remove(&client.id) {
 			self.index.remove_client(&old);
@@ -185,7 +186,7 @@ impl Book {
 		self.clients.values()
 	}
 
-	/// The newest offences of all clients, newest first, at most [`MAX_OFFENCES_IN_MEMORY`].
+	/// The newest offences of all clients that cost us something, newest first, at most [`MAX_OFFENCES_IN_MEMORY`].
 	pub fn offences(&self) -> impl Iterator<Item = (Timestamp, NodeId)> + '_ {
 		self.index.offences.iter().rev().map(|(at, id, _)| (*at, *id))
 	}

@@ -263,7 +263,7 @@ pub(crate) fn open_failed(turn: &mut Turn<'_>, mut sale: Sale, user_channel_id: 
 	}
 	sale.note(turn.now, "fail", format!("open failed: {reason}"));
 	if !ours {
-		trust::offend(turn, &sale.client, OffenceKind::Refused);
+		trust::offend(turn, &sale, OffenceKind::Refused);
 	}
 	fail_parts(turn, &mut sale, "the channel could not be opened");
 	forget_attempt(turn, &mut sale);
@@ -291,8 +291,8 @@ pub(crate) fn channel_closed(turn: &mut Turn<'_>, mut sale: Sale, user_channel_i
 	fail_parts(turn, &mut sale, "the channel was closed");
 	if !sale.state.is_finished() {
 		// We made a channel and were not paid for it.
-		if sale.fee_credited == Msat::ZERO {
-			trust::offend(turn, &sale.client, withhold::offence_of_closing(&sale, turn.world.height));
+		if sale.fee_credited == Msat::ZERO || sale.fee_left() > Msat::ZERO {
+			trust::offend(turn, &sale, withhold::offence_of_closing(&sale, turn.world.height));
 		}
 		book_partial_fee(turn, &mut sale);
 		rest(turn, &mut sale);
@@ -324,8 +324,9 @@ pub(crate) fn forward_failed(turn: &mut Turn<'_>, peer: NodeId, channel_id: &[u8
 		// it, once more after a crash, or the rest of this one ends like this part.
 		if sale.forwarded.iter().all(|planned| Some(planned.payment_hash) != sale.paying) {
 			sale.note(turn.now, "fail", "the client failed the payment; the fee is owed".to_string());
-			if sale.fee_credited == Msat::ZERO && sale.channel.as_ref().is_none_or(|channel| !channel.release) {
-				trust::offend(turn, &sale.client, OffenceKind::Failed);
+			// A payment taken in part, or over the channel beside it, is the client's doing: it has its channel for that.
+			if sale.fee_left() > Msat::ZERO {
+				trust::offend(turn, &sale, OffenceKind::Failed);
 			}
 			owe(turn, &mut sale);
 		}

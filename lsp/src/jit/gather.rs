@@ -284,7 +284,7 @@ fn open(turn: &mut Turn<'_>, sale: &mut Sale, paying: &Paying) {
 
 fn check_open(turn: &Turn<'_>, sale: &Sale, paying: &Paying) -> Result<(FeePerKw, Sat, Sat), Refusal> {
 	let policy = turn.policy();
-	trust::admit(turn, &sale.client)?;
+	trust::admit_opening(turn, sale)?;
 	let feerate = admission::feerate(policy, turn.world)?;
 	// One HTLC more than there are: the client may want to send something back.
 	let htlcs = u64::try_from(sale.parts.len()).unwrap_or(u64::MAX).saturating_add(1);
@@ -389,7 +389,7 @@ fn deadline(turn: &mut Turn<'_>, sale: &mut Sale) {
 		}
 		SaleState::Opening { deadline } if turn.now >= deadline => {
 			if sale.channel.as_ref().is_some_and(|channel| channel.is_withheld().is_some()) {
-				trust::offend(turn, &sale.client, OffenceKind::Unpaid);
+				trust::offend(turn, sale, OffenceKind::Unpaid);
 			}
 			abandon(turn, sale, "the channel was not usable in time");
 		}

@@ -144,7 +144,7 @@ pub(super) fn tick(turn: &mut Turn<'_>, sale: &mut Sale) {
 	let is_withheld = sale.channel.as_ref().is_some_and(|channel| channel.is_withheld().is_some());
 	if is_withheld && sale.state == SaleState::Forwarded && has_expired(sale, turn.world.height, OVERDUE_BLOCKS) {
 		sale.note(turn.now, "fail", "the payment has timed out".to_string());
-		trust::offend(turn, &sale.client, OffenceKind::Held);
+		trust::offend(turn, sale, OffenceKind::Held);
 		forget_paying(sale);
 		owe(turn, sale);
 	}

@@ -295,7 +295,8 @@ fn r2_a_payment_taken_in_part_keeps_the_channel_and_the_rest_of_the_fee_is_owed(
 	// The broadcast is not known to have happened when the other part fails.
 	assert!(fail(&mut sim, client, &open).is_empty());
 	assert_eq!(sim.sale(&sale).state, SaleState::Owing);
-	assert_eq!(sim.book.client(&client).unwrap().offences, 0);
+	let offences = &sim.book.client(&client).unwrap().offence_log;
+	assert!(offences.len() == 1 && offences[0].cost, "it has its channel for a part of the fee: {offences:?}");
 	out(&mut sim, &asked[..1]);
 	let actions = sim.htlc(&sale, 3, 3, 50_000_000);
 	assert!(opened(&actions).is_none());
