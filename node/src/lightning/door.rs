@@ -1,6 +1,6 @@
 //! Who comes in, and who has to go: the [`Table`] of connections, the clock, and the connections themselves.
 
-use super::limits::{LineId, Refused, Standing, Table};
+use super::limits::{Judged, LineId, Refused, Table};
 use super::socket::WeakLine;
 use crate::config::PeerLimits;
 use crate::stop::stopped;
@@ -76,7 +76,7 @@ impl Door {
 	pub async fn guard(
 		self: Arc<Self>,
 		mut connected: watch::Receiver<HashSet<PublicKey>>,
-		judge: impl Fn(&[PublicKey]) -> Vec<Standing> + Send,
+		judge: impl Fn(&[PublicKey]) -> Vec<Judged> + Send,
 		mut stop: watch::Receiver<bool>,
 	) {
 		loop {
@@ -87,9 +87,9 @@ impl Door {
 			connected.borrow_and_update();
 			let crowd = self.table().crowd();
 			// Judged without the lock: that looks at channels and at the book.
-			let standings = judge(&crowd.iter().map(|(_, peer, _)| *peer).collect::<Vec<_>>());
-			let crowd = crowd.into_iter().zip(standings).map(|((id, _, used), standing)| (standing, used, id));
-			let surplus = self.table().surplus(crowd);
+			let judged = judge(&crowd.iter().map(|(_, peer)| *peer).collect::<Vec<_>>());
+			let judged: Vec<_> = crowd.into_iter().map(|(id, _)| id).zip(judged).collect();
+			let surplus = self.table().surplus(&judged);
 			for id in surplus {
 				tracing::debug!(target: "inlet::peers", "an idle stranger is disconnected: there are too many");
 				self.close(id);

@@ -44,8 +44,45 @@ pub enum Standing {
 	Stranger,
 	/// It was promised something that it has not paid.
 	Promised,
-	/// It has a channel, paid for one, or is kept by the operator: never closed for others.
+	/// It has a channel that cost somebody something, paid for one, or is kept by the operator: never closed for others.
 	Client,
+}
+
+/// What is known of a node when it is judged.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Known {
+	/// It has a channel, of whatever kind. To propose one costs nothing.
+	pub channel: bool,
+	/// It has a channel that we opened, or one that is confirmed.
+	pub backed_channel: bool,
+	/// Something that it paid for is under way.
+	pub awaited: bool,
+	/// The operator keeps it.
+	pub kept: bool,
+	/// It was promised something that it has not paid.
+	pub promised: bool,
+}
+
+/// What a node is to us and to LDK.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Judged {
+	/// To us.
+	pub standing: Standing,
+	/// LDK counts it among the peers without a funded channel: from 250 on it refuses new ones that come in.
+	pub counted: bool,
+}
+
+impl From<Known> for Judged {
+	fn from(known: Known) -> Judged {
+		let standing = if known.backed_channel || known.awaited || known.kept {
+			Standing::Client
+		} else if known.promised || known.channel {
+			Standing::Promised
+		} else {
+			Standing::Stranger
+		};
+		Judged { standing, counted: !known.backed_channel }
+	}
 }
 
 /// An amount that may be used at once, and what comes back each second.
@@ -220,20 +257,25 @@ impl Table {
 		}
 	}
 
-	/// Connections that came in, whose handshake is through, and when they were last of use; none unless they are more than
-	/// there may be of strangers.
-	pub fn crowd(&self) -> Vec<(LineId, PublicKey, Instant)> {
+	/// Connections that came in and whose handshake is through; none unless they are more than there may be of strangers.
+	pub fn crowd(&self) -> Vec<(LineId, PublicKey)> {
 		let shaken = self.entries.iter().filter(|(_, entry)| entry.from.is_some());
-		let crowd: Vec<_> = shaken.filter_map(|(id, entry)| Some((*id, entry.peer?, entry.used))).collect();
+		let crowd: Vec<_> = shaken.filter_map(|(id, entry)| Some((*id, entry.peer?))).collect();
 		if crowd.len() > self.limits.max_strangers { crowd } else { Vec::new() }
 	}
 
-	/// Of a crowd, who has to go so that strangers are no more than there may be: those with nothing promised first, and of
-	/// these the longest idle.
-	pub fn surplus(&self, crowd: impl IntoIterator<Item = (Standing, Instant, LineId)>) -> Vec<LineId> {
-		let mut strangers: Vec<_> = crowd.into_iter().filter(|(standing, ..)| *standing < Standing::Client).collect();
+	/// Of a crowd, who has to go so that LDK counts no more than there may be of strangers: those with nothing promised first,
+	/// and of these the longest idle.
+	pub fn surplus(&self, crowd: &[(LineId, Judged)]) -> Vec<LineId> {
+		let staying = crowd.iter().filter(|(_, judged)| judged.standing == Standing::Client && judged.counted).count();
+		let room = self.limits.max_strangers.saturating_sub(staying);
+		let mut strangers: Vec<_> = crowd
+			.iter()
+			.filter(|(_, judged)| judged.standing < Standing::Client)
+			.filter_map(|(id, judged)| Some((judged.standing, self.entries.get(id)?.used, *id)))
+			.collect();
 		strangers.sort_unstable();
-		let surplus = strangers.len().saturating_sub(self.limits.max_strangers);
+		let surplus = strangers.len().saturating_sub(room);
 		strangers.into_iter().take(surplus).map(|(_, _, id)| id).collect()
 	}
 

@@ -2,6 +2,9 @@ use super::*;
 use bitcoin::secp256k1::{Secp256k1, SecretKey};
 
 const LIMITS: PeerLimits = PeerLimits { max_per_ip: 20, max_per_local_ip: 1_000, max_strangers: 3 };
+const STRANGER: Judged = Judged { standing: Standing::Stranger, counted: true };
+const PROMISED: Judged = Judged { standing: Standing::Promised, counted: true };
+const CLIENT: Judged = Judged { standing: Standing::Client, counted: false };
 
 fn peer(n: u8) -> PublicKey {
 	PublicKey::from_secret_key(&Secp256k1::new(), &SecretKey::from_slice(&[n; 32]).unwrap())
@@ -170,17 +173,54 @@ fn r14_the_longest_idle_stranger_goes_and_never_a_client() {
 	// 0 is a client and 2 was promised something; 1 has just asked for something.
 	let judged = |table: &Table| {
 		let standing = |peer_: PublicKey| match peer_ {
-			p if p == peer(1) => Standing::Client,
-			p if p == peer(3) => Standing::Promised,
-			_ => Standing::Stranger,
+			p if p == peer(1) => CLIENT,
+			p if p == peer(3) => PROMISED,
+			_ => STRANGER,
 		};
-		let crowd: Vec<_> = table.crowd().into_iter().map(|(id, peer, used)| (standing(peer), used, id)).collect();
+		let crowd: Vec<_> = table.crowd().into_iter().map(|(id, peer)| (id, standing(peer))).collect();
 		assert_eq!(crowd.len(), 7);
-		table.surplus(crowd)
+		table.surplus(&crowd)
 	};
 	assert_eq!(judged(&table), [ids[3], ids[4], ids[5]], "the one that asked and the one that was promised stay");
 	for id in &ids[3..7] {
 		table.leave(*id, at(70));
 	}
 	assert!(table.crowd().is_empty(), "nobody is judged while there is room");
+}
+
+#[test]
+fn r14_who_proposes_a_channel_is_no_client_and_takes_one_of_the_places() {
+	let cases = [
+		(Known::default(), Standing::Stranger, true),
+		(Known { promised: true, ..Known::default() }, Standing::Promised, true),
+		(Known { channel: true, ..Known::default() }, Standing::Promised, true),
+		(Known { awaited: true, ..Known::default() }, Standing::Client, true),
+		(Known { kept: true, promised: true, ..Known::default() }, Standing::Client, true),
+		(Known { channel: true, backed_channel: true, ..Known::default() }, Standing::Client, false),
+	];
+	for (known, standing, counted) in cases {
+		assert_eq!(Judged::from(known), Judged { standing, counted }, "{known:?}");
+	}
+}
+
+/// `lines` of them, each judged by its place, and how many of LDK's places are taken once the surplus has gone.
+fn places_left_taken(lines: usize, judge: impl Fn(usize) -> Judged) -> usize {
+	let mut table = Table::new(PeerLimits { max_strangers: 200, ..LIMITS });
+	let now = Instant::now();
+	for n in 0..lines {
+		let id = entered(&mut table, &format!("11.0.{}.{}", n / 250, n % 250), now);
+		table.shaken(id, peer(1));
+	}
+	let crowd: Vec<_> = table.crowd().into_iter().enumerate().map(|(n, (id, _))| (id, judge(n))).collect();
+	let gone = table.surplus(&crowd);
+	crowd.iter().filter(|(id, judged)| judged.counted && !gone.contains(id)).count()
+}
+
+#[test]
+fn r14_two_hundred_and_fifty_places_are_never_all_taken_by_who_paid_nothing() {
+	let proposed = Judged::from(Known { channel: true, ..Known::default() });
+	assert_eq!(places_left_taken(250, |n| if n < 50 { proposed } else { STRANGER }), 200);
+	let kept = Judged::from(Known { kept: true, ..Known::default() });
+	assert_eq!(places_left_taken(250, |n| if n < 50 { kept } else { STRANGER }), 200, "clients take places, too");
+	assert_eq!(places_left_taken(450, |n| if n < 250 { CLIENT } else { STRANGER }), 200, "but not with a channel");
 }

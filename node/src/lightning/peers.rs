@@ -1,13 +1,14 @@
 //! Connections: those that come in, and those that we keep.
 
 use super::Lightning;
-use super::limits::Standing;
+use super::limits::{Judged, Known};
 use super::socket::{serve_inbound, serve_outbound};
 use crate::driver::Driver;
 use crate::stop::stopped;
 use anyhow::{Context, bail};
 use bitcoin::secp256k1::PublicKey;
 use inlet_storage::Store;
+use lightning::ln::channel_state::ChannelDetails;
 use lightning::util::persist::KVStore;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -132,17 +133,19 @@ impl Peers {
 	}
 
 	/// What these nodes are to us.
-	pub fn judge(&self, lightning: &Lightning, driver: &Driver, peers: &[PublicKey]) -> Vec<Standing> {
+	pub fn judge(&self, lightning: &Lightning, driver: &Driver, peers: &[PublicKey]) -> Vec<Judged> {
 		let (awaited, promised) = driver.read(|book| (book.awaited_clients(), book.promised_clients()));
 		let judge = |peer: &PublicKey| {
 			let channels = lightning.manager.list_channels_with_counterparty(peer);
-			if !channels.is_empty() || awaited.contains(peer) || self.is_kept(peer) {
-				Standing::Client
-			} else if promised.contains(peer) {
-				Standing::Promised
-			} else {
-				Standing::Stranger
-			}
+			let is_backed =
+				|channel: &ChannelDetails| channel.is_outbound || channel.confirmations.is_some_and(|n| n > 0);
+			Judged::from(Known {
+				channel: !channels.is_empty(),
+				backed_channel: channels.iter().any(is_backed),
+				awaited: awaited.contains(peer),
+				kept: self.is_kept(peer),
+				promised: promised.contains(peer),
+			})
 		};
 		peers.iter().map(judge).collect()
 	}
