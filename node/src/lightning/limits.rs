@@ -257,10 +257,10 @@ impl Table {
 		}
 	}
 
-	/// Connections that came in and whose handshake is through; none unless they are more than there may be of strangers.
+	/// Connections whose handshake is through; none unless they are more than there may be of strangers. Those that we made
+	/// count as well, as they do for LDK: strangers can have us make some.
 	pub fn crowd(&self) -> Vec<(LineId, PublicKey)> {
-		let shaken = self.entries.iter().filter(|(_, entry)| entry.from.is_some());
-		let crowd: Vec<_> = shaken.filter_map(|(id, entry)| Some((*id, entry.peer?))).collect();
+		let crowd: Vec<_> = self.entries.iter().filter_map(|(id, entry)| Some((*id, entry.peer?))).collect();
 		if crowd.len() > self.limits.max_strangers { crowd } else { Vec::new() }
 	}
 

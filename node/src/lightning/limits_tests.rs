@@ -178,10 +178,16 @@ fn r14_the_longest_idle_stranger_goes_and_never_a_client() {
 			_ => STRANGER,
 		};
 		let crowd: Vec<_> = table.crowd().into_iter().map(|(id, peer)| (id, standing(peer))).collect();
-		assert_eq!(crowd.len(), 7);
+		assert_eq!(crowd.len(), 8);
 		table.surplus(&crowd)
 	};
-	assert_eq!(judged(&table), [ids[3], ids[4], ids[5]], "the one that asked and the one that was promised stay");
+	let expected = [ours, ids[3], ids[4], ids[5]];
+	assert_eq!(
+		judged(&table),
+		expected,
+		"the one that asked and the one that was promised stay; one of ours is no better"
+	);
+	table.leave(ours, at(70));
 	for id in &ids[3..7] {
 		table.leave(*id, at(70));
 	}
