@@ -64,7 +64,7 @@ impl Door {
 
 	/// The handshake of a connection is through.
 	pub fn shaken(&self, id: LineId, peer: PublicKey) {
-		self.table().shaken(id, peer);
+		self.table().shaken(id, peer, Instant::now());
 	}
 
 	/// An LSPS message of so many bytes came in. `Some`: nothing more is to be read from it until then.
@@ -89,7 +89,7 @@ impl Door {
 			// Judged without the lock: that looks at channels and at the book.
 			let judged = judge(&crowd.iter().map(|(_, peer)| *peer).collect::<Vec<_>>());
 			let judged: Vec<_> = crowd.into_iter().map(|(id, _)| id).zip(judged).collect();
-			let surplus = self.table().surplus(&judged);
+			let surplus = self.table().surplus(&judged, Instant::now());
 			for id in surplus {
 				tracing::debug!(target: "inlet::peers", "an idle stranger is disconnected: there are too many");
 				self.close(id);

@@ -2,7 +2,7 @@
 
 use crate::config::PeerLimits;
 use bitcoin::secp256k1::PublicKey;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -16,6 +16,8 @@ const MAX_HANDSHAKES: usize = 128;
 const MAX_HANDSHAKES_PER_IP: usize = 16;
 /// Addresses that are remembered beyond their connections, for what they have sent.
 const MAX_ADDRESSES: usize = 4_096;
+/// Who came in is closed for others last so long after its handshake: the time that it takes to buy something.
+const NEWCOMER: Duration = Duration::from_secs(30);
 /// What a message costs at least, so that many small ones cost too.
 const LEAST_COST: usize = 1_024;
 /// LSPS bytes of one connection: at once, and each second.
@@ -147,6 +149,16 @@ fn is_local(ip: IpAddr) -> bool {
 	}
 }
 
+/// What suffers together when it is too many: an IPv4 address, an IPv6 /48, which one customer may get, and all that comes from
+/// this machine or beside it, where nobody can be told from another.
+fn group(network: IpAddr) -> IpAddr {
+	match network {
+		local if is_local(local) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+		IpAddr::V4(v4) => IpAddr::V4(v4),
+		IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 80 << 80)),
+	}
+}
+
 /// A connection in the [`Table`].
 pub type LineId = u64;
 
@@ -156,6 +168,8 @@ struct Entry {
 	from: Option<IpAddr>,
 	bucket: Bucket,
 	peer: Option<PublicKey>,
+	/// When its handshake was through; its beginning until then.
+	shaken: Instant,
 	/// When it was last of use: its beginning, or its last LSPS message.
 	used: Instant,
 }
@@ -223,9 +237,10 @@ impl Table {
 	}
 
 	/// The handshake of a connection is through.
-	pub fn shaken(&mut self, id: LineId, peer: PublicKey) {
+	pub fn shaken(&mut self, id: LineId, peer: PublicKey, now: Instant) {
 		let Some(entry) = self.entries.get_mut(&id) else { return };
 		if entry.peer.replace(peer).is_none() {
+			entry.shaken = now;
 			let from = entry.from;
 			self.end_handshake(from);
 		}
@@ -264,25 +279,38 @@ impl Table {
 		if crowd.len() > self.limits.max_strangers { crowd } else { Vec::new() }
 	}
 
-	/// Of a crowd, who has to go so that LDK counts no more than there may be of strangers: those with nothing promised first,
-	/// and of these the longest idle.
-	pub fn surplus(&self, crowd: &[(LineId, Judged)]) -> Vec<LineId> {
+	/// Of a crowd, who has to go so that LDK counts no more than there may be of strangers: first those that have been here a
+	/// while, then newcomers, last those with something promised, which costs nothing and protects no more than half of all
+	/// places. Among equals the longest idle of the address with most of them goes.
+	pub fn surplus(&self, crowd: &[(LineId, Judged)], now: Instant) -> Vec<LineId> {
 		let staying = crowd.iter().filter(|(_, judged)| judged.standing == Standing::Client && judged.counted).count();
 		let room = self.limits.max_strangers.saturating_sub(staying);
-		let mut strangers: Vec<_> = crowd
-			.iter()
-			.filter(|(_, judged)| judged.standing < Standing::Client)
-			.filter_map(|(id, judged)| Some((judged.standing, self.entries.get(id)?.used, *id)))
-			.collect();
-		strangers.sort_unstable();
-		let surplus = strangers.len().saturating_sub(room);
-		strangers.into_iter().take(surplus).map(|(_, _, id)| id).collect()
+		let others = crowd.iter().filter(|(_, judged)| judged.standing < Standing::Client);
+		let others: Vec<_> =
+			others.filter_map(|(id, judged)| Some((*id, judged.standing, self.entries.get(id)?))).collect();
+		let surplus = others.len().saturating_sub(room);
+		if surplus == 0 {
+			return Vec::new();
+		}
+		let mut promised: Vec<_> = others.iter().filter(|(_, standing, _)| *standing == Standing::Promised).collect();
+		promised.sort_unstable_by_key(|(id, _, entry)| std::cmp::Reverse((entry.used, *id)));
+		let protected: HashSet<_> = promised.iter().take(self.limits.max_strangers / 2).map(|(id, ..)| *id).collect();
+		let rank = |id: &LineId, entry: &Entry| match protected.contains(id) {
+			true => Rank::Protected,
+			false if now < entry.shaken + NEWCOMER => Rank::Newcomer,
+			false => Rank::Other,
+		};
+		let mut crowd = Evictable::default();
+		for (id, _, entry) in &others {
+			crowd.add(rank(id, entry), entry.from.map(group), entry.used, *id);
+		}
+		std::iter::from_fn(|| crowd.next()).take(surplus).collect()
 	}
 
 	fn insert(&mut self, from: Option<IpAddr>, now: Instant) -> LineId {
 		let id = self.next;
 		self.next += 1;
-		self.entries.insert(id, Entry { from, bucket: Bucket::full(SHARE, now), peer: None, used: now });
+		self.entries.insert(id, Entry { from, bucket: Bucket::full(SHARE, now), peer: None, shaken: now, used: now });
 		id
 	}
 
@@ -305,6 +333,48 @@ impl Table {
 		if self.addresses.len() >= MAX_ADDRESSES {
 			self.addresses.retain(|_, address| address.lines > 0);
 		}
+	}
+}
+
+/// Who goes before whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+	Other,
+	Newcomer,
+	Protected,
+}
+
+/// Connections that may be closed, in the order in which they would be.
+#[derive(Default)]
+struct Evictable {
+	/// Connections that we made have no group.
+	lines: BTreeSet<(Rank, Instant, LineId, Option<IpAddr>)>,
+	groups: HashMap<IpAddr, usize>,
+}
+
+impl Evictable {
+	fn add(&mut self, rank: Rank, group: Option<IpAddr>, used: Instant, id: LineId) {
+		self.lines.insert((rank, used, id, group));
+		if let Some(group) = group {
+			*self.groups.entry(group).or_default() += 1;
+		}
+	}
+}
+
+impl Iterator for Evictable {
+	type Item = LineId;
+
+	fn next(&mut self) -> Option<LineId> {
+		let rank = self.lines.first()?.0;
+		let size = |group: &Option<IpAddr>| group.map_or(1, |group| self.groups[&group]);
+		let equals = self.lines.iter().take_while(|(other, ..)| *other == rank);
+		// The first of several with the same: it is the longest idle.
+		let next = *equals.min_by_key(|(.., group)| std::cmp::Reverse(size(group)))?;
+		self.lines.remove(&next);
+		if let Some(count) = next.3.and_then(|group| self.groups.get_mut(&group)) {
+			*count -= 1;
+		}
+		Some(next.2)
 	}
 }
 

@@ -29,7 +29,7 @@ fn r14_one_address_has_so_many_connections_and_no_more() {
 	let mut ids = Vec::new();
 	for n in 0..20 {
 		let id = entered(&mut table, "203.0.113.7", now);
-		table.shaken(id, peer(n + 1));
+		table.shaken(id, peer(n + 1), now);
 		ids.push(id);
 	}
 	assert_eq!(table.enter(ip("203.0.113.7"), now), Err(Refused::Address));
@@ -47,7 +47,7 @@ fn r14_an_ipv6_network_of_one_customer_is_one_address() {
 	let (mut table, now) = table();
 	for n in 0..20u8 {
 		let id = entered(&mut table, &format!("2001:db8:1:2:{n:x}::1"), now);
-		table.shaken(id, peer(n + 1));
+		table.shaken(id, peer(n + 1), now);
 	}
 	assert_eq!(table.enter(ip("2001:db8:1:2:ffff::9"), now), Err(Refused::Address));
 	entered(&mut table, "2001:db8:1:3::1", now);
@@ -86,15 +86,15 @@ fn r14_handshakes_are_few_and_the_slow_make_room() {
 	}
 	assert_eq!(table.enter(ip("203.0.113.1"), now), Err(Refused::Handshakes));
 	let done = entered(&mut table, "203.0.113.2", now);
-	table.shaken(done, peer(1));
+	table.shaken(done, peer(1), now);
 	for n in MAX_HANDSHAKES_PER_IP..MAX_HANDSHAKES {
 		assert_eq!(table.enter(ip(&format!("198.51.100.{n}")), now).unwrap().1, None);
 	}
 	let (late, oldest) = table.enter(ip("192.0.2.1"), now).unwrap();
 	assert_eq!(oldest, Some(first), "not the one whose handshake is through");
 	table.leave(first, now);
-	table.shaken(late, peer(2));
-	table.shaken(late, peer(2));
+	table.shaken(late, peer(2), now);
+	table.shaken(late, peer(2), now);
 	assert_eq!(table.enter(ip("192.0.2.1"), now).unwrap().1, None, "there is room again, and no more than that");
 	assert!(table.enter(ip("192.0.2.1"), now).unwrap().1.is_some());
 }
@@ -150,7 +150,7 @@ fn r14_connections_are_bounded_in_all() {
 	let now = Instant::now();
 	for _ in 0..MAX_INBOUND {
 		let id = entered(&mut table, "127.0.0.1", now);
-		table.shaken(id, peer(1));
+		table.shaken(id, peer(1), now);
 	}
 	assert_eq!(table.enter(ip("127.0.0.1"), now), Err(Refused::Full));
 	assert!(table.leave_for(now) > 0, "those that we make are ours to bound");
@@ -163,12 +163,12 @@ fn r14_the_longest_idle_stranger_goes_and_never_a_client() {
 	let mut ids = Vec::new();
 	for n in 0..7u8 {
 		let id = entered(&mut table, "127.0.0.1", at(n.into()));
-		table.shaken(id, peer(n + 1));
+		table.shaken(id, peer(n + 1), at(n.into()));
 		ids.push(id);
 	}
 	entered(&mut table, "127.0.0.1", at(8));
 	let ours = table.leave_for(at(0));
-	table.shaken(ours, peer(99));
+	table.shaken(ours, peer(99), at(0));
 	table.charge(ids[1], 10, at(60));
 	// 0 is a client and 2 was promised something; 1 has just asked for something.
 	let judged = |table: &Table| {
@@ -179,13 +179,13 @@ fn r14_the_longest_idle_stranger_goes_and_never_a_client() {
 		};
 		let crowd: Vec<_> = table.crowd().into_iter().map(|(id, peer)| (id, standing(peer))).collect();
 		assert_eq!(crowd.len(), 8);
-		table.surplus(&crowd)
+		table.surplus(&crowd, at(70))
 	};
-	let expected = [ours, ids[3], ids[4], ids[5]];
+	let expected = [ids[3], ids[4], ids[5], ids[6]];
 	assert_eq!(
 		judged(&table),
 		expected,
-		"the one that asked and the one that was promised stay; one of ours is no better"
+		"the one that asked and the one that was promised stay; ours shares no address"
 	);
 	table.leave(ours, at(70));
 	for id in &ids[3..7] {
@@ -215,10 +215,10 @@ fn places_left_taken(lines: usize, judge: impl Fn(usize) -> Judged) -> usize {
 	let now = Instant::now();
 	for n in 0..lines {
 		let id = entered(&mut table, &format!("11.0.{}.{}", n / 250, n % 250), now);
-		table.shaken(id, peer(1));
+		table.shaken(id, peer(1), now);
 	}
 	let crowd: Vec<_> = table.crowd().into_iter().enumerate().map(|(n, (id, _))| (id, judge(n))).collect();
-	let gone = table.surplus(&crowd);
+	let gone = table.surplus(&crowd, now);
 	crowd.iter().filter(|(id, judged)| judged.counted && !gone.contains(id)).count()
 }
 
@@ -229,4 +229,72 @@ fn r14_two_hundred_and_fifty_places_are_never_all_taken_by_who_paid_nothing() {
 	let kept = Judged::from(Known { kept: true, ..Known::default() });
 	assert_eq!(places_left_taken(250, |n| if n < 50 { kept } else { STRANGER }), 200, "clients take places, too");
 	assert_eq!(places_left_taken(450, |n| if n < 250 { CLIENT } else { STRANGER }), 200, "but not with a channel");
+}
+
+/// A table with room for 200 strangers, and the judgements of those inside.
+struct Crowd {
+	table: Table,
+	judged: Vec<(LineId, Judged)>,
+}
+
+impl Crowd {
+	fn new() -> Crowd {
+		Crowd { table: Table::new(PeerLimits { max_strangers: 200, ..LIMITS }), judged: Vec::new() }
+	}
+
+	fn come(&mut self, from: &str, judged: Judged, at: Instant) -> LineId {
+		let id = entered(&mut self.table, from, at);
+		self.table.shaken(id, peer(1), at);
+		self.judged.push((id, judged));
+		id
+	}
+
+	fn surplus(&self, at: Instant) -> Vec<LineId> {
+		self.table.surplus(&self.judged, at)
+	}
+}
+
+#[test]
+fn r14_free_promises_shut_out_no_newcomer() {
+	let (mut crowd, start) = (Crowd::new(), Instant::now());
+	let promised: Vec<_> = (0..200).map(|n| crowd.come(&format!("11.0.0.{n}"), PROMISED, start)).collect();
+	let later = start + Duration::from_secs(60);
+	for id in &promised[..100] {
+		crowd.table.charge(*id, 1, later);
+	}
+	let newcomer = crowd.come("203.0.113.1", STRANGER, later);
+	assert_eq!(crowd.surplus(later), [promised[100]], "promises beyond the half of the places count for nothing");
+	let late: Vec<_> = (0..99).map(|n| crowd.come(&format!("12.0.0.{n}"), STRANGER, later)).collect();
+	assert_eq!(crowd.surplus(later), promised[100..], "and the newest are those that stay");
+	crowd.come("203.0.113.2", STRANGER, later);
+	let gone = crowd.surplus(later);
+	assert!(gone.contains(&newcomer) && !gone.contains(&late[0]) && !gone.contains(&promised[0]), "half stays theirs");
+}
+
+#[test]
+fn r14_who_has_just_come_stays_a_while() {
+	let (mut crowd, start) = (Crowd::new(), Instant::now());
+	let later = start + Duration::from_secs(100);
+	let busy: Vec<_> = (0..200).map(|n| crowd.come(&format!("11.0.0.{n}"), STRANGER, start)).collect();
+	let newcomer = crowd.come("203.0.113.1", STRANGER, later);
+	for id in &busy {
+		crowd.table.charge(*id, 1, later + Duration::from_secs(20));
+	}
+	assert_eq!(crowd.surplus(later + NEWCOMER - Duration::from_secs(1)), [busy[0]]);
+	assert_eq!(crowd.surplus(later + NEWCOMER), [newcomer]);
+}
+
+#[test]
+fn r14_a_flood_from_one_address_costs_that_address() {
+	for flood in ["203.0.113.1", "127.0.0.1", "2001:db8:7:FLOOD::1"] {
+		let (mut crowd, start) = (Crowd::new(), Instant::now());
+		crowd.table.limits.max_per_ip = 1_000;
+		let honest: Vec<_> = (0..150).map(|n| crowd.come(&format!("11.0.0.{n}"), STRANGER, start)).collect();
+		for n in 0..110 {
+			crowd.come(&flood.replace("FLOOD", &n.to_string()), STRANGER, start + Duration::from_secs(1));
+		}
+		let gone = crowd.surplus(start + Duration::from_secs(100));
+		assert_eq!(gone.len(), 60);
+		assert!(gone.iter().all(|id| !honest.contains(id)), "{flood}");
+	}
 }
