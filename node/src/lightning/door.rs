@@ -44,10 +44,10 @@ impl Door {
 	/// # Errors
 	/// Why it has to be closed unheard.
 	pub fn enter(self: &Arc<Self>, ip: IpAddr) -> Result<Pass, Refused> {
-		let (id, oldest) = self.table().enter(ip, Instant::now())?;
-		if let Some(oldest) = oldest {
+		let (id, slow) = self.table().enter(ip, Instant::now())?;
+		if let Some(slow) = slow {
 			tracing::debug!(target: "inlet::peers", "a slow handshake is ended: too many are under way");
-			self.close(oldest);
+			self.close(slow);
 		}
 		Ok(Pass { door: self.clone(), id })
 	}
@@ -60,6 +60,11 @@ impl Door {
 	/// Leave to make connections on behalf of a stranger; none while too many are being made.
 	pub fn errand(&self) -> Option<OwnedSemaphorePermit> {
 		self.errands.clone().try_acquire_owned().ok()
+	}
+
+	/// A connection has sent its first bytes.
+	pub fn heard(&self, id: LineId) {
+		self.table().heard(id);
 	}
 
 	/// The handshake of a connection is through.

@@ -9,9 +9,9 @@ use tokio::time::Instant;
 
 /// Connections that came in, in all; those of clients with channels included.
 const MAX_INBOUND: usize = 5_000;
-/// Connections that came in and whose handshake is not through. One more pushes the oldest out: an honest handshake takes two
-/// round trips, so what is old is slow on purpose.
-const MAX_HANDSHAKES: usize = 128;
+/// Connections that came in and whose handshake is not through. One more pushes out the oldest of where most are from: an honest
+/// handshake takes two round trips, so what is old is slow on purpose.
+const MAX_HANDSHAKES: usize = 512;
 /// The same from one address, where it does not stand for many.
 const MAX_HANDSHAKES_PER_IP: usize = 16;
 /// Addresses that are remembered beyond their connections, for what they have sent.
@@ -189,14 +189,22 @@ pub struct Table {
 	entries: BTreeMap<LineId, Entry>,
 	addresses: HashMap<IpAddr, Address>,
 	inbound: usize,
-	handshakes: usize,
+	/// Connections that came in and whose handshake is not through.
+	shaking: BTreeMap<LineId, Shaking>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Shaking {
+	group: IpAddr,
+	/// It has sent something.
+	heard: bool,
 }
 
 impl Table {
 	/// An empty one.
 	pub fn new(limits: PeerLimits) -> Table {
-		let (entries, addresses) = Default::default();
-		Table { limits, next: 1, entries, addresses, inbound: 0, handshakes: 0 }
+		let (entries, addresses, shaking) = Default::default();
+		Table { limits, next: 1, entries, addresses, inbound: 0, shaking }
 	}
 
 	/// A connection came in: its number, and that of a connection that has to make room.
@@ -225,15 +233,28 @@ impl Table {
 		}
 		address.lines += 1;
 		address.handshakes += 1;
-		let oldest = (self.handshakes >= MAX_HANDSHAKES).then(|| self.oldest_handshake()).flatten();
+		let group = group(ip);
+		let slow = (self.shaking.len() >= MAX_HANDSHAKES).then(|| self.slow_handshake(group)).flatten();
+		if let Some(slow) = slow {
+			let from = self.entries.get(&slow).and_then(|entry| entry.from);
+			self.end_handshake(slow, from);
+		}
 		self.inbound += 1;
-		self.handshakes += 1;
-		Ok((self.insert(Some(ip), now), oldest))
+		let id = self.insert(Some(ip), now);
+		self.shaking.insert(id, Shaking { group, heard: false });
+		Ok((id, slow))
 	}
 
 	/// We made a connection: its number.
 	pub fn leave_for(&mut self, now: Instant) -> LineId {
 		self.insert(None, now)
+	}
+
+	/// A connection has sent its first bytes.
+	pub fn heard(&mut self, id: LineId) {
+		if let Some(shaking) = self.shaking.get_mut(&id) {
+			shaking.heard = true;
+		}
 	}
 
 	/// The handshake of a connection is through.
@@ -242,7 +263,7 @@ impl Table {
 		if entry.peer.replace(peer).is_none() {
 			entry.shaken = now;
 			let from = entry.from;
-			self.end_handshake(from);
+			self.end_handshake(id, from);
 		}
 	}
 
@@ -260,7 +281,7 @@ impl Table {
 	pub fn leave(&mut self, id: LineId, now: Instant) {
 		let Some(entry) = self.entries.remove(&id) else { return };
 		if entry.peer.is_none() {
-			self.end_handshake(entry.from);
+			self.end_handshake(id, entry.from);
 		}
 		let Some(ip) = entry.from else { return };
 		self.inbound -= 1;
@@ -314,14 +335,22 @@ impl Table {
 		id
 	}
 
-	fn oldest_handshake(&self) -> Option<LineId> {
+	/// The handshake that has to make room for one of this group: one of the group that has most, with that one. Of these the
+	/// oldest that has sent nothing, or else the oldest.
+	fn slow_handshake(&self, newcomer: IpAddr) -> Option<LineId> {
+		let mut groups = HashMap::from([(newcomer, 1)]);
+		for shaking in self.shaking.values() {
+			*groups.entry(shaking.group).or_insert(0_usize) += 1;
+		}
 		// Numbers are given in the order of time.
-		self.entries.iter().find(|(_, entry)| entry.from.is_some() && entry.peer.is_none()).map(|(id, _)| *id)
+		let order =
+			|(id, shaking): &(&LineId, &Shaking)| (std::cmp::Reverse(groups[&shaking.group]), shaking.heard, **id);
+		self.shaking.iter().min_by_key(order).map(|(id, _)| *id)
 	}
 
-	fn end_handshake(&mut self, from: Option<IpAddr>) {
-		let Some(ip) = from else { return };
-		self.handshakes -= 1;
+	fn end_handshake(&mut self, id: LineId, from: Option<IpAddr>) {
+		// Once: one that has to make room is out of it before it is closed.
+		let (Some(ip), Some(_)) = (from, self.shaking.remove(&id)) else { return };
 		if let Some(address) = self.addresses.get_mut(&ip) {
 			address.handshakes -= 1;
 		}

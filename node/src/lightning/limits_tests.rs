@@ -72,9 +72,11 @@ fn r14_an_address_that_stands_for_many_has_its_own_limit() {
 		assert!(!is_local(network(ip(public))), "{public}");
 	}
 	let (mut table, now) = table();
-	for _ in 0..MAX_HANDSHAKES * 2 {
+	for _ in 0..LIMITS.max_per_local_ip {
 		entered(&mut table, "127.0.0.1", now);
+		assert!(table.shaking.len() <= MAX_HANDSHAKES);
 	}
+	assert_eq!(table.enter(ip("127.0.0.1"), now), Err(Refused::Address));
 }
 
 #[test]
@@ -88,15 +90,54 @@ fn r14_handshakes_are_few_and_the_slow_make_room() {
 	let done = entered(&mut table, "203.0.113.2", now);
 	table.shaken(done, peer(1), now);
 	for n in MAX_HANDSHAKES_PER_IP..MAX_HANDSHAKES {
-		assert_eq!(table.enter(ip(&format!("198.51.100.{n}")), now).unwrap().1, None);
+		assert_eq!(table.enter(ip(&format!("198.51.{}.{}", n / 250, n % 250)), now).unwrap().1, None);
 	}
-	let (late, oldest) = table.enter(ip("192.0.2.1"), now).unwrap();
-	assert_eq!(oldest, Some(first), "not the one whose handshake is through");
+	let (late, slow) = table.enter(ip("192.0.2.1"), now).unwrap();
+	assert_eq!(slow, Some(first), "not the one whose handshake is through");
 	table.leave(first, now);
 	table.shaken(late, peer(2), now);
 	table.shaken(late, peer(2), now);
 	assert_eq!(table.enter(ip("192.0.2.1"), now).unwrap().1, None, "there is room again, and no more than that");
 	assert!(table.enter(ip("192.0.2.1"), now).unwrap().1.is_some());
+}
+
+#[test]
+fn r14_a_flood_of_handshakes_ends_its_own() {
+	let floods: [fn(usize) -> String; 3] = [
+		|_| "127.0.0.1".to_owned(),
+		|n| format!("2001:db8:1:{:x}::1", n / MAX_HANDSHAKES_PER_IP),
+		|n| format!("203.0.113.{}", n / MAX_HANDSHAKES_PER_IP),
+	];
+	for flood in floods {
+		let (mut table, now) = table();
+		let honest: Vec<_> = (0..20).map(|n| entered(&mut table, &format!("11.0.0.{n}"), now)).collect();
+		let mut ended = Vec::new();
+		for n in 0..MAX_HANDSHAKES {
+			let Ok((_, slow)) = table.enter(ip(&flood(n)), now) else { panic!("refused: {}", flood(n)) };
+			if let Some(slow) = slow {
+				table.leave(slow, now);
+				ended.push(slow);
+			}
+		}
+		assert_eq!(ended.len(), 20, "{}", flood(0));
+		assert!(ended.iter().all(|id| !honest.contains(id)), "{}", flood(0));
+		let slow = table.enter(ip("198.51.100.1"), now).unwrap().1.unwrap();
+		assert!(!honest.contains(&slow), "nor does who comes later end an honest one: {}", flood(0));
+	}
+}
+
+#[test]
+fn r14_who_has_begun_its_handshake_is_not_ended_for_who_is_silent() {
+	let (mut table, now) = table();
+	let ids: Vec<_> = (0..MAX_HANDSHAKES).map(|_| entered(&mut table, "127.0.0.1", now)).collect();
+	for id in &ids[..MAX_HANDSHAKES - 1] {
+		table.heard(*id);
+	}
+	let (late, slow) = table.enter(ip("127.0.0.1"), now).unwrap();
+	assert_eq!(slow, Some(ids[MAX_HANDSHAKES - 1]), "the only silent one");
+	table.leave(ids[MAX_HANDSHAKES - 1], now);
+	table.heard(late);
+	assert_eq!(table.enter(ip("127.0.0.1"), now).unwrap().1, Some(ids[0]), "all have begun: the oldest");
 }
 
 #[test]
@@ -141,7 +182,7 @@ fn r14_what_is_remembered_of_addresses_is_bounded() {
 		table.leave(id, now);
 		assert!(table.addresses.len() <= MAX_ADDRESSES);
 	}
-	assert_eq!((table.inbound, table.handshakes, table.entries.len()), (0, 0, 0));
+	assert_eq!((table.inbound, table.shaking.len(), table.entries.len()), (0, 0, 0));
 }
 
 #[test]

@@ -257,6 +257,7 @@ async fn converse(peers: &impl Manager, line: &Arc<Line>, stream: &TcpStream) ->
 	let mut socket = Socket(line.clone());
 	let shaken_by = Instant::now() + HANDSHAKE_TIMEOUT;
 	let (mut buffer, mut start, mut end) = ([0; CHUNK], 0, 0);
+	let mut silent = true;
 	loop {
 		let turn = match turn(line, stream, shaken_by) {
 			Ok(turn) => turn,
@@ -289,7 +290,12 @@ async fn converse(peers: &impl Manager, line: &Arc<Line>, stream: &TcpStream) ->
 			},
 			ready = stream.readable(), if turn.read => match ready.and_then(|()| stream.try_read(&mut buffer)) {
 				Ok(0) => return End::Gone,
-				Ok(n) => (start, end) = (0, n),
+				Ok(n) => {
+					if std::mem::take(&mut silent) {
+						line.door.heard(line.id);
+					}
+					(start, end) = (0, n);
+				},
 				Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {},
 				Err(_) => return End::Gone,
 			},
