@@ -15,6 +15,8 @@ use tokio::time::{Instant, sleep};
 /// At least this long between two looks for strangers that are too many. LDK lets in 250 of them; the limit is so far below
 /// that hardly more can come in meanwhile.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
+/// How often addresses are looked at when nobody comes or goes.
+const LOOK: Duration = Duration::from_secs(1);
 /// Connections that are being made at once because LDK wants to answer an onion message: strangers can ask for them.
 const MAX_ERRANDS: usize = 8;
 
@@ -77,7 +79,7 @@ impl Door {
 		self.table().charge(id, bytes, Instant::now())
 	}
 
-	/// Closes the longest idle connections of strangers whenever there are too many, until `stop`.
+	/// Closes idle connections of strangers whenever there are too many, in all or from one address, until `stop`.
 	pub async fn guard(
 		self: Arc<Self>,
 		mut connected: watch::Receiver<HashSet<PublicKey>>,
@@ -85,21 +87,37 @@ impl Door {
 		mut stop: watch::Receiver<bool>,
 	) {
 		loop {
-			tokio::select! {
+			let all = tokio::select! {
 				() = stopped(&mut stop) => return,
-				changed = connected.changed() => if changed.is_err() { return stopped(&mut stop).await },
-			}
+				changed = connected.changed() => match changed {
+					Ok(()) => true,
+					Err(_) => return stopped(&mut stop).await,
+				},
+				// Time passes for who is idle, too.
+				() = sleep(LOOK) => false,
+			};
 			connected.borrow_and_update();
-			let crowd = self.table().crowd();
-			// Judged without the lock: that looks at channels and at the book.
-			let judged = judge(&crowd.iter().map(|(_, peer)| *peer).collect::<Vec<_>>());
-			let judged: Vec<_> = crowd.into_iter().map(|(id, _)| id).zip(judged).collect();
-			let surplus = self.table().surplus(&judged, Instant::now());
-			for id in surplus {
-				tracing::debug!(target: "inlet::peers", "an idle stranger is disconnected: there are too many");
-				self.close(id);
-			}
+			self.look(all, &judge);
 			sleep(BETWEEN_LOOKS).await;
+		}
+	}
+
+	fn look(&self, all: bool, judge: impl Fn(&[PublicKey]) -> Vec<Judged>) {
+		let crowd = self.table().crowd(all, Instant::now());
+		if crowd.is_empty() {
+			return;
+		}
+		// Judged without the lock: that looks at channels and at the book.
+		let judged = judge(&crowd.iter().map(|(_, peer)| *peer).collect::<Vec<_>>());
+		let judged: Vec<_> = crowd.into_iter().map(|(id, _)| id).zip(judged).collect();
+		let gone: HashSet<_> = {
+			let (mut table, now) = (self.table(), Instant::now());
+			table.judged(&judged);
+			table.surplus(&judged, now).into_iter().chain(table.idle(&judged, now)).collect()
+		};
+		for id in gone {
+			tracing::debug!(target: "inlet::peers", "an idle stranger is disconnected: there are too many");
+			self.close(id);
 		}
 	}
 

@@ -25,6 +25,9 @@ const SHARE: Share = Share { burst: 1 << 20, each_second: 64 << 10 };
 /// LSPS bytes of one address that does not stand for many.
 const SHARE_PER_IP: Share = Share { burst: 8 << 20, each_second: 512 << 10 };
 
+/// No connection is held back longer at once.
+const LONGEST_HOLD: Duration = Duration::from_secs(2);
+
 /// Why a connection is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
@@ -94,7 +97,8 @@ struct Share {
 	each_second: u32,
 }
 
-/// What is left of a share. It may be overdrawn by what came in before it was looked at; then it is waited for.
+/// What is left of a share. It may be overdrawn by what came in before it was looked at; then it is waited for, but never longer
+/// than [`LONGEST_HOLD`]: others may share it, and who overdraws it may be gone.
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
 	share: Share,
@@ -116,7 +120,8 @@ impl Bucket {
 	/// Takes, and says until when to wait if it is overdrawn.
 	fn take(&mut self, cost: u32, now: Instant) -> Option<Instant> {
 		self.refill(now);
-		self.left -= f64::from(cost);
+		let floor = -LONGEST_HOLD.as_secs_f64() * f64::from(self.share.each_second);
+		self.left = (self.left - f64::from(cost)).max(floor);
 		(self.left < 0.0).then(|| now + Duration::from_secs_f64(-self.left / f64::from(self.share.each_second)))
 	}
 
@@ -170,6 +175,8 @@ struct Entry {
 	peer: Option<PublicKey>,
 	/// When its handshake was through; its beginning until then.
 	shaken: Instant,
+	/// It was judged to be a client's.
+	client: bool,
 	/// When it was last of use: its beginning, or its last LSPS message.
 	used: Instant,
 }
@@ -213,10 +220,8 @@ impl Table {
 	/// Why it has to be closed unheard.
 	pub fn enter(&mut self, ip: IpAddr, now: Instant) -> Result<(LineId, Option<LineId>), Refused> {
 		let ip = network(ip);
-		let (max, max_handshakes) = match is_local(ip) {
-			true => (self.limits.max_per_local_ip, usize::MAX),
-			false => (self.limits.max_per_ip, MAX_HANDSHAKES_PER_IP),
-		};
+		let max_handshakes = if is_local(ip) { usize::MAX } else { MAX_HANDSHAKES_PER_IP };
+		let max = self.most(ip);
 		if self.inbound >= MAX_INBOUND {
 			return Err(Refused::Full);
 		}
@@ -267,13 +272,14 @@ impl Table {
 		}
 	}
 
-	/// An LSPS message of so many bytes came in. `Some`: nothing more is to be read from it until then.
+	/// An LSPS message of so many bytes came in. `Some`: nothing more is to be read from it until then. Clients have their own
+	/// share only: what others at their address send does not hold up their channels.
 	pub fn charge(&mut self, id: LineId, bytes: usize, now: Instant) -> Option<Instant> {
 		let cost = u32::try_from(bytes.max(LEAST_COST)).unwrap_or(u32::MAX);
 		let entry = self.entries.get_mut(&id)?;
 		entry.used = now;
 		let own = entry.bucket.take(cost, now);
-		let shared = entry.from.filter(|ip| !is_local(*ip)).and_then(|ip| self.addresses.get_mut(&ip));
+		let shared = entry.from.filter(|ip| !entry.client && !is_local(*ip)).and_then(|ip| self.addresses.get_mut(&ip));
 		own.max(shared.and_then(|address| address.bucket.take(cost, now)))
 	}
 
@@ -293,11 +299,28 @@ impl Table {
 		}
 	}
 
-	/// Connections whose handshake is through; none unless they are more than there may be of strangers. Those that we made
+	/// Connections whose handshake is through and that are to be judged: with `all`, each, if they are more than there may be of
+	/// strangers; in any case those of addresses that have used up much of what they have in common. Those that we made
 	/// count as well, as they do for LDK: strangers can have us make some.
-	pub fn crowd(&self) -> Vec<(LineId, PublicKey)> {
-		let crowd: Vec<_> = self.entries.iter().filter_map(|(id, entry)| Some((*id, entry.peer?))).collect();
-		if crowd.len() > self.limits.max_strangers { crowd } else { Vec::new() }
+	pub fn crowd(&self, all: bool, now: Instant) -> Vec<(LineId, PublicKey)> {
+		let all = all && self.entries.values().filter(|entry| entry.peer.is_some()).count() > self.limits.max_strangers;
+		let tight: HashSet<_> = self
+			.addresses
+			.iter()
+			.filter(|(ip, address)| self.is_tight(**ip, address, now))
+			.map(|(ip, _)| *ip)
+			.collect();
+		let crowd = self.entries.iter().filter(|(_, entry)| all || entry.from.is_some_and(|ip| tight.contains(&ip)));
+		crowd.filter_map(|(id, entry)| Some((*id, entry.peer?))).collect()
+	}
+
+	/// What was found out about connections.
+	pub fn judged(&mut self, crowd: &[(LineId, Judged)]) {
+		for (id, judged) in crowd {
+			if let Some(entry) = self.entries.get_mut(id) {
+				entry.client = judged.standing == Standing::Client;
+			}
+		}
 	}
 
 	/// Of a crowd, who has to go so that LDK counts no more than there may be of strangers: first those that have been here a
@@ -328,10 +351,50 @@ impl Table {
 		std::iter::from_fn(|| crowd.next()).take(surplus).collect()
 	}
 
+	/// Of a crowd, the strangers who have to go so that their address lets others in: the longest idle, as long as more than
+	/// three quarters of what an address may have are taken.
+	pub fn idle(&self, crowd: &[(LineId, Judged)], now: Instant) -> Vec<LineId> {
+		let strangers = crowd.iter().filter(|(_, judged)| judged.standing == Standing::Stranger);
+		let mut idle: Vec<_> = strangers
+			.filter_map(|(id, _)| Some((*id, self.entries.get(id)?)))
+			.filter(|(_, entry)| entry.used.max(entry.shaken) + NEWCOMER <= now)
+			.filter_map(|(id, entry)| Some((entry.used, id, entry.from?)))
+			.collect();
+		idle.sort_unstable();
+		let mut taken: HashMap<_, _> = self.addresses.iter().map(|(ip, address)| (*ip, address.lines)).collect();
+		idle.retain(|(_, _, ip)| match taken.get_mut(ip) {
+			Some(lines) if *lines > self.enough(*ip) => {
+				*lines -= 1;
+				true
+			}
+			_ => false,
+		});
+		idle.into_iter().map(|(_, id, _)| id).collect()
+	}
+
+	/// Connections that an address may have.
+	fn most(&self, ip: IpAddr) -> usize {
+		if is_local(ip) { self.limits.max_per_local_ip } else { self.limits.max_per_ip }
+	}
+
+	/// Connections of an address above which its idle strangers go.
+	fn enough(&self, ip: IpAddr) -> usize {
+		self.most(ip).saturating_mul(3) / 4
+	}
+
+	fn is_tight(&self, ip: IpAddr, address: &Address, now: Instant) -> bool {
+		let mut bucket = address.bucket;
+		bucket.refill(now);
+		address.lines > self.enough(ip) || bucket.left < f64::from(SHARE_PER_IP.burst / 2)
+	}
+
 	fn insert(&mut self, from: Option<IpAddr>, now: Instant) -> LineId {
 		let id = self.next;
 		self.next += 1;
-		self.entries.insert(id, Entry { from, bucket: Bucket::full(SHARE, now), peer: None, shaken: now, used: now });
+		self.entries.insert(
+			id,
+			Entry { from, bucket: Bucket::full(SHARE, now), peer: None, shaken: now, client: false, used: now },
+		);
 		id
 	}
 

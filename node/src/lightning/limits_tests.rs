@@ -218,7 +218,7 @@ fn r14_the_longest_idle_stranger_goes_and_never_a_client() {
 			p if p == peer(3) => PROMISED,
 			_ => STRANGER,
 		};
-		let crowd: Vec<_> = table.crowd().into_iter().map(|(id, peer)| (id, standing(peer))).collect();
+		let crowd: Vec<_> = table.crowd(true, at(70)).into_iter().map(|(id, peer)| (id, standing(peer))).collect();
 		assert_eq!(crowd.len(), 8);
 		table.surplus(&crowd, at(70))
 	};
@@ -232,7 +232,7 @@ fn r14_the_longest_idle_stranger_goes_and_never_a_client() {
 	for id in &ids[3..7] {
 		table.leave(*id, at(70));
 	}
-	assert!(table.crowd().is_empty(), "nobody is judged while there is room");
+	assert!(table.crowd(true, at(70)).is_empty(), "nobody is judged while there is room");
 }
 
 #[test]
@@ -258,7 +258,7 @@ fn places_left_taken(lines: usize, judge: impl Fn(usize) -> Judged) -> usize {
 		let id = entered(&mut table, &format!("11.0.{}.{}", n / 250, n % 250), now);
 		table.shaken(id, peer(1), now);
 	}
-	let crowd: Vec<_> = table.crowd().into_iter().enumerate().map(|(n, (id, _))| (id, judge(n))).collect();
+	let crowd: Vec<_> = table.crowd(true, now).into_iter().enumerate().map(|(n, (id, _))| (id, judge(n))).collect();
 	let gone = table.surplus(&crowd, now);
 	crowd.iter().filter(|(id, judged)| judged.counted && !gone.contains(id)).count()
 }
@@ -337,5 +337,55 @@ fn r14_a_flood_from_one_address_costs_that_address() {
 		let gone = crowd.surplus(start + Duration::from_secs(100));
 		assert_eq!(gone.len(), 60);
 		assert!(gone.iter().all(|id| !honest.contains(id)), "{flood}");
+	}
+}
+
+#[test]
+fn r14_who_comes_and_goes_does_not_hold_up_its_neighbours() {
+	let (mut table, now) = table();
+	let client = entered(&mut table, "203.0.113.1", now);
+	table.shaken(client, peer(1), now);
+	let stranger = entered(&mut table, "203.0.113.1", now);
+	table.shaken(stranger, peer(2), now);
+	for _ in 0..10_000 {
+		let id = entered(&mut table, "203.0.113.1", now);
+		table.charge(id, 65_533, now);
+		table.leave(id, now);
+	}
+	let held = table.charge(stranger, 1, now).expect("the address has used up its share");
+	assert!(held - now <= LONGEST_HOLD, "held for {:?}", held - now);
+	assert_eq!(table.crowd(false, now), [(client, peer(1)), (stranger, peer(2))], "judged though they are few");
+	table.judged(&[(client, CLIENT), (stranger, STRANGER)]);
+	assert_eq!(table.charge(client, 1, now), None, "its channels do not wait for others");
+	assert!(table.charge(stranger, 1, now).is_some());
+	assert!(table.crowd(false, now + Duration::from_secs(3_600)).is_empty());
+}
+
+#[test]
+fn r14_an_address_is_not_full_of_idle_strangers_for_ever() {
+	for (address, most) in [("203.0.113.1", 20), ("127.0.0.1", 40)] {
+		let (start, mut crowd) = (Instant::now(), Crowd::new());
+		crowd.table.limits = PeerLimits { max_per_local_ip: 40, ..crowd.table.limits };
+		crowd.come("203.0.113.9", STRANGER, start);
+		let ids: Vec<_> = (0..most)
+			.map(|n| match n {
+				0 => crowd.come(address, CLIENT, start),
+				1 => crowd.come(address, PROMISED, start),
+				_ => crowd.come(address, STRANGER, start),
+			})
+			.collect();
+		assert_eq!(crowd.table.enter(ip(address), start), Err(Refused::Address));
+		assert_eq!(crowd.table.crowd(false, start).len(), most, "all of that address and no others");
+		assert!(crowd.table.idle(&crowd.judged, start).is_empty(), "they have just come");
+		let later = start + NEWCOMER;
+		crowd.table.charge(ids[2], 1, later);
+		let gone = crowd.table.idle(&crowd.judged, later);
+		assert_eq!(gone, ids[3..3 + most / 4], "a quarter is free again");
+		for id in gone {
+			crowd.table.leave(id, later);
+		}
+		assert!(
+			crowd.table.idle(&crowd.judged, later + NEWCOMER).is_empty() && crowd.table.crowd(false, later).is_empty()
+		);
 	}
 }
