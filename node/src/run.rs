@@ -301,6 +301,7 @@ fn start(
 	}
 	tasks.spawn(node.peers.clone().keep(lightning.clone(), stopping.clone()));
 	tasks.spawn(guard(node.peers, lightning.clone(), node.driver.clone(), stopping.clone()));
+	tasks.spawn(lightning.clone().send(stopping.clone()));
 	tasks.spawn(lightning.clone().pump(node.config.routing.forward_delay, stopping.clone()));
 	tasks.spawn(announce::announce(lightning.clone(), node.config.node.clone(), stopping.clone()));
 	tasks.spawn(tell_sync(node.hands.tip.clone(), events, stopping.clone()));

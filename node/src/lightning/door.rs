@@ -1,5 +1,6 @@
 //! Who comes in, and who has to go: the [`Table`] of connections, the clock, and the connections themselves.
 
+use super::flush::Flush;
 use super::limits::{Judged, LineId, Refused, Table};
 use super::socket::WeakLine;
 use crate::config::PeerLimits;
@@ -26,6 +27,7 @@ pub struct Door {
 	/// Those that can be closed. As many as the table has.
 	lines: Mutex<HashMap<LineId, WeakLine>>,
 	errands: Arc<Semaphore>,
+	flush: Flush,
 }
 
 /// One connection's place in the [`Door`]; it is given back when dropped.
@@ -38,7 +40,12 @@ impl Door {
 	/// With nobody inside.
 	pub fn new(limits: PeerLimits) -> Arc<Door> {
 		let errands = Arc::new(Semaphore::new(MAX_ERRANDS));
-		Arc::new(Door { table: Mutex::new(Table::new(limits)), lines: Mutex::default(), errands })
+		Arc::new(Door {
+			table: Mutex::new(Table::new(limits)),
+			lines: Mutex::default(),
+			errands,
+			flush: Flush::default(),
+		})
 	}
 
 	/// A connection came in from this address. An older one may be closed for it.
@@ -57,6 +64,11 @@ impl Door {
 	/// We made a connection.
 	pub fn leave_for(self: &Arc<Self>) -> Pass {
 		Pass { door: self.clone(), id: self.table().leave_for(Instant::now()) }
+	}
+
+	/// What lets LDK send to them.
+	pub fn flush(&self) -> &Flush {
+		&self.flush
 	}
 
 	/// Leave to make connections on behalf of a stranger; none while too many are being made.
