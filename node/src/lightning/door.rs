@@ -62,8 +62,17 @@ impl Door {
 	}
 
 	/// We made a connection.
-	pub fn leave_for(self: &Arc<Self>) -> Pass {
-		Pass { door: self.clone(), id: self.table().leave_for(Instant::now()) }
+	///
+	/// # Errors
+	/// The node stops.
+	pub fn leave_for(self: &Arc<Self>) -> Result<Pass, Refused> {
+		let id = self.table().leave_for(Instant::now())?;
+		Ok(Pass { door: self.clone(), id })
+	}
+
+	/// From now on there are no new connections; one that is just being made ends before its handshake.
+	pub fn shut(&self) {
+		self.table().shut();
 	}
 
 	/// What lets LDK send to them.
@@ -159,6 +168,9 @@ impl Pass {
 	/// The connection that it is for.
 	pub fn attach(&self, line: WeakLine) {
 		self.door.lines.lock().expect("not poisoned").insert(self.id, line);
+		if self.door.table().is_shut() {
+			self.door.close(self.id);
+		}
 	}
 }
 

@@ -37,6 +37,9 @@ pub enum Refused {
 	/// There are as many from this address as there may be.
 	#[error("there are as many connections from this address as it may have")]
 	Address,
+	/// The node stops.
+	#[error("the node stops")]
+	Stopping,
 	/// Too many from this address have not finished their handshake.
 	#[error("too many handshakes of this address are under way")]
 	Handshakes,
@@ -196,6 +199,8 @@ pub struct Table {
 	entries: BTreeMap<LineId, Entry>,
 	addresses: HashMap<IpAddr, Address>,
 	inbound: usize,
+	/// Nobody comes or is fetched any more.
+	shut: bool,
 	/// Connections that came in and whose handshake is not through.
 	shaking: BTreeMap<LineId, Shaking>,
 }
@@ -211,7 +216,7 @@ impl Table {
 	/// An empty one.
 	pub fn new(limits: PeerLimits) -> Table {
 		let (entries, addresses, shaking) = Default::default();
-		Table { limits, next: 1, entries, addresses, inbound: 0, shaking }
+		Table { limits, next: 1, entries, addresses, inbound: 0, shut: false, shaking }
 	}
 
 	/// A connection came in: its number, and that of a connection that has to make room.
@@ -219,6 +224,9 @@ impl Table {
 	/// # Errors
 	/// Why it has to be closed unheard.
 	pub fn enter(&mut self, ip: IpAddr, now: Instant) -> Result<(LineId, Option<LineId>), Refused> {
+		if self.shut {
+			return Err(Refused::Stopping);
+		}
 		let ip = network(ip);
 		let max_handshakes = if is_local(ip) { usize::MAX } else { MAX_HANDSHAKES_PER_IP };
 		let max = self.most(ip);
@@ -251,8 +259,21 @@ impl Table {
 	}
 
 	/// We made a connection: its number.
-	pub fn leave_for(&mut self, now: Instant) -> LineId {
-		self.insert(None, now)
+	///
+	/// # Errors
+	/// [`Refused::Stopping`].
+	pub fn leave_for(&mut self, now: Instant) -> Result<LineId, Refused> {
+		if self.shut { Err(Refused::Stopping) } else { Ok(self.insert(None, now)) }
+	}
+
+	/// From now on there are no new connections.
+	pub fn shut(&mut self) {
+		self.shut = true;
+	}
+
+	/// Has it been shut?
+	pub fn is_shut(&self) -> bool {
+		self.shut
 	}
 
 	/// A connection has sent its first bytes.

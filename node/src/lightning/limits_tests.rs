@@ -194,7 +194,7 @@ fn r14_connections_are_bounded_in_all() {
 		table.shaken(id, peer(1), now);
 	}
 	assert_eq!(table.enter(ip("127.0.0.1"), now), Err(Refused::Full));
-	assert!(table.leave_for(now) > 0, "those that we make are ours to bound");
+	assert!(table.leave_for(now).is_ok(), "those that we make are ours to bound");
 }
 
 #[test]
@@ -208,7 +208,7 @@ fn r14_the_longest_idle_stranger_goes_and_never_a_client() {
 		ids.push(id);
 	}
 	entered(&mut table, "127.0.0.1", at(8));
-	let ours = table.leave_for(at(0));
+	let ours = table.leave_for(at(0)).unwrap();
 	table.shaken(ours, peer(99), at(0));
 	table.charge(ids[1], 10, at(60));
 	// 0 is a client and 2 was promised something; 1 has just asked for something.
@@ -388,4 +388,15 @@ fn r14_an_address_is_not_full_of_idle_strangers_for_ever() {
 			crowd.table.idle(&crowd.judged, later + NEWCOMER).is_empty() && crowd.table.crowd(false, later).is_empty()
 		);
 	}
+}
+
+#[test]
+fn r12_nobody_comes_while_the_node_stops() {
+	let (mut table, now) = table();
+	let id = entered(&mut table, "203.0.113.1", now);
+	table.shut();
+	assert_eq!(table.enter(ip("203.0.113.1"), now), Err(Refused::Stopping));
+	assert_eq!(table.leave_for(now), Err(Refused::Stopping));
+	table.leave(id, now);
+	assert!(table.is_shut() && table.entries.is_empty());
 }

@@ -230,7 +230,8 @@ pub async fn dial(lightning: &Arc<Lightning>, peer: PublicKey, address: &str) ->
 	let attempt = async {
 		let stream = connect_tcp(address).await?;
 		let mut connected = lightning.wire.connections();
-		let connection = serve_outbound(lightning.peers.clone(), peer, stream, lightning.door.leave_for());
+		let pass = lightning.door.leave_for()?;
+		let connection = serve_outbound(lightning.peers.clone(), peer, stream, pass);
 		let mut connection = tokio::spawn(connection);
 		loop {
 			if lightning.wire.is_connected(&peer) {

@@ -75,7 +75,7 @@ async fn l2_32_a_hang_up_is_noticed_while_answers_wait() {
 	let running = elsewhere.spawn(async move {
 		let out = TcpStream::connect(address).await.unwrap();
 		let door = door(&peers);
-		serve_outbound(peers, server_id, out, door.leave_for()).await;
+		serve_outbound(peers, server_id, out, door.leave_for().unwrap()).await;
 	});
 	let (inc, from) = listener.accept().await.unwrap();
 	let pass = door(&server.peers).enter(from.ip()).unwrap();
@@ -108,12 +108,16 @@ async fn l0_24_what_waits_to_be_sent_goes_out_when_reading_stops_in_the_middle_o
 	let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
 	let out = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
 	let (inc, from) = listener.accept().await.unwrap();
-	let (ours, theirs) = (door(&client.peers).leave_for(), door(&server.peers).enter(from.ip()).unwrap());
+	let (ours, inside) = (door(&client.peers).leave_for().unwrap(), door(&server.peers));
+	let theirs = inside.enter(from.ip()).unwrap();
 	tokio::spawn(serve_outbound(client.peers.clone(), server.id, out, ours));
 	tokio::spawn(serve_inbound(server.peers.clone(), inc, theirs));
 	assert!(until(&server, client.id, true).await && until(&client, server.id, true).await);
 	let connected = timeout(PATIENCE, client.wire.next()).await.unwrap();
 	assert_eq!(connected, WireEvent::Connected { peer: server.id });
+
+	// Nobody asks for another round of the server's after this one.
+	inside.flush().done(inside.flush().ask()).await;
 
 	// More than the server takes while none is answered; and it has something to say itself, as after a ping.
 	for _ in 0..60 {
@@ -123,4 +127,19 @@ async fn l0_24_what_waits_to_be_sent_goes_out_when_reading_stops_in_the_middle_o
 	client.peers.process_events();
 	let heard = timeout(PATIENCE, client.wire.next()).await.expect("nothing went out");
 	assert_eq!(heard, WireEvent::Message { peer: server.id, bytes: b"pong".to_vec() });
+}
+
+#[tokio::test]
+async fn r12_a_connection_that_was_let_in_just_before_the_stop_ends() {
+	let server = node(5);
+	let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+	let mut out = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+	let (inc, from) = listener.accept().await.unwrap();
+	let door = door(&server.peers);
+	let pass = door.enter(from.ip()).unwrap();
+	door.shut();
+	server.peers.disconnect_all_peers();
+	tokio::spawn(serve_inbound(server.peers.clone(), inc, pass));
+	let ended = timeout(HANDSHAKE_TIMEOUT / 2, tokio::io::AsyncReadExt::read(&mut out, &mut [0; 1])).await;
+	assert_eq!(ended.expect("it still waits for a handshake").unwrap(), 0);
 }
