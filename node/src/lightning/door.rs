@@ -118,8 +118,9 @@ impl Door {
 				() = sleep(LOOK) => false,
 			};
 			connected.borrow_and_update();
+			let begun = Instant::now();
 			self.look(all, &judge);
-			sleep(BETWEEN_LOOKS).await;
+			sleep(rest(begun.elapsed())).await;
 		}
 	}
 
@@ -154,6 +155,11 @@ impl Door {
 	}
 }
 
+/// How long not to look again after a look that took so long: looking takes a tenth of a core at most.
+fn rest(cost: Duration) -> Duration {
+	(cost * 10).max(BETWEEN_LOOKS)
+}
+
 impl Pass {
 	/// Its number.
 	pub fn id(&self) -> LineId {
@@ -178,5 +184,16 @@ impl Drop for Pass {
 	fn drop(&mut self) {
 		self.door.lines.lock().expect("not poisoned").remove(&self.id);
 		self.door.table().leave(self.id, Instant::now());
+	}
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	#[test]
+	fn r14_looking_at_many_clients_takes_a_part_of_the_time_only() {
+		assert_eq!(rest(Duration::from_millis(1)), BETWEEN_LOOKS);
+		assert_eq!(rest(Duration::from_millis(80)), Duration::from_millis(800));
 	}
 }
