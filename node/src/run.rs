@@ -301,6 +301,7 @@ fn start(
 	}
 	tasks.spawn(node.peers.clone().keep(lightning.clone(), stopping.clone()));
 	tasks.spawn(guard(node.peers, lightning.clone(), node.driver.clone(), stopping.clone()));
+	tasks.spawn(lightning.clone().send(stopping.clone()));
 	tasks.spawn(lightning.clone().pump(node.config.routing.forward_delay, stopping.clone()));
 	tasks.spawn(announce::announce(lightning.clone(), node.config.node.clone(), stopping.clone()));
 	tasks.spawn(tell_sync(node.hands.tip.clone(), events, stopping.clone()));
@@ -342,10 +343,13 @@ impl Running {
 	/// Waits for the tasks, which have been told to stop; LDK's loop then has persisted what they did.
 	async fn drain(mut self) -> anyhow::Result<()> {
 		self.idle.shutdown().await;
+		self.lightning.door.shut();
 		self.lightning.peers.disconnect_all_peers();
 		while let Some(ended) = self.tasks.join_next().await {
 			ended.context("a part of the node died while stopping")?;
 		}
+		// Those whose handshake was in its last step.
+		self.lightning.peers.disconnect_all_peers();
 		self.ldk.await.context("LDK's loop died while stopping")?
 	}
 }

@@ -325,11 +325,11 @@ pub(super) const SECTIONS: &[Section] = &[
 			),
 			(
 				"max_per_local_ip",
-				"The same from a loopback or private address, which may stand for many: Tor, a proxy, a VPN.",
+				"The same from a loopback or private address, which may stand for many: Tor, a proxy, a VPN. Of either, idle strangers go above three quarters.",
 			),
 			(
 				"max_strangers",
-				"Connections from nodes that have neither a channel nor anything paid, 240 at most; beyond, the longest idle is disconnected.",
+				"Connections with nodes that have neither a channel nor anything paid, 240 at most; beyond, the longest idle of the address with most is disconnected.",
 			),
 		],
 	},

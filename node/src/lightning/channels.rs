@@ -153,7 +153,7 @@ impl Channels {
 			Owner::Operator => "the operator",
 		};
 		tracing::info!(target: "inlet::channels", peer = %open.peer, capacity_sat = open.capacity.0, "opening a channel for {owner}");
-		lightning.peers.process_events();
+		lightning.flush();
 		Ok(channel_id.to_string())
 	}
 
@@ -181,7 +181,7 @@ impl Channels {
 			self.trials.forget(id);
 			return false;
 		}
-		lightning.peers.process_events();
+		lightning.flush();
 		true
 	}
 
@@ -192,7 +192,7 @@ impl Channels {
 			let (manager, message) = (&lightning.manager, trial::GOODBYE.to_owned());
 			let _gone_already = manager.force_close_broadcasting_latest_txn(&channel.channel_id, &peer, message);
 		}
-		lightning.peers.process_events();
+		lightning.flush();
 	}
 
 	/// The inputs that a channel's funding implies now that the chain backend may have taken it; none while it has not.

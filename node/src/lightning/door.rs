@@ -1,6 +1,7 @@
 //! Who comes in, and who has to go: the [`Table`] of connections, the clock, and the connections themselves.
 
-use super::limits::{LineId, Refused, Standing, Table};
+use super::flush::Flush;
+use super::limits::{Judged, LineId, Refused, Table};
 use super::socket::WeakLine;
 use crate::config::PeerLimits;
 use crate::stop::stopped;
@@ -15,6 +16,8 @@ use tokio::time::{Instant, sleep};
 /// At least this long between two looks for strangers that are too many. LDK lets in 250 of them; the limit is so far below
 /// that hardly more can come in meanwhile.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
+/// How often addresses are looked at when nobody comes or goes.
+const LOOK: Duration = Duration::from_secs(1);
 /// Connections that are being made at once because LDK wants to answer an onion message: strangers can ask for them.
 const MAX_ERRANDS: usize = 8;
 
@@ -24,6 +27,7 @@ pub struct Door {
 	/// Those that can be closed. As many as the table has.
 	lines: Mutex<HashMap<LineId, WeakLine>>,
 	errands: Arc<Semaphore>,
+	flush: Flush,
 }
 
 /// One connection's place in the [`Door`]; it is given back when dropped.
@@ -36,7 +40,12 @@ impl Door {
 	/// With nobody inside.
 	pub fn new(limits: PeerLimits) -> Arc<Door> {
 		let errands = Arc::new(Semaphore::new(MAX_ERRANDS));
-		Arc::new(Door { table: Mutex::new(Table::new(limits)), lines: Mutex::default(), errands })
+		Arc::new(Door {
+			table: Mutex::new(Table::new(limits)),
+			lines: Mutex::default(),
+			errands,
+			flush: Flush::default(),
+		})
 	}
 
 	/// A connection came in from this address. An older one may be closed for it.
@@ -44,17 +53,31 @@ impl Door {
 	/// # Errors
 	/// Why it has to be closed unheard.
 	pub fn enter(self: &Arc<Self>, ip: IpAddr) -> Result<Pass, Refused> {
-		let (id, oldest) = self.table().enter(ip, Instant::now())?;
-		if let Some(oldest) = oldest {
+		let (id, slow) = self.table().enter(ip, Instant::now())?;
+		if let Some(slow) = slow {
 			tracing::debug!(target: "inlet::peers", "a slow handshake is ended: too many are under way");
-			self.close(oldest);
+			self.close(slow);
 		}
 		Ok(Pass { door: self.clone(), id })
 	}
 
 	/// We made a connection.
-	pub fn leave_for(self: &Arc<Self>) -> Pass {
-		Pass { door: self.clone(), id: self.table().leave_for(Instant::now()) }
+	///
+	/// # Errors
+	/// The node stops.
+	pub fn leave_for(self: &Arc<Self>) -> Result<Pass, Refused> {
+		let id = self.table().leave_for(Instant::now())?;
+		Ok(Pass { door: self.clone(), id })
+	}
+
+	/// From now on there are no new connections; one that is just being made ends before its handshake.
+	pub fn shut(&self) {
+		self.table().shut();
+	}
+
+	/// What lets LDK send to them.
+	pub fn flush(&self) -> &Flush {
+		&self.flush
 	}
 
 	/// Leave to make connections on behalf of a stranger; none while too many are being made.
@@ -62,9 +85,14 @@ impl Door {
 		self.errands.clone().try_acquire_owned().ok()
 	}
 
+	/// A connection has sent its first bytes.
+	pub fn heard(&self, id: LineId) {
+		self.table().heard(id);
+	}
+
 	/// The handshake of a connection is through.
 	pub fn shaken(&self, id: LineId, peer: PublicKey) {
-		self.table().shaken(id, peer);
+		self.table().shaken(id, peer, Instant::now());
 	}
 
 	/// An LSPS message of so many bytes came in. `Some`: nothing more is to be read from it until then.
@@ -72,29 +100,46 @@ impl Door {
 		self.table().charge(id, bytes, Instant::now())
 	}
 
-	/// Closes the longest idle connections of strangers whenever there are too many, until `stop`.
+	/// Closes idle connections of strangers whenever there are too many, in all or from one address, until `stop`.
 	pub async fn guard(
 		self: Arc<Self>,
 		mut connected: watch::Receiver<HashSet<PublicKey>>,
-		judge: impl Fn(&[PublicKey]) -> Vec<Standing> + Send,
+		judge: impl Fn(&[PublicKey]) -> Vec<Judged> + Send,
 		mut stop: watch::Receiver<bool>,
 	) {
 		loop {
-			tokio::select! {
+			let all = tokio::select! {
 				() = stopped(&mut stop) => return,
-				changed = connected.changed() => if changed.is_err() { return stopped(&mut stop).await },
-			}
+				changed = connected.changed() => match changed {
+					Ok(()) => true,
+					Err(_) => return stopped(&mut stop).await,
+				},
+				// Time passes for who is idle, too.
+				() = sleep(LOOK) => false,
+			};
 			connected.borrow_and_update();
-			let crowd = self.table().crowd();
-			// Judged without the lock: that looks at channels and at the book.
-			let standings = judge(&crowd.iter().map(|(_, peer, _)| *peer).collect::<Vec<_>>());
-			let crowd = crowd.into_iter().zip(standings).map(|((id, _, used), standing)| (standing, used, id));
-			let surplus = self.table().surplus(crowd);
-			for id in surplus {
-				tracing::debug!(target: "inlet::peers", "an idle stranger is disconnected: there are too many");
-				self.close(id);
-			}
-			sleep(BETWEEN_LOOKS).await;
+			let begun = Instant::now();
+			self.look(all, &judge);
+			sleep(rest(begun.elapsed())).await;
+		}
+	}
+
+	fn look(&self, all: bool, judge: impl Fn(&[PublicKey]) -> Vec<Judged>) {
+		let crowd = self.table().crowd(all, Instant::now());
+		if crowd.is_empty() {
+			return;
+		}
+		// Judged without the lock: that looks at channels and at the book.
+		let judged = judge(&crowd.iter().map(|(_, peer)| *peer).collect::<Vec<_>>());
+		let judged: Vec<_> = crowd.into_iter().map(|(id, _)| id).zip(judged).collect();
+		let gone: HashSet<_> = {
+			let (mut table, now) = (self.table(), Instant::now());
+			table.judged(&judged);
+			table.surplus(&judged, now).into_iter().chain(table.idle(&judged, now)).collect()
+		};
+		for id in gone {
+			tracing::debug!(target: "inlet::peers", "an idle stranger is disconnected: there are too many");
+			self.close(id);
 		}
 	}
 
@@ -108,6 +153,11 @@ impl Door {
 	fn table(&self) -> std::sync::MutexGuard<'_, Table> {
 		self.table.lock().expect("not poisoned")
 	}
+}
+
+/// How long not to look again after a look that took so long: looking takes a tenth of a core at most.
+fn rest(cost: Duration) -> Duration {
+	(cost * 10).max(BETWEEN_LOOKS)
 }
 
 impl Pass {
@@ -124,6 +174,9 @@ impl Pass {
 	/// The connection that it is for.
 	pub fn attach(&self, line: WeakLine) {
 		self.door.lines.lock().expect("not poisoned").insert(self.id, line);
+		if self.door.table().is_shut() {
+			self.door.close(self.id);
+		}
 	}
 }
 
@@ -131,5 +184,16 @@ impl Drop for Pass {
 	fn drop(&mut self) {
 		self.door.lines.lock().expect("not poisoned").remove(&self.id);
 		self.door.table().leave(self.id, Instant::now());
+	}
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	#[test]
+	fn r14_looking_at_many_clients_takes_a_part_of_the_time_only() {
+		assert_eq!(rest(Duration::from_millis(1)), BETWEEN_LOOKS);
+		assert_eq!(rest(Duration::from_millis(80)), Duration::from_millis(800));
 	}
 }

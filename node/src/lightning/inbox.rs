@@ -71,7 +71,8 @@ impl Inbox {
 		self.queue(peer);
 	}
 
-	/// A peer is gone: what it asked for is not answered, for an answer could only be lost (bLIP-50).
+	/// A peer is gone: what of its requests still waits is dropped, for an answer could only be lost (bLIP-50). One that the
+	/// driver has in hand is answered on its next connection, should it be back by then: it knows its request by the id.
 	pub fn disconnected(&mut self, peer: &PublicKey) {
 		let Some(waiting) = self.peers.get_mut(peer) else { return };
 		self.bytes -= waiting.bytes;

@@ -5,6 +5,7 @@ pub mod build;
 pub mod channels;
 pub mod door;
 pub mod events;
+pub mod flush;
 pub mod gossip;
 pub mod inbox;
 pub mod keys;
@@ -184,7 +185,17 @@ impl Lightning {
 	/// After something was done from outside LDK's loop: its consequences go out now, not at the loop's next turn.
 	pub fn hurry(&self) {
 		self.manager.process_pending_htlc_forwards();
-		self.peers.process_events();
+		self.flush();
+	}
+
+	/// LDK has something to send: soon, and not in the caller's time.
+	pub fn flush(&self) {
+		self.door.flush().ask();
+	}
+
+	/// Lets LDK send whenever there is something, until `stop`.
+	pub async fn send(self: Arc<Self>, stop: watch::Receiver<bool>) {
+		self.door.flush().run(|| self.peers.process_events(), stop).await;
 	}
 
 	/// Runs LDK's loop until `stop`, then persists what is left.

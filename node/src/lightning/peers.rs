@@ -1,13 +1,14 @@
 //! Connections: those that come in, and those that we keep.
 
 use super::Lightning;
-use super::limits::Standing;
+use super::limits::{Judged, Known};
 use super::socket::{serve_inbound, serve_outbound};
 use crate::driver::Driver;
 use crate::stop::stopped;
 use anyhow::{Context, bail};
 use bitcoin::secp256k1::PublicKey;
 use inlet_storage::Store;
+use lightning::ln::channel_state::ChannelDetails;
 use lightning::util::persist::KVStore;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -132,17 +133,19 @@ impl Peers {
 	}
 
 	/// What these nodes are to us.
-	pub fn judge(&self, lightning: &Lightning, driver: &Driver, peers: &[PublicKey]) -> Vec<Standing> {
+	pub fn judge(&self, lightning: &Lightning, driver: &Driver, peers: &[PublicKey]) -> Vec<Judged> {
 		let (awaited, promised) = driver.read(|book| (book.awaited_clients(), book.promised_clients()));
 		let judge = |peer: &PublicKey| {
 			let channels = lightning.manager.list_channels_with_counterparty(peer);
-			if !channels.is_empty() || awaited.contains(peer) || self.is_kept(peer) {
-				Standing::Client
-			} else if promised.contains(peer) {
-				Standing::Promised
-			} else {
-				Standing::Stranger
-			}
+			let is_backed =
+				|channel: &ChannelDetails| channel.is_outbound || channel.confirmations.is_some_and(|n| n > 0);
+			Judged::from(Known {
+				channel: !channels.is_empty(),
+				backed_channel: channels.iter().any(is_backed),
+				awaited: awaited.contains(peer),
+				kept: self.is_kept(peer),
+				promised: promised.contains(peer),
+			})
 		};
 		peers.iter().map(judge).collect()
 	}
@@ -150,6 +153,16 @@ impl Peers {
 	async fn store(&self, peer: &PublicKey, address: &str) -> anyhow::Result<()> {
 		let bytes = address.as_bytes().to_vec();
 		Ok(KVStore::write(&self.store, PRIMARY, SECONDARY, &peer.to_string(), bytes).await?)
+	}
+
+	/// Stores a peer, unless it is forgotten meanwhile: it would be back after a restart.
+	async fn store_if_kept(&self, peer: &PublicKey, address: &str) -> anyhow::Result<()> {
+		self.store(peer, address).await?;
+		// Looked at after the write: whoever forgets it later removes what was written.
+		if !self.is_kept(peer) {
+			KVStore::remove(&self.store, PRIMARY, SECONDARY, &peer.to_string(), false).await?;
+		}
+		Ok(())
 	}
 
 	/// Disconnects and no longer reconnects. Says whether the peer was known.
@@ -177,7 +190,7 @@ impl Peers {
 						tracing::debug!(target: "inlet::peers", %node_id, "no connection to {address}: {e:#}");
 					}
 					if peers.tried(&node_id, result.is_ok())
-						&& let Err(e) = peers.store(&node_id, &address).await
+						&& let Err(e) = peers.store_if_kept(&node_id, &address).await
 					{
 						tracing::error!(target: "inlet::peers", %node_id, "the peer's address cannot be stored: {e:#}");
 					}
@@ -227,7 +240,8 @@ pub async fn dial(lightning: &Arc<Lightning>, peer: PublicKey, address: &str) ->
 	let attempt = async {
 		let stream = connect_tcp(address).await?;
 		let mut connected = lightning.wire.connections();
-		let connection = serve_outbound(lightning.peers.clone(), peer, stream, lightning.door.leave_for());
+		let pass = lightning.door.leave_for()?;
+		let connection = serve_outbound(lightning.peers.clone(), peer, stream, pass);
 		let mut connection = tokio::spawn(connection);
 		loop {
 			if lightning.wire.is_connected(&peer) {
@@ -284,6 +298,7 @@ pub async fn accept(listener: TcpListener, lightning: Arc<Lightning>, mut stop: 
 			() = stopped(&mut stop) => return,
 			accepted = listener.accept() => match accepted {
 				Ok(accepted) => accepted,
+				Err(e) if concerns_one_connection(&e) => continue,
 				Err(e) => {
 					// Out of file descriptors, say: others close theirs in the meantime.
 					tracing::warn!(target: "inlet::peers", "a connection could not be accepted: {e}");
@@ -305,6 +320,24 @@ pub async fn accept(listener: TcpListener, lightning: Arc<Lightning>, mut stop: 
 	}
 }
 
+/// Is this about the connection that was to be accepted, and says nothing of the next?
+fn concerns_one_connection(error: &std::io::Error) -> bool {
+	use std::io::ErrorKind::{
+		ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, Interrupted, NetworkDown,
+		NetworkUnreachable,
+	};
+	matches!(
+		error.kind(),
+		ConnectionAborted
+			| ConnectionRefused
+			| ConnectionReset
+			| HostUnreachable
+			| Interrupted
+			| NetworkDown
+			| NetworkUnreachable
+	)
+}
+
 #[cfg(test)]
 mod tests {
 	use super::*;
@@ -319,6 +352,30 @@ mod tests {
 		for bad in [KEY.to_owned(), format!("{KEY}@host"), format!("{KEY}@host:0"), "02ab@host:1".to_owned()] {
 			assert!(bad.parse::<PeerAddress>().is_err(), "{bad}");
 		}
+	}
+
+	#[test]
+	fn r14_an_error_of_one_connection_does_not_delay_the_next() {
+		let error = std::io::Error::from_raw_os_error;
+		// ECONNABORTED, ECONNRESET, EHOSTUNREACH, ENETDOWN, EINTR; and EMFILE, ENFILE, ENOBUFS, ENOMEM.
+		assert!([103, 104, 113, 100, 4].into_iter().all(|code| concerns_one_connection(&error(code))));
+		assert!(![24, 23, 105, 12].into_iter().any(|code| concerns_one_connection(&error(code))));
+	}
+
+	#[tokio::test]
+	async fn a_peer_that_is_forgotten_while_it_is_stored_stays_forgotten() {
+		let dir = tempfile::tempdir().unwrap();
+		let store = Store::open(&dir.path().join("store"), |e| panic!("{e}")).unwrap();
+		let (node_id, address) = (KEY.parse().unwrap(), "example.org:9735");
+		let peers = Peers::load(store.clone(), Vec::new()).await.unwrap();
+		peers.kept.lock().unwrap().insert(node_id, Kept::new(address.to_owned(), false));
+		assert!(peers.tried(&node_id, true), "proven, and about to be stored");
+		peers.kept.lock().unwrap().remove(&node_id);
+		peers.store_if_kept(&node_id, address).await.unwrap();
+		assert!(Peers::load(store.clone(), Vec::new()).await.unwrap().all().is_empty());
+		peers.kept.lock().unwrap().insert(node_id, Kept::new(address.to_owned(), true));
+		peers.store_if_kept(&node_id, address).await.unwrap();
+		assert_eq!(Peers::load(store, Vec::new()).await.unwrap().all().len(), 1);
 	}
 
 	#[tokio::test]

@@ -5,6 +5,7 @@
 //! then. Besides, reading is where a peer is held back ([`super::door`]), and that crate leaves no place for it.
 
 use super::door::{Door, Pass};
+use super::flush::Round;
 use bitcoin::secp256k1::PublicKey;
 use lightning::ln::msgs::SocketAddress;
 use lightning::ln::peer_handler::{self, APeerManager};
@@ -240,8 +241,8 @@ async fn serve(peers: impl Manager, line: Arc<Line>) {
 	line.look(|state| state.stream = None);
 	drop(stream);
 	if end == End::Gone {
-		peers.as_ref().socket_disconnected(&Socket(line));
-		peers.as_ref().process_events();
+		peers.as_ref().socket_disconnected(&Socket(line.clone()));
+		line.door.flush().ask();
 	}
 }
 
@@ -257,6 +258,9 @@ async fn converse(peers: &impl Manager, line: &Arc<Line>, stream: &TcpStream) ->
 	let mut socket = Socket(line.clone());
 	let shaken_by = Instant::now() + HANDSHAKE_TIMEOUT;
 	let (mut buffer, mut start, mut end) = ([0; CHUNK], 0, 0);
+	let mut silent = true;
+	// LDK has been shown something; the round in which it answers.
+	let (mut unflushed, mut round) = (false, None);
 	loop {
 		let turn = match turn(line, stream, shaken_by) {
 			Ok(turn) => turn,
@@ -269,12 +273,11 @@ async fn converse(peers: &impl Manager, line: &Arc<Line>, stream: &TcpStream) ->
 			if read.is_err() {
 				return End::Closed;
 			}
-			if start == end {
-				// At the end of a chunk: answers go out, and others have their turn.
-				peers.as_ref().process_events();
-				tokio::task::yield_now().await;
-			}
+			unflushed = true;
 			continue;
+		}
+		if std::mem::take(&mut unflushed) {
+			round = Some(line.door.flush().ask());
 		}
 		tokio::select! {
 			() = line.changed.notified() => {},
@@ -287,9 +290,16 @@ async fn converse(peers: &impl Manager, line: &Arc<Line>, stream: &TcpStream) ->
 					return End::Closed;
 				}
 			},
-			ready = stream.readable(), if turn.read => match ready.and_then(|()| stream.try_read(&mut buffer)) {
+			() = flushed(line, round), if round.is_some() => round = None,
+			// Not before the answers to what was read are on their way: LDK sees how many wait only then.
+			ready = stream.readable(), if turn.read && round.is_none() => match ready.and_then(|()| stream.try_read(&mut buffer)) {
 				Ok(0) => return End::Gone,
-				Ok(n) => (start, end) = (0, n),
+				Ok(n) => {
+					if std::mem::take(&mut silent) {
+						line.door.heard(line.id);
+					}
+					(start, end) = (0, n);
+				},
 				Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {},
 				Err(_) => return End::Gone,
 			},
@@ -335,6 +345,12 @@ fn hung_up(stream: &TcpStream) -> bool {
 		Poll::Ready(Ok(ready)) => ready.is_read_closed(),
 		Poll::Ready(Err(_)) => true,
 		Poll::Pending => false,
+	}
+}
+
+async fn flushed(line: &Line, round: Option<Round>) {
+	if let Some(round) = round {
+		line.door.flush().done(round).await;
 	}
 }
 
