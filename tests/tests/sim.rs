@@ -28,6 +28,8 @@ fn r1_r6_r12_the_books_agree_with_a_world_full_of_trouble() {
 		("settled HTLCs", sum.settled),
 		("refunds", sum.refunds),
 		("refused trials", sum.refused),
+		("notices", sum.notices),
+		("HTLCs taken after waking", sum.woken),
 		("released fundings", sum.released),
 		("discarded fundings", sum.discarded),
 		("crashes", sum.crashes),

@@ -60,8 +60,9 @@ fn main() -> ExitCode {
 		sum.crashes
 	);
 	println!(
-		"{} refunds bumped, {} lost; {} trials refused; {} fundings withheld, {} released, {} discarded",
-		sum.bumped, sum.lost, sum.refused, sum.withheld, sum.released, sum.discarded
+		"{} refunds bumped, {} lost; {} trials refused; {} fundings withheld, {} released, {} discarded; {} notices, {} HTLCs \
+		 taken after waking",
+		sum.bumped, sum.lost, sum.refused, sum.withheld, sum.released, sum.discarded, sum.notices, sum.woken
 	);
 	match failed.into_inner() {
 		0 => {

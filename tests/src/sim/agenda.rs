@@ -9,6 +9,8 @@ pub(crate) enum Deed {
 	Client(usize),
 	/// A payer pays to a SCID.
 	Pay { sale: usize },
+	/// A payer pays to a channel that a client has.
+	PayChannel { channel: u128 },
 	/// A part of a payment reaches LDK.
 	Part { payment: u64, amount: u64, expiry: u32 },
 	/// The client looks at what it was forwarded of a payment.

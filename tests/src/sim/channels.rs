@@ -287,6 +287,10 @@ impl Sim {
 		}
 		self.ldk.channels.get_mut(&id).expect("known").stage = Stage::Ready;
 		self.event(Input::ChannelReady { user_channel_id: id, channel_id: channel_id(id) });
+		if self.rng.percent(self.temper.channel_payments) {
+			let at = self.now.0 + self.rng.around(60_000);
+			self.agenda.plan(at, None, Deed::PayChannel { channel: id });
+		}
 		if self.rng.percent(self.temper.closes_channel) {
 			let at = self.now.0 + self.rng.around(60_000);
 			self.agenda.plan(at, None, Deed::Close { channel: id });

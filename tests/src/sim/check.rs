@@ -10,6 +10,7 @@ use inlet_lsp::book::{
 use inlet_lsp::input::{Input, Owner, Step, World};
 use inlet_lsp::jit::EXPIRY_MARGIN_BLOCKS;
 use inlet_lsp::money::Sat;
+use inlet_lsp::wake::MAX_HELD_PER_CLIENT;
 
 impl Sim {
 	/// A step, before it is committed.
@@ -64,7 +65,11 @@ impl Sim {
 		if once || lost || !self.steps.is_multiple_of(7) {
 			return Ok(());
 		}
-		let again = self.lsp.step(&self.book, world, self.now, input.clone());
+		let mut again = self.lsp.step(&self.book, world, self.now, input.clone());
+		if matches!(input, Input::Started) {
+			// Each start tells clients anew that something is held for them: nobody knows whether the last notice left.
+			again.writes.retain(|write| !matches!(write, Write::Client(_)));
+		}
 		// An HTLC that was refused is not in the book; one that was forwarded is not shown again by a living LDK.
 		let shown = matches!(input, Input::HtlcIntercepted { .. });
 		demand(again.writes.is_empty() || shown, || format!("given twice, {input:?} writes {:?}", again.writes))
@@ -125,6 +130,12 @@ impl Sim {
 		demand(open <= most, || format!("{open} unpaid sales and orders"))?;
 		demand(self.book.clients().count() <= MAX_CLIENTS, || "too many clients".into())?;
 		demand(self.book.ledger().count() <= LEDGER_IN_MEMORY, || "too long a ledger".into())?;
+		let lsps5 = &self.temper.policy.lsps5;
+		for client in self.book.clients() {
+			let (held, hooks) = (client.wake.held.len(), client.wake.webhooks.len());
+			let within = held <= MAX_HELD_PER_CLIENT && hooks <= lsps5.max_webhooks as usize;
+			demand(within, || format!("{held} HTLCs held for {}, which has {hooks} webhooks", client.id))?;
+		}
 		let dead = self.book.sales().filter(|sale| sale.state.is_finished()).count();
 		demand(dead <= MAX_FINISHED + self.people.len() * 100, || "too many finished sales".into())?;
 		let sales: u64 = self.book.sales().map(|sale| sale.reserved.0).sum();

@@ -28,6 +28,9 @@ impl Sim {
 		let at = self.now.0 + self.rng.around(pace).max(1);
 		self.agenda.plan(at, None, Deed::Client(who));
 		if !self.people[who].online {
+			if self.rng.percent(self.temper.webhooks) {
+				self.want(who)?;
+			}
 			return if self.rng.percent(60) { self.connect(who) } else { Ok(()) };
 		}
 		if self.rng.percent(self.temper.flaky) {
@@ -37,6 +40,9 @@ impl Sim {
 		if self.rng.percent(self.temper.garbage) {
 			let bytes = self.rng.pick(&NONSENSE).as_bytes().to_vec();
 			return self.take(Input::Message { peer: self.people[who].id, bytes });
+		}
+		if self.rng.percent(self.temper.webhooks) {
+			return self.register(who);
 		}
 		if self.rng.percent(self.temper.orders) {
 			return self.order_something(who);
@@ -66,7 +72,7 @@ impl Sim {
 		self.drop_unfunded(who);
 	}
 
-	fn ask(&mut self, who: usize, method: &str, params: Value, what: Asked) -> Go {
+	pub(crate) fn ask(&mut self, who: usize, method: &str, params: Value, what: Asked) -> Go {
 		let id = format!("r{}", self.fresh());
 		let request = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
 		self.people[who].asked.insert(id, what);
@@ -172,6 +178,7 @@ impl Sim {
 			max: number("max_payment_size_msat"),
 			owed: 0,
 			paid: 0,
+			hop: None,
 		});
 		self.tally.sales += 1;
 		let late = if self.rng.percent(self.temper.odd_payment) { 500_000 } else { 10_000 };

@@ -32,6 +32,9 @@ impl Sim {
 			self.steps += 1;
 			let death = self.death();
 			let world = self.view_of(&input);
+			if let Input::Connected { peer } = &input {
+				self.notified.retain(|(client, _, _), _| client != peer);
+			}
 			self.note(|| super::world::brief(&input));
 			let step = self.lsp.step(&self.book, &world, self.now, input.clone());
 			self.check_step(&world, &step)?;
@@ -135,7 +138,10 @@ impl Sim {
 				}
 				Ok(Vec::new())
 			}
-			Action::Warn { .. } | Action::Notify { .. } => Ok(Vec::new()),
+			Action::Notify { client, app_name, url, notice } => {
+				self.notified(client, app_name, &url, &notice).map(|()| Vec::new())
+			}
+			Action::Warn { .. } => Ok(Vec::new()),
 		}
 	}
 
@@ -177,6 +183,7 @@ impl Sim {
 		self.forget_unfunded();
 		self.forget_unsaved();
 		self.refunding.clear();
+		self.notified.clear();
 		self.attending = false;
 		let downtime = if self.rng.percent(20) { self.rng.range(0, 900_000) } else { self.rng.range(0, 5_000) };
 		self.now.0 += downtime;

@@ -57,6 +57,9 @@ impl Sim {
 
 	/// A part arrives.
 	pub(crate) fn part(&mut self, payment: u64, amount: u64, expiry: u32) {
+		if !self.is_intercepted(payment) {
+			return;
+		}
 		let number = self.fresh();
 		let id = id32(2, number);
 		let routing = if self.rng.percent(20) { self.rng.range(0, 5_000) } else { 0 };
@@ -80,7 +83,7 @@ impl Sim {
 			inbound: Msat(htlc.inbound),
 			expected_outbound: Msat(htlc.expected),
 			expiry_height: Some(htlc.expiry),
-			channel: None,
+			channel: self.hop(payment),
 		}
 	}
 
@@ -236,6 +239,7 @@ impl Sim {
 		self.upstream += i128::from(inbound);
 		self.bought[self.payments[&payment].sale].paid += expected - amount;
 		self.tally.settled += 1;
+		self.tally.woken += u64::from(self.bought[self.payments[&payment].sale].hop.is_some());
 		self.event(Input::Forwarded {
 			next_peer: Some(self.people[client].id),
 			next_channel: Some(super::channels::channel_id(channel)),

@@ -18,6 +18,7 @@ mod ldk;
 mod parts;
 mod refunds;
 mod rng;
+mod sleep;
 mod temper;
 mod world;
 

@@ -43,6 +43,8 @@ pub(crate) struct Bought {
 	pub owed: u64,
 	/// What was skimmed of payments that the client took.
 	pub paid: u64,
+	/// Not bought at all: the SCID of this channel, which bears no fee.
+	pub hop: Option<u128>,
 }
 
 impl Bought {

@@ -26,6 +26,10 @@ pub(crate) struct Temper {
 	pub garbage: u32,
 	pub orders: u32,
 	pub pays_onchain: u32,
+	/// Clients that register a webhook, each time they could do something.
+	pub webhooks: u32,
+	/// Payments to channels that clients have, each time that one is taken over such a channel, or missed.
+	pub channel_payments: u32,
 	/// Blocks that reorganise.
 	pub reorg: u32,
 	pub double_spend: u32,
@@ -74,6 +78,8 @@ impl Temper {
 			odd_payment: rng.pick(&[0, 10, 40]),
 			garbage: rng.pick(&[0, 2, 20]),
 			orders: rng.pick(&[0, 20, 50, 90]),
+			webhooks: rng.pick(&[0, 5, 20]),
+			channel_payments: rng.pick(&[0, 50, 90]),
 			pays_onchain: rng.pick(&[0, 30, 90]),
 			reorg: rng.pick(&[0, 0, 5, 30]),
 			double_spend: rng.pick(&[0, 5, 30]),

@@ -76,6 +76,10 @@ pub struct Report {
 	pub bumped: u64,
 	/// Refunds that were lost with the payment that they gave back.
 	pub lost: u64,
+	/// Notices to clients that are away.
+	pub notices: u64,
+	/// HTLCs for channels of clients that were away, which these took when they were back.
+	pub woken: u64,
 	/// Channels that the client refused when they were tried.
 	pub refused: u64,
 	/// Funding transactions that were withheld.
@@ -99,6 +103,8 @@ impl Report {
 			refunds: self.refunds + other.refunds,
 			bumped: self.bumped + other.bumped,
 			lost: self.lost + other.lost,
+			notices: self.notices + other.notices,
+			woken: self.woken + other.woken,
 			refused: self.refused + other.refused,
 			withheld: self.withheld + other.withheld,
 			released: self.released + other.released,
@@ -144,6 +150,8 @@ pub(crate) struct Sim {
 	/// Channels that this process opens and was not told the end of; has it made a funding transaction?
 	pub opening: BTreeMap<u128, bool>,
 	pub attending: bool,
+	/// When a client was sent a notice of a kind over a webhook, since it was here last, by this process.
+	pub notified: BTreeMap<(NodeId, String, String), u64>,
 	pub open_channels: u64,
 	pub block_pace: u64,
 	/// Millisatoshis: the wallet at the beginning, what payers owe us for what was settled, what is on its way from closed
@@ -225,6 +233,7 @@ impl Sim {
 			refunding: BTreeMap::new(),
 			opening: BTreeMap::new(),
 			attending: false,
+			notified: BTreeMap::new(),
 			open_channels: 0,
 			block_pace: 600_000,
 			initial: 0,
@@ -356,6 +365,7 @@ impl Sim {
 			Deed::Bump { order, number } => return self.bump(order, number),
 			Deed::Tried { order, refusal } => return self.take(Input::OpeningTried { order, refusal }),
 			Deed::Discard { channel } => return self.discard(channel),
+			Deed::PayChannel { channel } => self.pay_channel(channel),
 			Deed::Look => return self.look(),
 			Deed::LastWord { htlc } => self.settle(htlc),
 			Deed::Pump => return self.pump(),
@@ -407,6 +417,7 @@ impl Sim {
 				deed,
 				Deed::Client(_)
 					| Deed::Pay { .. }
+					| Deed::PayChannel { .. }
 					| Deed::PayInvoice { .. }
 					| Deed::PayAddress { .. }
 					| Deed::PowerCut
