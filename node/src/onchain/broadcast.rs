@@ -214,12 +214,19 @@ impl Broadcaster {
 
 	/// Sends what is due at `now`: everything not mined that was never sent, or not since [`RESEND`], or all of it if
 	/// there is a `new_block`. Stops at the first sign that the backend is away.
+	///
+	/// What LDK wanted written before it asked for a broadcast is durable first. LDK may ask for a commitment transaction
+	/// before it is told that the closing of its channel is on disk; sent by a node that then forgets the closing, and goes on
+	/// with the channel, it would be a revoked one.
 	pub(crate) async fn flush(&self, outlet: &impl Outlet, now: Instant, new_block: bool) -> Result<(), NotSent> {
 		let due: Vec<(u64, Vec<Transaction>)> = {
 			let state = self.lock();
 			let due = |package: &Package| package.is_due(now, new_block);
 			state.packages.iter().filter(|(_, p)| due(p)).map(|(&number, p)| (number, p.txs.clone())).collect()
 		};
+		if !due.is_empty() {
+			self.keep.settled().await;
+		}
 		let mut result = Ok(());
 		for (number, txs) in due {
 			match outlet.submit(&txs).await {
