@@ -365,9 +365,7 @@ impl Book {
 
 	/// Orders whose channel is being opened: the node reports when the funding is out.
 	pub fn orders_being_opened(&self) -> impl Iterator<Item = &Order> {
-		let opening =
-			|order: &&Order| matches!(order.state, OrderState::Opening { .. } | OrderState::Abandoning { .. });
-		self.live_orders().filter(opening)
+		self.live_orders().filter(|order| order.is_being_opened())
 	}
 
 	/// Orders with a refund that is out and not settled: the node reports what becomes of it.
