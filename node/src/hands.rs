@@ -382,6 +382,7 @@ impl Surroundings for Hands {
 	}
 
 	fn activity(&self, book: &Book) -> Vec<Input> {
+		self.wallet.await_payments(book.awaited_addresses());
 		let mut news = self.funded(book);
 		news.extend(self.survey(book));
 		let version = self.version();

@@ -160,6 +160,8 @@ pub struct Wallet {
 	/// BDK orders sightings and evictions by time: strictly rising seconds.
 	clock: AtomicU64,
 	changed: watch::Sender<u64>,
+	/// See [`Wallet::await_payments`].
+	pub(super) awaited: Mutex<Vec<ScriptBuf>>,
 }
 
 impl Wallet {
@@ -196,6 +198,7 @@ impl Wallet {
 			refunding: tokio::sync::Mutex::default(),
 			clock,
 			changed,
+			awaited: Mutex::default(),
 		});
 		wallet.reapply_own();
 		wallet.save().await;
