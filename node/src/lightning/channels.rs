@@ -515,15 +515,22 @@ fn v1_channel_id(funding: OutPoint) -> [u8; 32] {
 	ChannelId::v1_from_funding_txid(funding.txid.as_ref(), index).0
 }
 
-/// May the client have spent what was pushed to it, before the funding was mined? Then the funding is not withdrawn: that
-/// money has left over our other channels, and would be given back to the buyer besides. An HTLC that is on its way counts as
-/// spent. What is below the reserve that the peer asks of us does not show.
+/// May the client have used the channel: spent what was pushed to it, before the funding was mined? Then the funding is not
+/// withdrawn: that money has left over our other channels, and would be given back to the buyer besides. An HTLC that is on its
+/// way counts. A client that orders at zero confirmations is to use its balance at once, which is why we do not wait for the
+/// first block instead.
 fn is_used(channel: &ChannelDetails, pushed: Msat) -> bool {
-	let own = Sat(channel.channel_value_satoshis).to_msat().map_or(u64::MAX, |all| all.0.saturating_sub(pushed.0));
-	let reserve = channel.unspendable_punishment_reserve.unwrap_or(0).saturating_mul(1000);
-	let ours_at_first = own.saturating_sub(reserve);
+	let (capacity, reserve) =
+		(Sat(channel.channel_value_satoshis), Sat(channel.unspendable_punishment_reserve.unwrap_or(0)));
 	let pending = !channel.pending_inbound_htlcs.is_empty() || !channel.pending_outbound_htlcs.is_empty();
-	pending || channel.outbound_capacity_msat > ours_at_first
+	pending || has_spent(capacity, pushed, reserve, Msat(channel.outbound_capacity_msat))
+}
+
+/// Do we have more in the channel than at first? What LDK says that we can send is without the reserve that the peer asks of us,
+/// so that no more than this can be missed.
+fn has_spent(capacity: Sat, pushed: Msat, reserve: Sat, outbound: Msat) -> bool {
+	let msat = |sat: Sat| sat.0.saturating_mul(1000);
+	outbound.0 > msat(capacity).saturating_sub(pushed.0).saturating_sub(msat(reserve))
 }
 
 /// What the book reserves for the sale or order that this channel is for.
@@ -536,6 +543,25 @@ fn reservation(book: &Book, user_channel_id: u128) -> Amount {
 #[cfg(test)]
 mod tests {
 	use super::*;
+
+	#[test]
+	fn r6_a_client_that_has_spent_its_balance_is_told_by_what_we_have() {
+		let spent =
+			|outbound_sat: u64| has_spent(Sat(220_000), Msat(20_000_000), Sat(2_200), Msat(outbound_sat * 1000));
+		assert!(!spent(197_800), "as it was opened");
+		assert!(!spent(150_000), "the client received, and spent none of what was pushed");
+		assert!(spent(197_801) && spent(217_800), "a satoshi, and all of it");
+		let small = |outbound| has_spent(Sat(100_000), Msat(99_500_000), Sat(1_000), Msat(outbound));
+		assert!(!small(0) && small(1), "our part is below the reserve");
+	}
+
+	#[test]
+	fn r12_ldk_names_a_channel_by_its_funding() {
+		let txid = bitcoin::hashes::Hash::from_byte_array([7; 32]);
+		let outpoint = lightning::chain::transaction::OutPoint { txid, index: 0x0102 };
+		let named = v1_channel_id(OutPoint { txid, vout: 0x0102 });
+		assert_eq!(named, ChannelId::v1_from_funding_outpoint(outpoint).0);
+	}
 
 	#[test]
 	fn r8_only_channels_with_anchors_will_do() {
