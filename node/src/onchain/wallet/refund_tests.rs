@@ -252,8 +252,11 @@ async fn l1_27_an_address_that_awaits_a_payment_is_looked_at_however_many_came_a
 	let is_asked = || {
 		let scope = crate::onchain::follow::Scope::Hot;
 		let mut request = bench.wallet.sync_request(scope);
-		let found = request.iter_spks_with_expected_txids().any(|asked| asked.spk == victim.script_pubkey());
-		found
+		request
+			.iter_spks_with_expected_txids()
+			.map(|asked| asked.spk)
+			.collect::<Vec<_>>()
+			.contains(&victim.script_pubkey())
 	};
 	assert!(!is_asked());
 	bench.wallet.await_payments([victim.to_string()]);
