@@ -271,6 +271,7 @@ impl Hands {
 		let (driver, channels) = (self.driver(), self.channels.clone());
 		tokio::spawn(async move {
 			if channels.withdraw(txid).await {
+				channels.closed(user_channel_id).await;
 				// When we are stopping, the next start finds neither channel nor funding.
 				let _ = driver.submit(Input::ChannelClosed { user_channel_id, reason: CLOSED.to_owned() }).await;
 			}
