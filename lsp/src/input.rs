@@ -153,7 +153,8 @@ pub enum Input {
 		/// the client is not to blame, and it may go better soon.
 		ours: bool,
 	},
-	/// The channel is closed.
+	/// The channel is closed. Of an order that is being opened it says that its funding is not out and never will be: else the
+	/// node says [`Input::Funded`] first, and nothing while it cannot tell.
 	ChannelClosed {
 		/// Which channel.
 		user_channel_id: u128,
@@ -311,11 +312,11 @@ pub enum Action {
 		/// Why, for the log.
 		reason: String,
 	},
-	/// Open a channel, unless one with this `user_channel_id` exists.
+	/// Open a channel, unless one with this `user_channel_id` exists, or existed and its funding is or may be out.
 	OpenChannel(OpenChannel),
 	/// Abandon a channel that is not funded yet. Answered by [`Input::OpenFailed`] if there is no such channel, by
 	/// [`Input::Funded`] if its funding is out, else by [`Input::ChannelClosed`] once LDK has closed it; not yet, while the
-	/// chain backend has given no verdict on a funding that was handed to it.
+	/// chain backend has given no verdict on a funding that was handed to it, or refuses it and the client has used the channel.
 	AbandonChannel {
 		/// Which channel.
 		user_channel_id: u128,

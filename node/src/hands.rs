@@ -2,12 +2,12 @@
 
 use crate::control::{EventKind, Events};
 use crate::driver::{Driver, Surroundings};
-use crate::lightning::channels::Channels;
+use crate::lightning::channels::{CLOSED, Channels, Left};
 use crate::lightning::{Lightning, payments, trial};
 use crate::notify::Notifier;
 use crate::onchain::{Fees, Tip, Wallet};
 use crate::refunds::{Refunds, UnderWay};
-use bitcoin::{Amount, BlockHash, Network};
+use bitcoin::{Amount, BlockHash, Network, Txid};
 use inlet_lsp::book::{Book, NodeId, Order, OrderId, Write};
 use inlet_lsp::input::{Action, ChannelView, Input, OpenChannel, PeerView, Sight, World};
 use inlet_lsp::money::{Msat, Sat};
@@ -266,14 +266,27 @@ impl Hands {
 		Vec::new()
 	}
 
+	/// The end of an order's channel of which only a refused funding is left: told when that is never sent again.
+	fn withdraw(&self, user_channel_id: u128, txid: Txid) {
+		let (driver, channels) = (self.driver(), self.channels.clone());
+		tokio::spawn(async move {
+			if channels.withdraw(txid).await {
+				channels.closed(user_channel_id).await;
+				// When we are stopping, the next start finds neither channel nor funding.
+				let _ = driver.submit(Input::ChannelClosed { user_channel_id, reason: CLOSED.to_owned() }).await;
+			}
+		});
+	}
+
 	/// Orders whose funding the chain backend has taken by now.
 	fn funded(&self, book: &Book) -> Vec<Input> {
-		let look = |order: &Order| {
-			let inputs = self.channels.look(&self.lightning, order.user_channel_id, &order.client);
-			if !inputs.is_empty() {
-				self.channels.funded(order.user_channel_id);
+		let look = |order: &Order| match self.channels.look(&self.lightning, order.user_channel_id, &order.client) {
+			Left::Out(inputs) => inputs,
+			Left::Refused(txid) => {
+				self.withdraw(order.user_channel_id, txid);
+				Vec::new()
 			}
-			inputs
+			Left::Waits | Left::Nothing => Vec::new(),
 		};
 		book.orders_being_opened().flat_map(look).collect()
 	}
@@ -323,8 +336,9 @@ impl Surroundings for Hands {
 			Action::FailHtlc { intercept_id, reason } => self.fail(intercept_id, &reason),
 			Action::OpenChannel(open) => self.channels.open(&self.lightning, open),
 			Action::AbandonChannel { user_channel_id, peer } => {
-				let strict = book.order_by_user_channel_id(user_channel_id).is_some();
-				self.channels.abandon(&self.lightning, user_channel_id, peer, strict)
+				let order = book.order_by_user_channel_id(user_channel_id);
+				let pushed = order.map(|order| order.client_balance.to_msat().unwrap_or(Msat::ZERO));
+				self.channels.abandon(&self.lightning, user_channel_id, peer, pushed)
 			}
 			Action::BroadcastFunding { user_channel_id, channel_id, funding } => {
 				self.channels.broadcast(user_channel_id, channel_id, funding)
@@ -369,6 +383,7 @@ impl Surroundings for Hands {
 	}
 
 	fn activity(&self, book: &Book) -> Vec<Input> {
+		self.wallet.await_payments(book.awaited_addresses());
 		let mut news = self.funded(book);
 		news.extend(self.survey(book));
 		let version = self.version();

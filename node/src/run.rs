@@ -157,6 +157,7 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 		user_config(&config.routing, config.policy.lsps5.enabled),
 		config.routing.clone(),
 		wallet.clone(),
+		lightning.trials.clone(),
 	));
 	let events = Arc::new(Events::new());
 	let keys = lightning.keys.clone();

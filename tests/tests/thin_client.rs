@@ -168,6 +168,49 @@ fn r6_l1_31_a_client_that_refuses_the_channel_is_not_offered_payment() {
 	});
 }
 
+/// The client has signed, the funding and with it the client's balance is on its way to the miners, and the client breaks the
+/// channel off, with and without hanging up: the order is delivered and paid for, and nothing is opened again.
+#[test]
+fn r6_r5_a_client_that_breaks_off_what_it_has_signed_pays_for_it_and_gets_no_second_channel() {
+	scenario(async |scratch| {
+		let world = World::start(scratch, Backend::Bitcoind).await?;
+		let payer = payer(&world, &[1_000_000, 1_000_000]).await?;
+		for (done, on_open) in [OnOpen::BreakOff, OnOpen::BreakOffAndLeave].into_iter().enumerate() {
+			let client = client(&world, Behaviour { on_open, ..Default::default() }).await?;
+			let (mut params, refund) = small_order(&world, &client).await?;
+			params.client_balance_sat = 20_000;
+			let order = client.order(params, Some(&refund)).await?;
+			let bolt11 = order.payment.bolt11.as_ref().context("no invoice")?;
+			let hash = payer.pay(&bolt11.invoice, None, 1)?;
+			client
+				.wait_for(SOON, |event| {
+					matches!(event, ThinEvent::ChannelClosed { reason, .. } if reason.contains("thought better"))
+						.then_some(())
+				})
+				.await?;
+			client.set_behaviour(Behaviour::default());
+			// It may be hanging up at this moment.
+			let back = async || Ok(client.connect(&world.lsp.uri()).await.ok());
+			eventually(SOON, "the client is back", back).await?;
+			let outcome = payer.outcome(hash, SOON).await?;
+			ensure!(
+				outcome.is_ok(),
+				"{on_open:?}: the client has its balance, and the payment is given back: {outcome:?}"
+			);
+			world.lsp.order_is(&order.id.0, "completed", SOON).await?;
+			world.mine(1, &[]).await?;
+			let asked = client.events().iter().filter(|event| matches!(event, ThinEvent::OpenRequested { .. })).count();
+			ensure!(asked == 2, "{on_open:?}: one to see that it is taken, and one that is paid, not {asked}");
+			ensure!(world.lsp.channels().await?.len() == 2, "only the payer's channels are open");
+			let costs = world.lsp.ledger().await?;
+			let costs = costs["entries"].as_array().context("no entries")?;
+			let costs = costs.iter().filter(|entry| entry["kind"] == "funding_cost").count();
+			ensure!(costs == done + 1, "{on_open:?}: {costs} fundings are booked");
+		}
+		Ok(())
+	});
+}
+
 /// A stranger's probe: its channel ends without a trace, its coins are free again, and the payment that follows is served.
 #[test]
 fn r3_a_probe_puts_nothing_on_the_chain_and_the_payment_after_it_does() {

@@ -295,6 +295,13 @@ impl Book {
 		self.index.addresses.keys().cloned().collect()
 	}
 
+	/// Addresses of orders that wait for their payment, or hold more than they keep: looked at before all others.
+	pub fn awaited_addresses(&self) -> BTreeSet<String> {
+		let unpaid = self.live_orders().filter(|order| order.state.is_unpaid());
+		let orders = unpaid.chain(self.surplus_orders());
+		orders.filter_map(|order| order.onchain.as_ref()).map(|onchain| onchain.address.clone()).collect()
+	}
+
 	/// What we promised about this channel's life (bLIP-51's lease, bLIP-52's `min_lifetime`); `None` if we promised
 	/// nothing, or the client has not paid, or it is closed.
 	pub fn lease(&self, channel_id: &[u8; 32]) -> Option<Lease> {
@@ -366,9 +373,7 @@ impl Book {
 
 	/// Orders whose channel is being opened: the node reports when the funding is out.
 	pub fn orders_being_opened(&self) -> impl Iterator<Item = &Order> {
-		let opening =
-			|order: &&Order| matches!(order.state, OrderState::Opening { .. } | OrderState::Abandoning { .. });
-		self.live_orders().filter(opening)
+		self.live_orders().filter(|order| order.is_being_opened())
 	}
 
 	/// Orders with a refund that is out and not settled: the node reports what becomes of it.

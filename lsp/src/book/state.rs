@@ -116,6 +116,11 @@ impl Order {
 		self.lsp_balance.saturating_add(self.client_balance)
 	}
 
+	/// Is its channel being opened, or given up: may its funding be out without our knowing?
+	pub fn is_being_opened(&self) -> bool {
+		matches!(self.state, OrderState::Opening { .. } | OrderState::Abandoning { .. })
+	}
+
 	/// When something is due although nothing happens.
 	pub fn next_deadline(&self) -> Option<Timestamp> {
 		let bump = self.open_refund().and_then(Refund::bump_due);

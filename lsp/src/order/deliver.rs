@@ -194,7 +194,7 @@ pub(crate) fn channel_ready(turn: &mut Turn<'_>, mut order: Order, user_channel_
 /// [`Input::OpenFailed`]: a client that went away is waited for, and what is our own fault (`ours`) is tried again; a client
 /// that refused, or whose time was up, gets its money back now.
 pub(crate) fn open_failed(turn: &mut Turn<'_>, mut order: Order, user_channel_id: u128, reason: &str, ours: bool) {
-	if !is_being_opened(&order) || order.user_channel_id != user_channel_id {
+	if !order.is_being_opened() || order.user_channel_id != user_channel_id {
 		return;
 	}
 	order.note(turn.now, "fail", format!("open failed: {reason}"));
@@ -220,13 +220,10 @@ pub(crate) fn open_failed(turn: &mut Turn<'_>, mut order: Order, user_channel_id
 	turn.put_order(order);
 }
 
-fn is_being_opened(order: &Order) -> bool {
-	matches!(order.state, OrderState::Opening { .. } | OrderState::Abandoning { .. })
-}
-
-/// [`Input::ChannelClosed`].
+/// [`Input::ChannelClosed`]. While the channel is being opened it says that nothing was funded: the node would have said
+/// [`Input::Funded`] before.
 pub(crate) fn channel_closed(turn: &mut Turn<'_>, mut order: Order, user_channel_id: u128, reason: &str) {
-	if is_being_opened(&order) {
+	if order.is_being_opened() {
 		return open_failed(turn, order, user_channel_id, reason, false);
 	}
 	let now = turn.now;

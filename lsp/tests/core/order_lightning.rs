@@ -222,6 +222,33 @@ fn r6_a_channel_funded_at_the_deadline_is_paid_for() {
 	assert_eq!((sim.book.reserved(), sim.book.next_deadline()), (Sat(0), None));
 }
 
+/// The client breaks off when the funding is on its way, here or gone: the node says first that it is out.
+#[test]
+fn r6_r5_an_order_whose_channel_is_closed_after_its_funding_went_out_is_delivered_and_paid() {
+	for (here, abandoned) in [(true, false), (false, false), (true, true)] {
+		let (mut sim, client, order) = ordered();
+		let user_channel_id = opened(&sim.hold(&order, order.order_total)).unwrap().user_channel_id;
+		if abandoned {
+			sim.pass(1800);
+			sim.tick();
+		}
+		if !here {
+			sim.disconnect(client);
+		}
+		let payment_hash = order.lightning.as_ref().unwrap().payment_hash;
+		assert_eq!(sim.funded(user_channel_id), [Action::ClaimPayment { order: order.id.clone(), payment_hash }]);
+		let closed = Input::ChannelClosed { user_channel_id, reason: "error".into() };
+		assert!(sim.give(closed.clone()).is_empty(), "nothing is given back");
+		assert!(sim.look(closed).writes.is_empty());
+		assert_eq!(opened(&sim.connect(client)).map(|open| open.user_channel_id), None, "no second channel");
+		sim.claimed(&order, order.order_total);
+		let done = sim.now_order(&order);
+		assert_eq!(done.state, OrderState::Completed);
+		assert!(done.channel.is_some_and(|channel| channel.closed_at.is_some()));
+		assert_eq!(sim.earned(EntryKind::FundingCost), -850_000);
+	}
+}
+
 #[test]
 fn r6_the_money_goes_back_when_the_node_says_that_there_is_no_channel() {
 	for closed in [true, false] {

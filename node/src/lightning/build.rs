@@ -257,6 +257,7 @@ impl Lightning {
 			pending: Notify::new(),
 			changes: AtomicU64::new(0),
 			wallet: parts.wallet,
+			trials: Arc::default(),
 		};
 		Ok(Built { lightning, from })
 	}

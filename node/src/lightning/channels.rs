@@ -8,7 +8,7 @@ use bitcoin::secp256k1::PublicKey;
 use bitcoin::{Amount, FeeRate, OutPoint, ScriptBuf, Txid};
 use inlet_lsp::book::{Book, OrderId};
 use inlet_lsp::input::{Input, OpenChannel, Owner};
-use inlet_lsp::money::Sat;
+use inlet_lsp::money::{Msat, Sat};
 use inlet_lsp::quote::funding_need;
 use lightning::ln::channel_state::ChannelDetails;
 use lightning::ln::types::ChannelId;
@@ -33,6 +33,43 @@ struct Opening {
 	/// Does LDK leave the broadcast to us?
 	withhold: bool,
 }
+
+/// What is left of a channel that LDK has closed, or never had: see [`Channels::left`].
+#[derive(Debug)]
+pub enum Left {
+	/// No funding transaction that was ever sent.
+	Nothing,
+	/// The chain backend has its funding: what that implies.
+	Out(Vec<Input>),
+	/// The chain backend refuses its funding, which can still be withdrawn.
+	Refused(Txid),
+	/// The chain backend has said nothing yet: nothing can be decided.
+	Waits,
+}
+
+impl Left {
+	fn into_inputs(self) -> Vec<Input> {
+		match self {
+			Left::Out(inputs) => inputs,
+			Left::Nothing | Left::Refused(_) | Left::Waits => Vec::new(),
+		}
+	}
+}
+
+/// Why a channel was not funded.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NotFunded {
+	/// For people.
+	pub reason: String,
+	/// It is no fault of the peer's: trying again may help.
+	pub ours: bool,
+}
+
+/// What a peer says that accepts a channel of another type.
+pub const NO_ANCHORS: &str = "the peer takes no anchor channels";
+
+/// Why a channel ended of which only its funding is left.
+pub const CLOSED: &str = "the channel was closed before its funding was known to be out";
 
 /// A channel that wants its funding transaction.
 pub struct Wanted {
@@ -75,13 +112,13 @@ pub struct Channels {
 	wallet: Arc<Wallet>,
 	opening: Mutex<HashMap<u128, Opening>>,
 	/// Openings that are tried only.
-	pub trials: Trials,
+	pub trials: Arc<Trials>,
 }
 
 impl Channels {
 	/// Nothing is being opened: LDK forgets unfunded channels at a restart, and so do we.
-	pub fn new(config: UserConfig, routing: RoutingConfig, wallet: Arc<Wallet>) -> Self {
-		Channels { config, routing, wallet, opening: Mutex::default(), trials: Trials::default() }
+	pub fn new(config: UserConfig, routing: RoutingConfig, wallet: Arc<Wallet>, trials: Arc<Trials>) -> Self {
+		Channels { config, routing, wallet, opening: Mutex::default(), trials }
 	}
 
 	/// Opens a channel unless one with its `user_channel_id` exists. What fails at once comes back as an input, and so
@@ -89,9 +126,13 @@ impl Channels {
 	pub fn open(&self, lightning: &Lightning, open: OpenChannel) -> Vec<Input> {
 		let id = open.user_channel_id;
 		let known = lightning.manager.list_channels_with_counterparty(&open.peer);
+		let strict = matches!(open.owner, Owner::Order(_));
 		if let Some(channel) = known.iter().find(|channel| channel.user_channel_id == id) {
-			let strict = matches!(open.owner, Owner::Order(_));
 			return self.progress(channel, strict, open.withhold);
+		}
+		if strict && let left @ (Left::Out(_) | Left::Refused(_) | Left::Waits) = self.left(id) {
+			// Its channel is gone, and its funding may be mined: see `Channels::left`. `Hands::activity` sees to the rest.
+			return left.into_inputs();
 		}
 		if self.opening.lock().expect("not poisoned").contains_key(&id) {
 			// LDK has closed it, and the event that says so is on its way: a second one with this mark would be taken for it.
@@ -113,6 +154,7 @@ impl Channels {
 		};
 		let is_out = if strict { self.wallet.is_taken(&funding.txid) } else { self.wallet.is_out(&funding.txid) };
 		let mut inputs = if is_out {
+			self.funded(user_channel_id);
 			let fee = self.fee(funding.txid);
 			vec![Input::Funded { user_channel_id, channel_id, funding, fee }]
 		} else if withhold && channel.is_channel_ready {
@@ -195,11 +237,42 @@ impl Channels {
 		lightning.flush();
 	}
 
+	/// How it stands with the funding of an order's channel that LDK does not have, or does not have any more: the client broke
+	/// it off when the funding was on its way to the miners, or we crashed before LDK's record of the channel was durable. What
+	/// is mined pays the client its balance, by the commitment transaction that LDK's monitor has: then the order is delivered,
+	/// and what was paid for it is not given back.
+	pub fn left(&self, id: u128) -> Left {
+		let Some(funding) = self.wallet.funding_of(id) else { return Left::Nothing };
+		if !self.wallet.is_out(&funding.txid) {
+			return Left::Nothing;
+		}
+		if self.wallet.is_taken(&funding.txid) {
+			self.funded(id);
+			let channel_id = v1_channel_id(funding);
+			let fee = self.fee(funding.txid);
+			return Left::Out(vec![
+				Input::Funded { user_channel_id: id, channel_id, funding, fee },
+				Input::ChannelClosed { user_channel_id: id, reason: CLOSED.to_owned() },
+			]);
+		}
+		match self.wallet.is_refused(&funding.txid) {
+			true => Left::Refused(funding.txid),
+			false => Left::Waits,
+		}
+	}
+
+	/// Stops sending a refused funding. False if it is too late for that: see [`Wallet::withdraw`].
+	pub async fn withdraw(&self, txid: Txid) -> bool {
+		self.wallet.withdraw(txid).await
+	}
+
 	/// The inputs that a channel's funding implies now that the chain backend may have taken it; none while it has not.
-	pub fn look(&self, lightning: &Lightning, id: u128, peer: &PublicKey) -> Vec<Input> {
+	pub fn look(&self, lightning: &Lightning, id: u128, peer: &PublicKey) -> Left {
 		let channels = lightning.manager.list_channels_with_counterparty(peer);
-		let channel = channels.iter().find(|channel| channel.user_channel_id == id);
-		channel.map(|channel| self.progress(channel, true, false)).unwrap_or_default()
+		match channels.iter().find(|channel| channel.user_channel_id == id) {
+			Some(channel) => Left::Out(self.progress(channel, true, false)),
+			None => self.left(id),
+		}
 	}
 
 	/// What the book still reserves for channels whose funding transaction is made: those coins are spent already.
@@ -226,29 +299,26 @@ impl Channels {
 	/// LDK wants the funding transaction: builds it from confirmed coins; the anchor reserve and `others` stay in the wallet.
 	///
 	/// # Errors
-	/// Why we cannot, for people. LDK's `ChannelClosed` follows, which does not say whose fault it is.
-	pub async fn fund(&self, lightning: &Lightning, wanted: Wanted, others: Amount) -> Result<(), String> {
+	/// Why not, and whose fault it is. LDK's `ChannelClosed` follows, which does not say that.
+	pub async fn fund(&self, lightning: &Lightning, wanted: Wanted, others: Amount) -> Result<(), NotFunded> {
 		let Wanted { temporary, peer, user_channel_id: id, script, value } = wanted;
 		let asked = self.opening.lock().expect("not poisoned").get(&id).map(|open| (open.feerate, open.withhold));
 		let Some((feerate, withhold)) = asked else {
 			// Abandoned, or not opened by this run: nobody waits for it.
-			self.give_up(lightning, temporary, peer, "it is not wanted any more");
+			give_up(lightning, temporary, peer, "it is not wanted any more");
 			return Ok(());
 		};
-		let known = lightning.manager.list_channels_with_counterparty(&peer);
-		let found = known.iter().find(|channel| channel.channel_id == temporary);
-		if !found.and_then(|channel| channel.channel_type.as_ref()).is_some_and(has_anchors) {
-			// LDK takes a simpler type when the peer wants no other.
-			self.give_up(lightning, temporary, peer, "it would have no anchors");
-			return Err("the peer takes no anchor channels".to_owned());
+		if !self.is_accepted_with_anchors(lightning, id, &peer) {
+			give_up(lightning, temporary, peer, "it would have no anchors");
+			return Err(NotFunded { reason: NO_ANCHORS.to_owned(), ours: false });
 		}
 		let keep = lightning.anchor_reserve().required + others;
-		let funded = match self.wallet.fund(script, Amount::from_sat(value), feerate, keep).await {
+		let funded = match self.wallet.fund_for(Some(id), script, Amount::from_sat(value), feerate, keep).await {
 			Ok(funded) => funded,
 			Err(e) => {
 				tracing::warn!(target: "inlet::channels", %peer, "no funding for a channel of {value} sat: {e}");
-				self.give_up(lightning, temporary, peer, "the funding transaction could not be made");
-				return Err(e.to_string());
+				give_up(lightning, temporary, peer, "the funding transaction could not be made");
+				return Err(NotFunded { reason: e.to_string(), ours: true });
 			}
 		};
 		let txid = funded.tx.compute_txid();
@@ -263,18 +333,32 @@ impl Channels {
 		if let Err(e) = taken {
 			tracing::warn!(target: "inlet::channels", %peer, "LDK did not take the funding transaction: {e:?}");
 			self.wallet.release(txid).await;
-			self.give_up(lightning, temporary, peer, "the funding transaction was not taken");
-			return Err(format!("{e:?}"));
+			give_up(lightning, temporary, peer, "the funding transaction was not taken");
+			return Err(NotFunded { reason: format!("{e:?}"), ours: true });
 		}
 		Ok(())
 	}
 
+	/// Has this peer accepted the channel as we have it, with anchors? LDK takes a simpler type when the peer wants no other.
+	pub fn is_accepted_with_anchors(&self, lightning: &Lightning, id: u128, peer: &PublicKey) -> bool {
+		let known = lightning.manager.list_channels_with_counterparty(peer);
+		let found = known.iter().find(|channel| channel.user_channel_id == id);
+		found.and_then(|channel| channel.channel_type.as_ref()).is_some_and(has_anchors)
+	}
+
 	/// Gives up a channel unless its funding is out. The answer is always an input: that it is out, that there is no such
-	/// channel, or (from LDK, later) that it is closed; none yet while the chain backend has given no verdict on the funding. LDK says so only after what it had to say of the funding.
-	pub fn abandon(&self, lightning: &Lightning, id: u128, peer: PublicKey, strict: bool) -> Vec<Input> {
+	/// channel, or (from LDK, later) that it is closed; none yet while the chain backend has given no verdict on the funding, or
+	/// while the client has used a channel whose funding is refused. `pushed` is given for an order: what the client got.
+	pub fn abandon(&self, lightning: &Arc<Lightning>, id: u128, peer: PublicKey, pushed: Option<Msat>) -> Vec<Input> {
+		let strict = pushed.is_some();
 		let channels = lightning.manager.list_channels_with_counterparty(&peer);
 		let Some(channel) = channels.iter().find(|channel| channel.user_channel_id == id) else {
-			self.opening.lock().expect("not poisoned").remove(&id);
+			match self.left(id) {
+				Left::Out(inputs) if strict => return inputs,
+				Left::Refused(_) | Left::Waits if strict => return Vec::new(),
+				_ => {}
+			}
+			self.forget(id);
 			let reason = "there is no such channel any more".to_owned();
 			return vec![Input::OpenFailed { user_channel_id: id, reason, ours: false }];
 		};
@@ -282,25 +366,25 @@ impl Channels {
 		let funding = channel.funding_txo.map(|funding| funding.txid).filter(|txid| self.wallet.is_out(txid));
 		match funding {
 			_ if !out.is_empty() => {}
-			None => self.give_up(lightning, channel.channel_id, peer, "it took too long"),
+			None => give_up(lightning, channel.channel_id, peer, "it took too long"),
 			// It may be in a mempool or not: the backend's verdict decides, and the core asks again.
 			Some(txid) if !self.wallet.is_refused(&txid) => {}
-			Some(txid) => {
-				tracing::warn!(target: "inlet::channels", %peer, %txid, "nobody takes the funding: the channel is given up");
-				self.give_up(lightning, channel.channel_id, peer, "its funding was refused");
-				let wallet = self.wallet.clone();
-				tokio::spawn(async move { wallet.withdraw(txid).await });
-			}
+			// The order stays open and the funding is sent on and on, of which the operator is told: see `Broadcaster::troubles`.
+			Some(_) if is_used(channel, pushed.unwrap_or(Msat::ZERO)) => {}
+			Some(txid) => self.give_up_refused(lightning.clone(), channel.channel_id, peer, txid),
 		}
 		out
 	}
 
-	fn give_up(&self, lightning: &Lightning, channel: ChannelId, peer: PublicKey, why: &str) {
-		// LDK answers with `ChannelClosed`, which the driver gets as usual.
-		let message = format!("The channel is not opened: {why}");
-		if let Err(e) = lightning.manager.force_close_broadcasting_latest_txn(&channel, &peer, message) {
-			tracing::debug!(target: "inlet::channels", %peer, "nothing to give up: {e:?}");
-		}
+	/// LDK closes the channel, and so what was paid is given back, when it is durable that the funding is not sent again.
+	fn give_up_refused(&self, lightning: Arc<Lightning>, channel: ChannelId, peer: PublicKey, txid: Txid) {
+		let wallet = self.wallet.clone();
+		tokio::spawn(async move {
+			if wallet.withdraw(txid).await {
+				tracing::warn!(target: "inlet::channels", %peer, %txid, "nobody takes the funding: the channel is given up");
+				give_up(&lightning, channel, peer, "its funding was refused");
+			}
+		});
 	}
 
 	/// Broadcasts a withheld funding transaction, or says again that it is out. Nothing comes back if there is none.
@@ -317,7 +401,7 @@ impl Channels {
 	pub fn may_discard(&self, lightning: &Lightning, id: u128, peer: PublicKey) -> bool {
 		let channels = lightning.manager.list_channels_with_counterparty(&peer);
 		let Some(channel) = channels.iter().find(|channel| channel.user_channel_id == id) else { return true };
-		self.give_up(lightning, channel.channel_id, peer, "it was not paid for");
+		give_up(lightning, channel.channel_id, peer, "it was not paid for");
 		false
 	}
 
@@ -346,6 +430,15 @@ impl Channels {
 		let opening = self.opening.lock().expect("not poisoned").remove(&id);
 		if let Some(Opening { funded: Some(txid), .. }) = opening {
 			self.wallet.release(txid).await;
+		}
+	}
+
+	/// [`Channels::closed`], from where nothing can be awaited.
+	fn forget(&self, id: u128) {
+		let opening = self.opening.lock().expect("not poisoned").remove(&id);
+		if let Some(Opening { funded: Some(txid), .. }) = opening {
+			let wallet = self.wallet.clone();
+			tokio::spawn(async move { wallet.release(txid).await });
 		}
 	}
 
@@ -408,6 +501,38 @@ impl Channels {
 	}
 }
 
+fn give_up(lightning: &Lightning, channel: ChannelId, peer: PublicKey, why: &str) {
+	// LDK answers with `ChannelClosed`, which the driver gets as usual.
+	let message = format!("The channel is not opened: {why}");
+	if let Err(e) = lightning.manager.force_close_broadcasting_latest_txn(&channel, &peer, message) {
+		tracing::debug!(target: "inlet::channels", %peer, "nothing to give up: {e:?}");
+	}
+}
+
+/// As LDK names a channel whose funding we make alone.
+fn v1_channel_id(funding: OutPoint) -> [u8; 32] {
+	let index = u16::try_from(funding.vout).expect("LDK takes no funding with more outputs");
+	ChannelId::v1_from_funding_txid(funding.txid.as_ref(), index).0
+}
+
+/// May the client have used the channel: spent what was pushed to it, before the funding was mined? Then the funding is not
+/// withdrawn: that money has left over our other channels, and would be given back to the buyer besides. An HTLC that is on its
+/// way counts. A client that orders at zero confirmations is to use its balance at once, which is why we do not wait for the
+/// first block instead.
+fn is_used(channel: &ChannelDetails, pushed: Msat) -> bool {
+	let (capacity, reserve) =
+		(Sat(channel.channel_value_satoshis), Sat(channel.unspendable_punishment_reserve.unwrap_or(0)));
+	let pending = !channel.pending_inbound_htlcs.is_empty() || !channel.pending_outbound_htlcs.is_empty();
+	pending || has_spent(capacity, pushed, reserve, Msat(channel.outbound_capacity_msat))
+}
+
+/// Do we have more in the channel than at first? What LDK says that we can send is without the reserve that the peer asks of us,
+/// so that no more than this can be missed.
+fn has_spent(capacity: Sat, pushed: Msat, reserve: Sat, outbound: Msat) -> bool {
+	let msat = |sat: Sat| sat.0.saturating_mul(1000);
+	outbound.0 > msat(capacity).saturating_sub(pushed.0).saturating_sub(msat(reserve))
+}
+
 /// What the book reserves for the sale or order that this channel is for.
 fn reservation(book: &Book, user_channel_id: u128) -> Amount {
 	let sale = book.sale_by_user_channel_id(user_channel_id).map(|sale| sale.reserved);
@@ -418,6 +543,25 @@ fn reservation(book: &Book, user_channel_id: u128) -> Amount {
 #[cfg(test)]
 mod tests {
 	use super::*;
+
+	#[test]
+	fn r6_a_client_that_has_spent_its_balance_is_told_by_what_we_have() {
+		let spent =
+			|outbound_sat: u64| has_spent(Sat(220_000), Msat(20_000_000), Sat(2_200), Msat(outbound_sat * 1000));
+		assert!(!spent(197_800), "as it was opened");
+		assert!(!spent(150_000), "the client received, and spent none of what was pushed");
+		assert!(spent(197_801) && spent(217_800), "a satoshi, and all of it");
+		let small = |outbound| has_spent(Sat(100_000), Msat(99_500_000), Sat(1_000), Msat(outbound));
+		assert!(!small(0) && small(1), "our part is below the reserve");
+	}
+
+	#[test]
+	fn r12_ldk_names_a_channel_by_its_funding() {
+		let txid = bitcoin::hashes::Hash::from_byte_array([7; 32]);
+		let outpoint = lightning::chain::transaction::OutPoint { txid, index: 0x0102 };
+		let named = v1_channel_id(OutPoint { txid, vout: 0x0102 });
+		assert_eq!(named, ChannelId::v1_from_funding_outpoint(outpoint).0);
+	}
 
 	#[test]
 	fn r8_only_channels_with_anchors_will_do() {

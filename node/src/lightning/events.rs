@@ -2,18 +2,19 @@
 //!
 //! LDK awaits the handler inside the loop that also persists its state: nothing here waits for the network.
 
-use super::channels::{Channels, Request, Wanted, has_anchors};
+use super::channels::{Channels, Left, NO_ANCHORS, NotFunded, Request, Wanted, has_anchors};
 use super::onions::Onions;
 use super::payments::{Payments, failure, id_of};
 use super::{Lightning, peers};
 use crate::control::{EventKind, Events, PaymentKind};
 use crate::driver::{Driver, Stopped};
 use bitcoin::hex::DisplayHex;
-use inlet_lsp::book::Client;
+use inlet_lsp::book::{Client, Order};
 use inlet_lsp::input::{Hop, Input};
 use inlet_lsp::money::Msat;
 use inlet_lsp::notice::Notice;
 use lightning::blinded_path::message::NextMessageHop;
+use lightning::events::bump_transaction::BumpTransactionEvent;
 use lightning::events::{ClosureReason, Event, FundingInfo, HTLCHandlingFailureType, PaymentPurpose, ReplayEvent};
 use lightning::ln::channel_state::ChannelDetails;
 use lightning::ln::msgs::SocketAddress;
@@ -82,8 +83,8 @@ impl Handler {
 				}
 				let others = self.driver.read(|book| self.channels.reserved_for_others(book, user_channel_id));
 				let funded = self.channels.fund(lightning, wanted, others).await;
-				if let Err(reason) = funded {
-					self.driver.submit(Input::OpenFailed { user_channel_id, reason, ours: true }).await?;
+				if let Err(NotFunded { reason, ours }) = funded {
+					self.driver.submit(Input::OpenFailed { user_channel_id, reason, ours }).await?;
 				}
 			}
 			Event::HTLCIntercepted {
@@ -160,6 +161,9 @@ impl Handler {
 					.await;
 				tracked.map_err(|()| Replay)?;
 			}
+			// A commitment transaction whose funding was withdrawn can never be mined, and its fee bump would hold a coin for ever.
+			Event::BumpTransaction(BumpTransactionEvent::ChannelClose { commitment_tx, .. })
+				if lightning.spends_unsent(&commitment_tx) => {}
 			Event::BumpTransaction(bump) => lightning.bumper.handle_event(&bump).await,
 			Event::OnionMessageIntercepted { next_hop: NextMessageHop::NodeId(peer), message, .. } => {
 				let can_wake = |client: &Client| !client.wake.webhooks.is_empty();
@@ -180,9 +184,11 @@ impl Handler {
 	/// The client has accepted a channel that it was only to be asked for.
 	async fn tried(&self, id: u128, peer: bitcoin::secp256k1::PublicKey) -> Result<(), Replay> {
 		let ended = self.channels.trials.accepted(id);
+		let anchors = self.channels.is_accepted_with_anchors(&self.lightning, id, &peer);
+		let refusal = (!anchors).then(|| NO_ANCHORS.to_owned());
 		self.channels.end_trial(&self.lightning, id, peer);
 		if let Some(ended) = ended {
-			self.driver.submit(Input::OpeningTried { order: ended.order, refusal: None }).await?;
+			self.driver.submit(Input::OpeningTried { order: ended.order, refusal }).await?;
 		}
 		Ok(())
 	}
@@ -239,16 +245,19 @@ impl Handler {
 			Event::ChannelClosed { channel_id, user_channel_id, reason, .. } => {
 				let refused = matches!(reason, ClosureReason::CounterpartyForceClosed { .. });
 				let reason = reason.to_string();
+				tracing::info!(target: "inlet::channels", channel = %channel_id, "channel closed: {reason}");
+				self.tell(EventKind::ChannelClosed, channel_id.to_string(), reason.clone());
+				if !self.settle_funding(user_channel_id).await? {
+					return Ok(());
+				}
 				let of_sale = || self.driver.read(|book| book.sale_by_user_channel_id(user_channel_id).is_some());
 				if refused && of_sale() {
 					// The core takes it for the refusal of a channel that is not open yet, and of no other.
 					let reason = reason.clone();
 					self.driver.submit(Input::OpenFailed { user_channel_id, reason, ours: false }).await?;
 				}
-				self.driver.submit(Input::ChannelClosed { user_channel_id, reason: reason.clone() }).await?;
+				self.driver.submit(Input::ChannelClosed { user_channel_id, reason }).await?;
 				self.channels.closed(user_channel_id).await;
-				tracing::info!(target: "inlet::channels", channel = %channel_id, "channel closed: {reason}");
-				self.tell(EventKind::ChannelClosed, channel_id.to_string(), reason);
 			}
 			Event::DiscardFunding { funding_info: FundingInfo::Tx { transaction }, .. } => {
 				self.channels.discard(transaction.compute_txid()).await;
@@ -260,6 +269,29 @@ impl Handler {
 			other => tracing::trace!(target: "inlet", "event without consequence: {other:?}"),
 		}
 		Ok(())
+	}
+
+	/// Before the core hears that an order's channel is closed, it hears that its funding is out, if it is: what is mined pays
+	/// the client, whoever closed the channel and when. A refused one is withdrawn first. False if that cannot be told yet:
+	/// the core then hears of it by `Hands::activity`, from what the wallet has on record.
+	async fn settle_funding(&self, user_channel_id: u128) -> Result<bool, Replay> {
+		let (of_order, being_opened) = self.driver.read(|book| {
+			let order = book.order_by_user_channel_id(user_channel_id);
+			let current = order.filter(|order| order.user_channel_id == user_channel_id);
+			(order.is_some(), current.is_some_and(Order::is_being_opened))
+		});
+		match self.channels.left(user_channel_id) {
+			Left::Out(inputs) if of_order => {
+				let funded = inputs.into_iter().filter(|input| matches!(input, Input::Funded { .. }));
+				for input in funded {
+					self.driver.submit(input).await?;
+				}
+				Ok(true)
+			}
+			Left::Refused(txid) if being_opened => Ok(self.channels.withdraw(txid).await),
+			Left::Waits if being_opened => Ok(false),
+			_ => Ok(true),
+		}
 	}
 
 	/// The private channel that this SCID names; none for an SCID that we made up for a sale.
@@ -274,7 +306,7 @@ impl Handler {
 		Some(Hop { peer: channel.counterparty.node_id, channel_id: channel.channel_id.0 })
 	}
 
-	/// A payment to us: an order's is held until the core decides, all others are ours at once.
+	/// A payment to us: an order's is held until the core decides, others are ours at once if we know what they are for.
 	async fn claimable(
 		&self,
 		hash: PaymentHash,
@@ -286,7 +318,12 @@ impl Handler {
 			let input = Input::PaymentHeld { payment_hash: hash.0, amount: Msat(amount_msat), claim_deadline };
 			return Ok(self.driver.submit(input).await?);
 		}
-		match purpose.preimage() {
+		// An order that the book has no more has an invoice too; one of our own is on record as long as it can be paid.
+		let known = match purpose {
+			PaymentPurpose::Bolt11InvoicePayment { .. } => self.payments.get(&hash.0.to_lower_hex_string()).is_some(),
+			_ => true,
+		};
+		match purpose.preimage().filter(|_| known) {
 			Some(preimage) => self.lightning.manager.claim_funds(preimage),
 			None => self.lightning.manager.fail_htlc_backwards(&hash),
 		}

@@ -22,7 +22,7 @@ pub mod wire;
 use crate::onchain::{Broadcaster, Fees, Reserve, ReservePolicy, Wallet, anchor_reserve};
 use crate::pulse::Pulse;
 use crate::stop::stopped;
-use bitcoin::Txid;
+use bitcoin::{Transaction, Txid};
 use door::Door;
 use inlet_storage::{CallOrder, Store};
 use keys::Keys;
@@ -142,13 +142,18 @@ pub struct Lightning {
 	/// Grows whenever channels come or go.
 	changes: AtomicU64,
 	wallet: Arc<Wallet>,
+	/// Channels that are only tried: see [`trial`].
+	pub trials: Arc<trial::Trials>,
 }
 
 impl Lightning {
 	/// What must stay in the wallet so that every channel can be closed at a high feerate: those that are open, and those
 	/// that are closed with something left on the chain to be claimed.
 	pub fn anchor_reserve(&self) -> Reserve {
-		let open: HashSet<ChannelId> = self.manager.list_channels().iter().map(|channel| channel.channel_id).collect();
+		let channels = self.manager.list_channels();
+		// A trial is never funded.
+		let open = channels.iter().filter(|channel| !self.trials.contains(channel.user_channel_id));
+		let open: HashSet<ChannelId> = open.map(|channel| channel.channel_id).collect();
 		let closed = self.monitor.list_monitors().into_iter().filter(|id| !open.contains(id));
 		// LDK keeps the monitor of a channel that was closed before its funding was broadcast, and reckons with its balance
 		// for ever: nothing will ever be on the chain.
@@ -157,6 +162,11 @@ impl Lightning {
 		let closing: usize = on_chain.map(|monitor| monitor.get_claimable_balances().len()).sum();
 		let channels = u64::try_from(open.len().saturating_add(closing)).unwrap_or(u64::MAX);
 		anchor_reserve(ReservePolicy::default(), channels, &[])
+	}
+
+	/// Does this spend a funding transaction of ours that was never sent, or was withdrawn?
+	pub(crate) fn spends_unsent(&self, tx: &Transaction) -> bool {
+		tx.input.iter().any(|input| self.wallet.is_unsent(&input.previous_output.txid))
 	}
 
 	/// Grows whenever channels come or go: what is reckoned from all channels holds until then (or until a block comes).

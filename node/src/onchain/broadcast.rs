@@ -47,12 +47,14 @@ pub(crate) enum NotSent {
 /// What the backend said of a transaction when it was last sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
-	/// Nothing in this run, or it is not being sent.
+	/// Nothing in this run, or it is on its way at this moment, or it is not to be sent.
 	Unknown,
 	/// It is in its mempool.
 	Taken,
-	/// It is mined, or what conflicts with it is.
-	Settled,
+	/// It is mined.
+	Mined,
+	/// What conflicts with it is mined.
+	Replaced,
 	/// It does not want it (now).
 	Refused,
 }
@@ -83,6 +85,8 @@ struct Package {
 	outcome: Option<Result<(), String>>,
 	/// It was sent again for being evicted since the last block.
 	rescued: bool,
+	/// The backend has it in its hands.
+	sending: bool,
 }
 
 /// As stored; fields are only ever added.
@@ -126,7 +130,7 @@ impl Broadcaster {
 			let row: Row = serde_json::from_slice(&bytes).map_err(|e| unreadable(&key, e))?;
 			let txs = row.txs.iter().map(|hex| deserialize_hex(hex)).collect::<Result<Vec<Transaction>, _>>();
 			let txs = txs.map_err(|e| unreadable(&key, e))?;
-			state.add(Package { row, txs, sent: None, outcome: None, rescued: false });
+			state.add(Package { row, txs, sent: None, outcome: None, rescued: false, sending: false });
 		}
 		if !state.packages.is_empty() {
 			tracing::info!(packages = state.packages.len(), "transactions from the last run are sent again");
@@ -153,12 +157,7 @@ impl Broadcaster {
 
 	/// What the backend said of this transaction when it was last sent.
 	pub(crate) fn standing(&self, txid: &Txid) -> Standing {
-		match self.lock().find(txid).map(|package| (&package.outcome, package.row.mined)) {
-			Some((_, Some(_))) => Standing::Settled,
-			Some((Some(Ok(())), None)) => Standing::Taken,
-			Some((Some(Err(_)), None)) => Standing::Refused,
-			Some((None, None)) | None => Standing::Unknown,
-		}
+		self.lock().find(txid).map_or(Standing::Unknown, Package::standing)
 	}
 
 	/// How many packages are on their way, and how many of them the backend refused at the last try.
@@ -195,6 +194,27 @@ impl Broadcaster {
 		}
 	}
 
+	/// Stops sending a transaction that was refused, and what spends it. Returns what spends it; `None`, and nothing is
+	/// changed, if it was not refused, or is on its way to the backend at this moment: what it says then decides.
+	pub(crate) fn withdraw(&self, txid: &Txid) -> Option<Vec<Txid>> {
+		let mut state = self.lock();
+		let own = |package: &Package| package.txids().any(|id| id == *txid);
+		let refused = |package: &Package| matches!(package.standing(), Standing::Refused | Standing::Replaced);
+		let spends = |package: &Package| {
+			package.txs.iter().flat_map(|tx| &tx.input).any(|input| input.previous_output.txid == *txid)
+		};
+		if !state.packages.values().filter(|package| own(package)).all(refused) {
+			return None;
+		}
+		let gone = state.numbers(|package| own(package) || spends(package));
+		let ids = gone.iter().filter_map(|number| state.packages.get(number)).flat_map(Package::txids);
+		let spenders = ids.filter(|id| id != txid).collect();
+		for number in gone {
+			self.drop_package(&mut state, number);
+		}
+		Some(spenders)
+	}
+
 	/// All transactions on their way, with whether they are fee bumps.
 	pub(crate) fn in_flight(&self) -> Vec<(Transaction, bool)> {
 		let state = self.lock();
@@ -229,10 +249,20 @@ impl Broadcaster {
 		}
 		let mut result = Ok(());
 		for (number, txs) in due {
+			// It may have been withdrawn while another was sent.
+			match self.lock().packages.get_mut(&number) {
+				Some(package) => package.sending = true,
+				None => continue,
+			}
 			match outlet.submit(&txs).await {
 				Ok(()) => self.sent(number, now, Ok(())),
 				Err(NotSent::Refused(reason)) => self.sent(number, now, Err(shorten(reason))),
 				Err(away) => {
+					if let Some(package) = self.lock().packages.get_mut(&number) {
+						package.sending = false;
+						// It may have arrived all the same: an earlier refusal says nothing any more.
+						package.outcome.take_if(|outcome| outcome.is_err());
+					}
 					result = Err(away);
 					break;
 				}
@@ -343,7 +373,7 @@ impl Broadcaster {
 			let mut state = self.lock();
 			let hex = txs.iter().map(serialize_hex).collect();
 			let row = Row { txs: hex, bump, own, mined: None, replaced_by: None };
-			let package = Package { row, txs: txs.clone(), sent: None, outcome: None, rescued: false };
+			let package = Package { row, txs: txs.clone(), sent: None, outcome: None, rescued: false, sending: false };
 			if let Some(known) = state.packages.values_mut().find(|known| known.txids().eq(package.txids())) {
 				if known.row.mined.is_none() {
 					known.sent = None;
@@ -390,6 +420,7 @@ impl Broadcaster {
 		}
 		package.sent = Some(now);
 		package.outcome = Some(outcome);
+		package.sending = false;
 	}
 
 	fn lock(&self) -> MutexGuard<'_, State> {
@@ -439,6 +470,17 @@ impl Package {
 	fn key(&self) -> String {
 		let child = self.child().map(|txid| txid.to_string()).unwrap_or_default();
 		format!("{child}_{}", self.txs.len())
+	}
+
+	fn standing(&self) -> Standing {
+		match (self.row.mined, &self.outcome) {
+			(Some(_), _) if self.row.replaced_by.is_some() => Standing::Replaced,
+			(Some(_), _) => Standing::Mined,
+			(None, _) if self.sending => Standing::Unknown,
+			(None, Some(Ok(()))) => Standing::Taken,
+			(None, Some(Err(_))) => Standing::Refused,
+			(None, None) => Standing::Unknown,
+		}
 	}
 
 	fn is_due(&self, now: Instant, new_block: bool) -> bool {

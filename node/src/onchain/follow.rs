@@ -6,11 +6,12 @@ use bdk_wallet::chain::spk_client::{FullScanRequest, FullScanResponse, SyncReque
 use bdk_wallet::chain::{BlockId, TxUpdate};
 use bdk_wallet::{KeychainKind, Update};
 use bitcoin::block::Header;
-use bitcoin::{Block, BlockHash, OutPoint, ScriptBuf, Transaction, TxOut, Txid};
+use bitcoin::{Address, Block, BlockHash, OutPoint, ScriptBuf, Transaction, TxOut, Txid};
 use lightning::chain::{BlockLocator, Listen, transaction::TransactionData};
 use std::collections::HashSet;
+use std::str::FromStr;
 
-/// Addresses watched at every look, newest first: orders that wait for a payment.
+/// Addresses watched at every look, newest first, besides those that [`Wallet::await_payments`] names.
 const HOT: usize = 20;
 /// Addresses watched at every block, newest first.
 const WARM: usize = 100;
@@ -84,11 +85,22 @@ impl Wallet {
 		Ok(())
 	}
 
+	/// The addresses that wait for a payment, and no others: asked for at every look, however many were given out since.
+	pub fn await_payments(&self, addresses: impl IntoIterator<Item = String>) {
+		let script = |address: String| Some(Address::from_str(&address).ok()?.assume_checked().script_pubkey());
+		let scripts = addresses.into_iter().filter_map(script).collect();
+		*self.awaited.lock().expect("no code panics while it holds this lock") = scripts;
+	}
+
+	fn awaited(&self) -> Vec<ScriptBuf> {
+		self.awaited.lock().expect("no code panics while it holds this lock").clone()
+	}
+
 	pub(super) fn sync_request(&self, scope: Scope) -> SyncRequest<Index> {
 		let at = self.tick();
 		let bdk = self.lock();
 		let tip = bdk.latest_checkpoint();
-		let scripts = scripts(&bdk, scope);
+		let scripts = scripts(&bdk, scope, &self.awaited());
 		let wanted: HashSet<ScriptBuf> = scripts.iter().map(|(_, script)| script.clone()).collect();
 		let graph = bdk.tx_graph();
 		let expected = graph.list_expected_spk_txids(bdk.local_chain(), tip.block_id(), bdk.spk_index(), ..);
@@ -185,7 +197,7 @@ impl Listen for Wallet {
 	fn blocks_disconnected(&self, _fork_point: BlockLocator) {}
 }
 
-fn scripts(bdk: &bdk_wallet::Wallet, scope: Scope) -> Vec<(Index, ScriptBuf)> {
+fn scripts(bdk: &bdk_wallet::Wallet, scope: Scope, awaited: &[ScriptBuf]) -> Vec<(Index, ScriptBuf)> {
 	let index = bdk.spk_index();
 	if scope == Scope::All {
 		return index.revealed_spks(..).collect();
@@ -198,6 +210,7 @@ fn scripts(bdk: &bdk_wallet::Wallet, scope: Scope) -> Vec<(Index, ScriptBuf)> {
 	if scope == Scope::Warm {
 		wanted.extend(newest(KeychainKind::Internal, HOT));
 	}
+	wanted.extend(awaited.iter().filter_map(|script| Some((*index.index_of_spk(script.clone())?, script.clone()))));
 	let outputs = bdk.list_output().filter(|output| match scope {
 		Scope::Hot => !output.chain_position.is_confirmed(),
 		_ => !output.is_spent || !output.chain_position.is_confirmed(),

@@ -13,11 +13,12 @@ use bdk_wallet::signer::SignersContainer;
 use bdk_wallet::template::{Bip86, DescriptorTemplate};
 use bdk_wallet::{ChangeSet, KeychainKind, LocalOutput, SignOptions};
 use bitcoin::bip32::Xpriv;
-use bitcoin::consensus::encode::{deserialize, serialize};
+use bitcoin::consensus::encode::{deserialize, deserialize_hex, serialize_hex};
 use bitcoin::{Address, Amount, FeeRate, Network, OutPoint, Psbt, ScriptBuf, Transaction, Txid};
 use inlet_lsp::book::Received;
 use inlet_lsp::money::{FeePerKw, Sat};
 use inlet_storage::Store;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::str::FromStr;
@@ -38,6 +39,10 @@ const VERDICT: Duration = Duration::from_secs(10);
 const MATURITY: u32 = 100;
 /// Confirmations after which a payment is final for everybody (bLIP-51 demands no more).
 const FINAL: u32 = 6;
+
+/// Confirmations after which it is not asked any more for whom a funding transaction was made: whoever waits for its channel
+/// has looked long before, were it at the start after a crash that came in between.
+const OWNED: u32 = 2016;
 
 /// Why the wallet did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -149,12 +154,14 @@ pub struct Wallet {
 	fees: Arc<Fees>,
 	keep: Keep,
 	/// Funding transactions whose coins are locked: never taken for evicted.
-	locked: Mutex<BTreeMap<Txid, Transaction>>,
+	locked: Mutex<BTreeMap<Txid, FundingRow>>,
 	/// One refund at a time, so that a marker is looked up and written without another in between.
 	refunding: tokio::sync::Mutex<()>,
 	/// BDK orders sightings and evictions by time: strictly rising seconds.
 	clock: AtomicU64,
 	changed: watch::Sender<u64>,
+	/// See [`Wallet::await_payments`].
+	pub(super) awaited: Mutex<Vec<ScriptBuf>>,
 }
 
 impl Wallet {
@@ -176,8 +183,8 @@ impl Wallet {
 		let clock = AtomicU64::new(latest_sighting(&bdk));
 		let mut locked = BTreeMap::new();
 		for (key, bytes) in keep.all(Folder::Funding).await? {
-			let tx: Transaction = deserialize(&bytes).map_err(|e| WalletError::Load(format!("row {key}: {e}")))?;
-			locked.insert(tx.compute_txid(), tx);
+			let row = FundingRow::read(&bytes).map_err(|e| WalletError::Load(format!("row {key}: {e}")))?;
+			locked.insert(row.tx.compute_txid(), row);
 		}
 		let (changed, _) = watch::channel(0);
 		let wallet = Arc::new(Wallet {
@@ -191,6 +198,7 @@ impl Wallet {
 			refunding: tokio::sync::Mutex::default(),
 			clock,
 			changed,
+			awaited: Mutex::default(),
 		});
 		wallet.reapply_own();
 		wallet.save().await;
@@ -266,11 +274,36 @@ impl Wallet {
 		feerate: FeeRate,
 		keep: Amount,
 	) -> Result<Funded, WalletError> {
+		self.fund_for(None, script, amount, feerate, keep).await
+	}
+
+	/// [`Wallet::fund`] for the channel `user_channel_id`, which [`Wallet::funding_of`] finds it by.
+	///
+	/// # Errors
+	/// As [`Wallet::fund`].
+	pub async fn fund_for(
+		&self,
+		user_channel_id: Option<u128>,
+		script: ScriptBuf,
+		amount: Amount,
+		feerate: FeeRate,
+		keep: Amount,
+	) -> Result<Funded, WalletError> {
 		let plan = |coins: &[Coin]| coins::plan(coins, &script, Want::Exactly(amount), feerate, keep);
-		let (tx, fee) = self.make(&script, plan, |wallet, tx| wallet.lock_coins(tx))?;
-		self.keep.write(Folder::Funding, &tx.compute_txid().to_string(), serialize(&tx));
+		let row = |tx: &Transaction| FundingRow { vout: vout_of(tx, &script), user_channel_id, tx: tx.clone() };
+		let lock = |wallet: &Wallet, tx: &Transaction| drop(wallet.locked().insert(tx.compute_txid(), row(tx)));
+		let (tx, fee) = self.make(&script, plan, lock)?;
+		self.keep.write(Folder::Funding, &tx.compute_txid().to_string(), row(&tx).bytes());
 		self.save().await;
 		Ok(Funded { tx, fee })
+	}
+
+	/// The funding output that was made for this channel: whatever LDK knows of it, and after a crash too. `None` when the
+	/// coins were freed, or [`OWNED`] blocks after it was mined.
+	pub fn funding_of(&self, user_channel_id: u128) -> Option<OutPoint> {
+		let locked = self.locked();
+		let (txid, row) = locked.iter().find(|(_, row)| row.user_channel_id == Some(user_channel_id))?;
+		Some(OutPoint { txid: *txid, vout: row.vout? })
 	}
 
 	/// Funding transactions that hold coins and are neither confirmed nor being broadcast. At start, those that no
@@ -302,7 +335,7 @@ impl Wallet {
 		if self.is_out(txid) {
 			return true;
 		}
-		let Some(tx) = self.locked().get(txid).cloned() else { return false };
+		let Some(tx) = self.locked().get(txid).map(|row| row.tx.clone()) else { return false };
 		self.broadcaster.send(vec![tx]);
 		self.broadcaster.contains(txid)
 	}
@@ -447,10 +480,6 @@ impl Wallet {
 		bdk.sign_with_signers(psbt, &signers, options).map_err(|e| WalletError::Build(e.to_string()))
 	}
 
-	fn lock_coins(&self, tx: &Transaction) {
-		self.locked().insert(tx.compute_txid(), tx.clone());
-	}
-
 	fn check_network(&self, address: &Address) -> Result<(), WalletError> {
 		if address.as_unchecked().is_valid_for_network(self.network) {
 			return Ok(());
@@ -474,16 +503,22 @@ impl Wallet {
 	pub fn is_refused(&self, txid: &Txid) -> bool {
 		match self.broadcaster.standing(txid) {
 			Standing::Refused => true,
-			Standing::Settled => !self.is_confirmed(txid),
-			Standing::Taken | Standing::Unknown => false,
+			Standing::Replaced => !self.is_confirmed(txid),
+			Standing::Taken | Standing::Mined | Standing::Unknown => false,
 		}
 	}
 
-	/// Stops sending a funding transaction whose channel is given up, and frees its coins for others: once they are spent it
-	/// can never be mined.
-	pub async fn withdraw(&self, txid: Txid) {
-		self.broadcaster.forget(&txid);
+	/// Stops sending a funding transaction that was [refused](Wallet::is_refused) and whose channel is given up, with what
+	/// spends it, and frees its coins for others: once they are spent it can never be mined. True when that is durable;
+	/// false, and nothing is changed, if it is being sent at this moment or was not refused after all.
+	pub async fn withdraw(&self, txid: Txid) -> bool {
+		let Some(gone) = (!self.is_confirmed(&txid)).then(|| self.broadcaster.withdraw(&txid)).flatten() else {
+			return false;
+		};
+		gone.into_iter().for_each(|spender| self.evict(spender));
 		self.release(txid).await;
+		self.save().await;
+		true
 	}
 
 	/// Was this transaction handed over for broadcast, in this run or an earlier one?
@@ -504,7 +539,7 @@ impl Wallet {
 	/// Transactions of our own that are still wanted hold their coins, whatever the last run thought of them.
 	fn reapply_own(&self) {
 		let at = self.tick();
-		let mut own: Vec<Transaction> = self.locked().values().cloned().collect();
+		let mut own: Vec<Transaction> = self.locked().values().map(|row| row.tx.clone()).collect();
 		own.extend(self.broadcaster.in_flight().into_iter().map(|(tx, _)| tx));
 		self.change(|bdk| bdk.apply_unconfirmed_txs(own.into_iter().map(|tx| (tx, at))));
 	}
@@ -522,13 +557,15 @@ impl Wallet {
 	pub(super) fn tidy(&self) {
 		let tip = self.lock().latest_checkpoint().height();
 		let settled: Vec<Txid> = {
-			let locked: Vec<Txid> = self.locked().keys().copied().collect();
+			let locked: Vec<(Txid, bool)> =
+				self.locked().iter().map(|(txid, row)| (*txid, row.user_channel_id.is_some())).collect();
 			let bdk = self.lock();
-			let is_settled = |txid: &Txid| match bdk.get_tx(*txid) {
+			let is_settled = |(txid, owned): &(Txid, bool)| match bdk.get_tx(*txid) {
+				Some(tx) if *owned => confirmations(&tx.chain_position, tip) >= OWNED,
 				Some(tx) => confirmations(&tx.chain_position, tip) >= super::broadcast::DEEP,
 				None => true,
 			};
-			locked.into_iter().filter(is_settled).collect()
+			locked.into_iter().filter(is_settled).map(|(txid, _)| txid).collect()
 		};
 		for txid in settled {
 			self.locked().remove(&txid);
@@ -571,9 +608,51 @@ impl Wallet {
 		self.bdk.lock().expect("no code panics while it holds this lock")
 	}
 
-	fn locked(&self) -> MutexGuard<'_, BTreeMap<Txid, Transaction>> {
+	fn locked(&self) -> MutexGuard<'_, BTreeMap<Txid, FundingRow>> {
 		self.locked.lock().expect("no code panics while it holds this lock")
 	}
+}
+
+/// A funding transaction that holds coins.
+struct FundingRow {
+	tx: Transaction,
+	/// The channel that it is for.
+	user_channel_id: Option<u128>,
+	/// Which output is the channel's.
+	vout: Option<u32>,
+}
+
+/// As stored; fields are only ever added. Rows of earlier versions are the transaction alone, as it is on the wire.
+#[derive(Serialize, Deserialize)]
+struct StoredFunding {
+	tx: String,
+	/// In hexadecimal: JSON has no integers of this size.
+	#[serde(default)]
+	user_channel_id: Option<String>,
+	#[serde(default)]
+	vout: Option<u32>,
+}
+
+impl FundingRow {
+	fn read(bytes: &[u8]) -> Result<FundingRow, Box<dyn std::error::Error + Send + Sync>> {
+		if bytes.first() != Some(&b'{') {
+			return Ok(FundingRow { tx: deserialize(bytes)?, user_channel_id: None, vout: None });
+		}
+		let stored: StoredFunding = serde_json::from_slice(bytes)?;
+		let id = stored.user_channel_id.map(|id| u128::from_str_radix(&id, 16)).transpose()?;
+		Ok(FundingRow { tx: deserialize_hex(&stored.tx)?, user_channel_id: id, vout: stored.vout })
+	}
+
+	fn bytes(&self) -> Vec<u8> {
+		let id = self.user_channel_id.map(|id| format!("{id:032x}"));
+		let stored = StoredFunding { tx: serialize_hex(&self.tx), user_channel_id: id, vout: self.vout };
+		serde_json::to_vec(&stored).expect("strings and numbers are JSON")
+	}
+}
+
+fn vout_of(tx: &Transaction, script: &ScriptBuf) -> Option<u32> {
+	let index = tx.output.iter().position(|output| output.script_pubkey == *script)?;
+	u32::try_from(index).ok()
 }
 
 fn load_or_create(stored: ChangeSet, xprv: Xpriv, network: Network) -> Result<bdk_wallet::Wallet, WalletError> {

@@ -41,6 +41,10 @@ pub enum OnOpen {
 	Disconnect,
 	/// Says nothing at all.
 	Ignore,
+	/// Accepts it as [`OnOpen::Accept`] does, and sends an `error` as soon as its funding is in the mempool.
+	BreakOff,
+	/// The same, and hangs up.
+	BreakOffAndLeave,
 }
 
 /// What a node does when a payment has arrived in full.
@@ -218,7 +222,29 @@ impl Inner {
 				let kind = TransactionType::UnilateralClose { counterparty_node_id, channel_id };
 				self.broadcaster.broadcast_transactions(&[(&commitment_tx, kind)]);
 			}
+			Event::ChannelPending { channel_id, counterparty_node_id: peer, funding_txo: funding, .. } => {
+				if matches!(self.behaviour().on_open, OnOpen::BreakOff | OnOpen::BreakOffAndLeave) {
+					let inner = Arc::clone(self);
+					tokio::spawn(async move { inner.break_off(channel_id, peer, funding.txid).await });
+				}
+				self.diary.extend(told(event));
+			}
 			other => self.diary.extend(told(other)),
+		}
+	}
+
+	async fn break_off(&self, channel_id: ChannelId, peer: PublicKey, funding: Txid) {
+		let on_open = self.behaviour().on_open;
+		while self.broadcaster.rpc.call("getmempoolentry", json!([funding.to_string()])).await.is_err() {
+			tokio::time::sleep(Duration::from_millis(5)).await;
+		}
+		let why = "this client has thought better of it".to_owned();
+		if let Err(e) = self.channels.force_close_broadcasting_latest_txn(&channel_id, &peer, why) {
+			log_info!(self.log, "the channel could not be broken off: {:?}", e);
+		}
+		self.peers.process_events();
+		if on_open == OnOpen::BreakOffAndLeave {
+			self.peers.disconnect_by_node_id(peer);
 		}
 	}
 
@@ -243,14 +269,18 @@ impl Inner {
 		});
 		let trusted = self.lsp.is_some_and(|(lsp, _)| lsp == *peer);
 		let done = match self.behaviour().on_open {
-			OnOpen::Accept if trusted => self.channels.accept_inbound_channel_from_trusted_peer(
-				temporary_channel_id,
-				peer,
-				0,
-				TrustedChannelFeatures::ZeroConf,
-				None,
-			),
-			OnOpen::Accept => self.channels.accept_inbound_channel(temporary_channel_id, peer, 0, None),
+			OnOpen::Accept | OnOpen::BreakOff | OnOpen::BreakOffAndLeave if trusted => {
+				self.channels.accept_inbound_channel_from_trusted_peer(
+					temporary_channel_id,
+					peer,
+					0,
+					TrustedChannelFeatures::ZeroConf,
+					None,
+				)
+			}
+			OnOpen::Accept | OnOpen::BreakOff | OnOpen::BreakOffAndLeave => {
+				self.channels.accept_inbound_channel(temporary_channel_id, peer, 0, None)
+			}
 			OnOpen::Refuse => {
 				let refusal = "this client refuses channels".to_owned();
 				self.channels.force_close_broadcasting_latest_txn(temporary_channel_id, peer, refusal)

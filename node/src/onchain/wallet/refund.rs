@@ -74,9 +74,11 @@ impl Wallet {
 				return Err(WalletError::Gone);
 			}
 			let sent = read(marker, &row, &to.script_pubkey())?;
-			if !self.is_confirmed(&sent.tx.compute_txid()) {
-				self.broadcaster.send(vec![sent.tx.clone()]);
+			let forms = replaced(marker, &row)?.into_iter().chain([sent.tx.compute_txid()]);
+			if let Some(mined) = forms.into_iter().find(|txid| self.is_confirmed(txid)) {
+				return self.form(&sent, mined, &to.script_pubkey());
 			}
+			self.broadcaster.send(vec![sent.tx.clone()]);
 			return Ok(sent);
 		}
 		self.check_network(&to)?;
@@ -120,8 +122,8 @@ impl Wallet {
 		let old = read(marker, &row, &script)?;
 		let newest = old.tx.compute_txid();
 		let forms: Vec<Txid> = [newest].into_iter().chain(replaced(marker, &row)?).collect();
-		if forms.iter().any(|txid| self.is_confirmed(txid)) {
-			return Ok(Bumped::Sent(old));
+		if let Some(mined) = forms.iter().find(|txid| self.is_confirmed(txid)) {
+			return Ok(Bumped::Sent(self.form(&old, *mined, &script)?));
 		}
 		let parents: Vec<Txid> = old.tx.input.iter().map(|input| input.previous_output.txid).collect();
 		let shaky: Vec<Txid> = parents.into_iter().filter(|txid| !self.is_confirmed(txid)).collect();
@@ -150,6 +152,18 @@ impl Wallet {
 		self.broadcaster.forget(&newest);
 		self.broadcaster.send(vec![tx]);
 		Ok(Bumped::Sent(sent))
+	}
+
+	/// Another form of this refund, which is in the chain.
+	fn form(&self, refund: &Refunded, txid: Txid, script: &ScriptBuf) -> Result<Refunded, WalletError> {
+		if refund.tx.compute_txid() == txid {
+			return Ok(refund.clone());
+		}
+		let known = self.lock().get_tx(txid).map(|tx| tx.tx_node.tx.as_ref().clone());
+		let tx = known.ok_or_else(|| WalletError::Build("a form of a refund is unknown".into()))?;
+		let fee = self.inputs_of(&tx)? - tx.output.iter().map(|output| output.value).sum::<Amount>();
+		let off = refund.amount.checked_sub(paid_to(&tx, script)).unwrap_or(Amount::ZERO);
+		Ok(Refunded { tx, amount: refund.amount, fee, borne: fee.checked_sub(off).unwrap_or(Amount::ZERO) })
 	}
 
 	/// Confirmations of a transaction of ours: 0 if it is not in the chain.

@@ -1,5 +1,5 @@
 use super::super::super::broadcast::NotSent;
-use super::super::super::testing::{Bench, Recorder, payment};
+use super::super::super::testing::{Bench, Recorder, payment, spend};
 use super::*;
 use std::time::Instant;
 
@@ -102,7 +102,8 @@ async fn l1_28_a_raised_fee_spends_the_same_coins_also_across_a_restart() {
 	// An earlier one is mined after all: nothing is raised any more.
 	bench.mine(vec![second.tx.clone()]);
 	let Bumped::Sent(last) = bump(&bench, HIGH).await else { panic!("lost") };
-	assert_eq!(last, third);
+	assert_eq!(last, second, "what is mined is told, not what is newest");
+	assert_eq!(refund(&bench, "o", 50_000, &[own]).await, second);
 	assert_eq!(bench.wallet.confirmations_of(second.tx.compute_txid()), 1);
 	assert_eq!(bench.wallet.confirmations_of(third.tx.compute_txid()), 0);
 	assert_eq!(bench.wallet.spendable(), sats(0));
@@ -140,6 +141,128 @@ async fn r5_r19_a_refund_whose_payment_was_taken_back_is_withdrawn_for_ever() {
 	assert_eq!(spends(&refund(&bench, "o_1", 50_000, &[own]).await.tx), [own]);
 }
 
+/// A channel's funding that the backend was given.
+async fn funding_of(bench: &Bench, id: u128) -> Transaction {
+	bench.receive(&[100_000]).await;
+	let script = ScriptBuf::new_p2wsh(&bitcoin::hashes::Hash::all_zeros());
+	let funding = bench.wallet.fund_for(Some(id), script, sats(50_000), RATE, sats(0)).await.unwrap().tx;
+	bench.broadcaster.send(vec![funding.clone()]);
+	funding
+}
+
+#[tokio::test]
+async fn r12_r6_the_wallet_knows_which_channel_a_funding_is_for_whatever_ldk_knows() {
+	let bench = Bench::new().await;
+	let funding = funding_of(&bench, u128::MAX - 7).await;
+	let bench = bench.restart().await;
+	let outpoint = bench.wallet.funding_of(u128::MAX - 7).unwrap();
+	assert_eq!(outpoint.txid, funding.compute_txid());
+	assert_eq!(funding.output[outpoint.vout as usize].value, sats(50_000));
+	assert_eq!(bench.wallet.funding_of(7), None);
+	bench.mine(vec![funding]);
+	(0..10).for_each(|_| bench.mine(vec![]));
+	bench.wallet.tidy();
+	assert!(bench.wallet.funding_of(u128::MAX - 7).is_some(), "also when it is deep");
+}
+
+#[tokio::test]
+async fn r12_funding_rows_of_earlier_versions_still_hold_their_coins() {
+	let bench = Bench::new().await;
+	let tx = funding_of(&bench, 7).await;
+	bench.wallet.keep().write(Folder::Funding, &tx.compute_txid().to_string(), bitcoin::consensus::serialize(&tx));
+	bench.wallet.save().await;
+	let bench = bench.restart().await;
+	assert_eq!((bench.wallet.funding_of(7), bench.wallet.spendable()), (None, sats(0)));
+	assert!(bench.wallet.is_held(&tx.compute_txid()));
+}
+
+#[tokio::test]
+async fn r6_a_funding_that_is_mined_was_not_refused() {
+	let bench = Bench::new().await;
+	let funding = funding_of(&bench, 7).await;
+	flush(&bench, [Err(NotSent::Refused("mempool full".into()))]).await;
+	// The broadcaster hears of a block before the wallet does, or after it.
+	bench.broadcaster.block_connected(std::slice::from_ref(&funding), 2);
+	let txid = funding.compute_txid();
+	assert!(!bench.wallet.is_refused(&txid) && !bench.wallet.withdraw(txid).await && bench.wallet.is_out(&txid));
+}
+
+/// A backend that has the transaction in its hands until it is told to answer.
+struct Slow(tokio::sync::Semaphore, tokio::sync::Semaphore);
+
+impl super::super::super::broadcast::Outlet for Slow {
+	async fn submit(&self, _: &[Transaction]) -> Result<(), NotSent> {
+		self.0.add_permits(1);
+		self.1.acquire().await.unwrap().forget();
+		Ok(())
+	}
+}
+
+#[tokio::test]
+async fn r6_what_is_on_its_way_to_the_backend_is_not_withdrawn() {
+	let bench = Bench::new().await;
+	let txid = funding_of(&bench, 7).await.compute_txid();
+	flush(&bench, [Err(NotSent::Refused("mempool full".into()))]).await;
+	assert!(bench.wallet.is_refused(&txid));
+	let slow = Slow(tokio::sync::Semaphore::new(0), tokio::sync::Semaphore::new(0));
+	let sent = bench.broadcaster.flush(&slow, Instant::now(), true);
+	let meanwhile = async {
+		slow.0.acquire().await.unwrap().forget();
+		assert!(!bench.wallet.is_refused(&txid) && !bench.wallet.withdraw(txid).await);
+		slow.1.add_permits(1);
+	};
+	let (sent, ()) = tokio::join!(sent, meanwhile);
+	assert!(sent.is_ok() && bench.wallet.is_taken(&txid), "and what it says then holds");
+}
+
+#[tokio::test]
+async fn r6_an_outage_takes_back_what_the_backend_said() {
+	let bench = Bench::new().await;
+	let txid = funding_of(&bench, 7).await.compute_txid();
+	flush(&bench, [Err(NotSent::Refused("mempool full".into()))]).await;
+	let away = Recorder::answering([Err(NotSent::Unreachable("the answer was lost".into()))]);
+	assert!(bench.broadcaster.flush(&away, Instant::now(), true).await.is_err());
+	assert!(!bench.wallet.is_refused(&txid) && !bench.wallet.withdraw(txid).await, "it may have arrived");
+}
+
+#[tokio::test]
+async fn r6_what_spends_a_withdrawn_funding_goes_with_it_and_frees_its_coins() {
+	let bench = Bench::new().await;
+	let funding = funding_of(&bench, 7).await;
+	let txid = funding.compute_txid();
+	let commitment = spend(&[OutPoint { txid, vout: 0 }], 40_000, ScriptBuf::new());
+	bench.broadcaster.send(vec![commitment.clone()]);
+	let refused = || Err(NotSent::Refused("missing-inputs".into()));
+	flush(&bench, [refused(), refused()]).await;
+	assert!(bench.wallet.withdraw(txid).await);
+	assert!(!bench.broadcaster.contains(&txid) && !bench.broadcaster.contains(&commitment.compute_txid()));
+	let bench = bench.restart().await;
+	assert_eq!(bench.broadcaster.waiting(), (0, 0), "also after a restart");
+	assert_eq!((bench.wallet.funding_of(7), bench.wallet.spendable()), (None, sats(100_000)));
+}
+
+/// A hundred others have been given an address since: it is asked for all the same.
+#[tokio::test]
+async fn l1_27_an_address_that_awaits_a_payment_is_looked_at_however_many_came_after_it() {
+	let bench = Bench::new().await;
+	let victim = bench.wallet.new_address().await.unwrap();
+	for _ in 0..100 {
+		bench.wallet.new_address().await.unwrap();
+	}
+	let is_asked = || {
+		let scope = crate::onchain::follow::Scope::Hot;
+		let mut request = bench.wallet.sync_request(scope);
+		request
+			.iter_spks_with_expected_txids()
+			.map(|asked| asked.spk)
+			.collect::<Vec<_>>()
+			.contains(&victim.script_pubkey())
+	};
+	assert!(!is_asked());
+	bench.wallet.await_payments([victim.to_string()]);
+	assert!(is_asked());
+}
+
 #[tokio::test]
 async fn r6_a_funding_is_taken_when_the_backend_has_said_so() {
 	let bench = Bench::new().await;
@@ -158,7 +281,7 @@ async fn r6_a_funding_is_taken_when_the_backend_has_said_so() {
 	flush(&bench, [Ok(())]).await;
 	assert!(bench.wallet.is_taken(&txid));
 	flush(&bench, [Err(NotSent::Refused("conflict".into()))]).await;
-	bench.wallet.withdraw(txid).await;
+	assert!(bench.wallet.withdraw(txid).await);
 	assert!(!bench.wallet.is_out(&txid));
 	assert_eq!(
 		bench.wallet.spendable(),
