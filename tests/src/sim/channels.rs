@@ -357,7 +357,9 @@ impl Sim {
 		let open: Vec<[u8; 32]> =
 			self.ldk.htlcs.iter().filter(|(_, htlc)| on_it(htlc)).map(|(htlc, _)| *htlc).collect();
 		for htlc in open {
-			if self.rng.percent(50) { self.settle(htlc) } else { self.refuse(htlc) }
+			// What was never on the chain has no preimage there: LDK fails it back when it expires.
+			let out = self.ldk.channels[&id].was_out;
+			if out && self.rng.percent(50) { self.settle(htlc) } else { self.refuse(htlc) }
 		}
 	}
 
