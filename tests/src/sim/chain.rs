@@ -110,12 +110,17 @@ impl Chain {
 	}
 
 	/// Mines what is in the mempool, most of it.
-	fn mine(&mut self, rng: &mut Rng) {
+	fn mine(&mut self, rng: &mut Rng, refund_mined: u32) {
 		self.height += 1;
 		self.choose_forms(rng);
 		let height = self.height;
 		let waiting: Vec<Txid> = self.txs.iter().filter(|(_, mined)| mined.is_none()).map(|(txid, _)| *txid).collect();
-		let mined: Vec<Txid> = waiting.into_iter().filter(|_| rng.percent(80)).collect();
+		let first: BTreeSet<Txid> =
+			self.sent.values().filter(|sent| sent.live == 0).map(|sent| sent.live().txid).collect();
+		let mined: Vec<Txid> = waiting
+			.into_iter()
+			.filter(|txid| rng.percent(if first.contains(txid) { refund_mined } else { 80 }))
+			.collect();
 		let (children, others): (Vec<Txid>, Vec<Txid>) =
 			mined.into_iter().partition(|txid| self.parents.contains_key(txid));
 		for txid in others.into_iter().chain(children) {
@@ -186,10 +191,10 @@ impl Sim {
 			self.chain.unmine(depth);
 			self.chain.double_spend(&mut self.rng, self.temper.double_spend);
 			for _ in 0..depth {
-				self.chain.mine(&mut self.rng);
+				self.chain.mine(&mut self.rng, self.temper.refund_mined);
 			}
 		}
-		self.chain.mine(&mut self.rng);
+		self.chain.mine(&mut self.rng, self.temper.refund_mined);
 		for channel in self.ldk.channels.values_mut().filter(|channel| channel.was_out) {
 			channel.taken = true;
 		}

@@ -253,17 +253,20 @@ impl Sim {
 		let open = others.filter(|(_, channel)| matches!(channel.stage, Stage::Out | Stage::Ready)).count();
 		demand(open == 0, || format!("two channels are open for {owner:?}"))?;
 		self.open_channels += 1;
+		if self.rng.percent(self.temper.closes_channel) {
+			let at = self.now.0 + self.rng.around(500);
+			self.agenda.plan(at, None, Deed::Close { channel: id });
+		}
 		if withhold {
 			self.tally.withheld += 1;
 			let input = self.withheld(id);
 			self.event(input);
 		} else {
 			self.send_funding(id)?;
-			let taken = !self.rng.percent(self.temper.ldk_trouble);
-			self.ldk.channels.get_mut(&id).expect("known").taken = taken;
 			if of_order {
 				// Told when the chain backend has taken it.
-				self.agenda.plan(self.now.0 + 1, Some(self.process), Deed::Look);
+				let at = self.now.0 + self.rng.around(300);
+				self.agenda.plan(at, None, Deed::Taken { channel: id });
 			} else {
 				let input = self.funded(id);
 				self.event(input);
@@ -301,6 +304,16 @@ impl Sim {
 	fn refused(&mut self, id: u128) {
 		if matches!(self.ldk.channels[&id].owner, Owner::Sale(_)) {
 			self.event(Input::OpenFailed { user_channel_id: id, reason: "refused".into(), ours: false });
+		}
+	}
+
+	/// The peer closes the channel. Not between the broadcast of an order's funding and the backend's word for it: see
+	/// `docs/simulation.md`.
+	pub(crate) fn peer_closes(&mut self, id: u128) {
+		let order = self.book.order_by_user_channel_id(id);
+		let untold = order.is_some_and(|order| order.channel.as_ref().is_none_or(|channel| channel.funding.is_none()));
+		if !(untold && self.ldk.channels[&id].was_out) {
+			self.close(id, "closed");
 		}
 	}
 
@@ -357,7 +370,9 @@ impl Sim {
 		let open: Vec<[u8; 32]> =
 			self.ldk.htlcs.iter().filter(|(_, htlc)| on_it(htlc)).map(|(htlc, _)| *htlc).collect();
 		for htlc in open {
-			if self.rng.percent(50) { self.settle(htlc) } else { self.refuse(htlc) }
+			// What was never on the chain has no preimage there: LDK fails it back when it expires.
+			let out = self.ldk.channels[&id].was_out;
+			if out && self.rng.percent(50) { self.settle(htlc) } else { self.refuse(htlc) }
 		}
 	}
 

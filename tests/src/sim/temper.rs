@@ -33,6 +33,8 @@ pub(crate) struct Temper {
 	/// Blocks that reorganise.
 	pub reorg: u32,
 	pub double_spend: u32,
+	/// Refunds as they were sent first, each block; those with a higher fee are mined as everything is.
+	pub refund_mined: u32,
 	pub closes_channel: u32,
 	/// HTLCs on a withheld channel whose preimage is told after the channel's end.
 	pub last_words: u32,
@@ -82,6 +84,7 @@ impl Temper {
 			channel_payments: rng.pick(&[0, 50, 90]),
 			pays_onchain: rng.pick(&[0, 30, 90]),
 			reorg: rng.pick(&[0, 0, 5, 30]),
+			refund_mined: rng.pick(&[80, 3]),
 			double_spend: rng.pick(&[0, 5, 30]),
 			closes_channel: rng.pick(&[0, 1, 10]),
 			last_words: rng.pick(&[0, 50]),

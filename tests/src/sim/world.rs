@@ -354,7 +354,7 @@ impl Sim {
 			Deed::PeerAnswers { channel } => return self.peer_answers(channel),
 			Deed::PeerSigns { channel } => return self.peer_signs(channel),
 			Deed::Ready { channel } => self.ready(channel),
-			Deed::Close { channel } => self.close(channel, "closed"),
+			Deed::Close { channel } => self.peer_closes(channel),
 			Deed::Swept { sat } => self.swept(sat),
 			Deed::Prepared { order, invoice, address, amount } => {
 				return self.prepared(order, invoice, address, amount);
@@ -366,7 +366,10 @@ impl Sim {
 			Deed::Tried { order, refusal } => return self.take(Input::OpeningTried { order, refusal }),
 			Deed::Discard { channel } => return self.discard(channel),
 			Deed::PayChannel { channel } => self.pay_channel(channel),
-			Deed::Look => return self.look(),
+			Deed::Taken { channel } => {
+				self.ldk.channels.get_mut(&channel).expect("known").taken = true;
+				return self.look();
+			}
 			Deed::LastWord { htlc } => self.settle(htlc),
 			Deed::Pump => return self.pump(),
 			Deed::Save => return self.save(),
