@@ -1,11 +1,13 @@
 //! Large values: what is written of them, what is left after a settling, and that damage is an error.
 
-use super::{copy_files, open, place};
+use super::{block_writer, copy_files, open, place};
 use crate::{OpenError, Store, abort};
 use lightning::io::ErrorKind;
 use lightning::util::persist::KVStore;
 use rusqlite::Connection;
 use std::path::Path;
+use std::pin::pin;
+use std::task::{Context, Waker};
 
 /// A value that looks like nothing else, of so many bytes.
 fn value(seed: u32, len: usize) -> Vec<u8> {
@@ -167,4 +169,59 @@ async fn r13_the_manager_is_in_its_order() {
 	}
 	let (_copy_dir, copy) = copy_files(&path);
 	assert_eq!(KVStore::read(&open(&copy), "", "", "manager").await.unwrap(), value(99, 9000));
+}
+
+/// While the disk stalls, LDK goes on writing managers and does not wait. Only the last of them stays in memory, and
+/// what was written between them is on the disk with it.
+#[tokio::test]
+async fn r13_one_manager_waits_while_the_disk_stalls() {
+	let (_dir, path) = place();
+	let store = open(&path);
+	let gate = block_writer(&store);
+	let (manager, update) = (9000, 600);
+	let mut waits = Vec::new();
+	for i in 0..200u32 {
+		store.write("", "", "manager", value(i, manager)).await.unwrap();
+		waits.push(Box::pin(store.write("monitor_updates", "a_0", &i.to_string(), value(i, update))));
+	}
+	let most = manager as u64 + 200 * (update as u64 + 30);
+	assert!(store.stats().queued_bytes_peak < most + manager as u64, "{:?}", store.stats());
+	assert!(store.stats().queued_bytes < most, "{:?}", store.stats());
+	let mut context = Context::from_waker(Waker::noop());
+	assert!(waits.iter_mut().all(|wait| wait.as_mut().poll(&mut context).is_pending()), "nothing is there yet");
+	let before = store.stats();
+	drop(gate);
+	for wait in waits {
+		wait.await.unwrap();
+	}
+	let after = store.stats();
+	assert_eq!(after.batches - before.batches, 1);
+	assert_eq!(after.changes - before.changes, 201, "one manager of 200");
+	let (_copy_dir, copy) = copy_files(&path);
+	let copy = open(&copy);
+	assert_eq!(KVStore::read(&copy, "", "", "manager").await.unwrap(), value(199, manager));
+	assert_eq!(copy.list("monitor_updates", "a_0").await.unwrap().len(), 200);
+}
+
+/// A read sees the manager that was written before it, although a newer one is in the queue by the time it is answered.
+#[tokio::test]
+async fn a_read_keeps_the_manager_before_it() {
+	let (_dir, path) = place();
+	let store = open(&path);
+	let gate = block_writer(&store);
+	let mut listed = pin!(store.list("", ""));
+	store.write("", "", "manager", value(1, 9000)).await.unwrap();
+	store.write("", "", "manager", value(2, 9000)).await.unwrap();
+	let other = KVStore::read(&store, "monitors", "", "a_0");
+	store.write("", "", "manager", value(3, 9000)).await.unwrap();
+	let read = KVStore::read(&store, "", "", "manager");
+	store.write("", "", "manager", value(4, 9000)).await.unwrap();
+	store.write("", "", "manager", value(5, 9000)).await.unwrap();
+	let before = store.stats();
+	drop(gate);
+	assert_eq!(listed.as_mut().await.unwrap(), Vec::<String>::new());
+	assert_eq!(other.await.unwrap_err().kind(), ErrorKind::NotFound);
+	assert_eq!(read.await.unwrap(), value(3, 9000));
+	assert_eq!(KVStore::read(&store, "", "", "manager").await.unwrap(), value(5, 9000));
+	assert_eq!(store.stats().changes - before.changes, 2);
 }
