@@ -39,6 +39,14 @@ struct Copy {
 	next_part: usize,
 }
 
+/// How the table is to have a value.
+enum Form {
+	Nothing,
+	Row(Row),
+	/// With a base that is to be written.
+	Base(Vec<u8>),
+}
+
 impl Settling {
 	/// The value is going to be another one: a base of it is of no use.
 	pub fn stop_if(&mut self, conn: &Connection, key: &Key) -> Sql<()> {
@@ -99,31 +107,38 @@ impl Values {
 
 	fn settle_key(&mut self, conn: &Connection, key: Key) -> Result<usize, WriteError> {
 		let Some(n) = self.recent.get(&key).map(|recent| recent.last) else { return Ok(0) };
-		let Some(value) = self.get(conn, &key)? else {
-			table::remove(conn, &key)?;
-			self.is_settled(&key, n);
-			return Ok(128);
-		};
-		let len = value.len();
-		if len < table::MIN_PARTS {
-			let row = Row { crc: crc32fast::hash(&value), base: None, value };
-			table::put_row(conn, &key, n, &row)?;
-			self.is_settled(&key, n);
-			return Ok(len + 128);
-		}
-		if let Some(base) = table::row(conn, &key)?.and_then(|row| row.base) {
-			let changes = delta::diff(&table::parts(conn, base)?, &value);
-			if let Some(changes) = changes.filter(|changes| changes.len() <= FEW_CHANGES.max(len / BASE_SHARE)) {
-				let written = changes.len() + 128;
-				let row = Row { crc: crc32fast::hash(&value), base: Some(base), value: changes };
+		let written = match self.settled_form(conn, &key)? {
+			Form::Nothing => {
+				table::remove(conn, &key)?;
+				128
+			}
+			Form::Row(row) => {
 				table::put_row(conn, &key, n, &row)?;
-				self.is_settled(&key, n);
-				return Ok(written);
+				row.value.len() + 128
+			}
+			Form::Base(value) => {
+				let base = self.new_base();
+				self.settling.copy = Some(Copy { key, base, value, n, next_part: 0 });
+				return Ok(0);
+			}
+		};
+		self.is_settled(&key, n);
+		Ok(written)
+	}
+
+	fn settled_form(&self, conn: &Connection, key: &Key) -> Result<Form, WriteError> {
+		let Some(value) = self.latest(conn, key)? else { return Ok(Form::Nothing) };
+		let (crc, len) = (crc32fast::hash(&value), value.len());
+		if len < table::MIN_PARTS {
+			return Ok(Form::Row(Row { crc, base: None, value: value.into_owned() }));
+		}
+		if let Some(base) = table::row(conn, key)?.and_then(|row| row.base) {
+			let changes = delta::diff(&table::parts(conn, base)?, &value);
+			if let Some(value) = changes.filter(|changes| changes.len() <= FEW_CHANGES.max(len / BASE_SHARE)) {
+				return Ok(Form::Row(Row { crc, base: Some(base), value }));
 			}
 		}
-		let base = self.new_base();
-		self.settling.copy = Some(Copy { key, base, value, n, next_part: 0 });
-		Ok(0)
+		Ok(Form::Base(value.into_owned()))
 	}
 
 	/// The table has this key as it was after record `n`.

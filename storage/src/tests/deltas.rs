@@ -225,3 +225,37 @@ async fn a_read_keeps_the_manager_before_it() {
 	assert_eq!(KVStore::read(&store, "", "", "manager").await.unwrap(), value(5, 9000));
 	assert_eq!(store.stats().changes - before.changes, 2);
 }
+
+/// Does this to an open store's tables, as a bad disk might.
+async fn damage_open(store: &Store, sql: &'static str) {
+	assert!(store.ask(move |conn| Ok(conn.execute(sql, [])?)).await.unwrap() > 0, "{sql}");
+}
+
+/// Writes until the log has been settled, `a_0` among the rest.
+async fn settle(store: &Store) {
+	let before = store.stats().settled_bytes;
+	for i in 0..2 * crate::settle::SETTLE_SLOTS as u32 {
+		store.write("monitor_updates", "b_0", &i.to_string(), value(i, 700)).await.unwrap();
+	}
+	assert!(store.stats().settled_bytes > before);
+}
+
+/// Settling takes a value from memory if it is there: it does not go back to the row and apply all deltas since.
+#[tokio::test]
+async fn r13_what_is_in_memory_is_settled_from_there() {
+	let (_dir, path) = place();
+	let store = Store::open(&path, |message| println!("{message}")).unwrap();
+	let mut large = value(1, 80_000);
+	store.write("monitors", "", "a_0", large.clone()).await.unwrap();
+	for i in 0..5 {
+		large[i * 9000] ^= 1;
+		store.write("monitors", "", "a_0", large.clone()).await.unwrap();
+	}
+	// What the deltas start with is no more.
+	damage_open(&store, "DELETE FROM kv WHERE primary_ns = 'monitors'").await;
+	assert_eq!(read(&store, "a_0").await, Err(ErrorKind::InvalidData));
+	settle(&store).await;
+	assert_eq!(read(&store, "a_0").await.unwrap(), large);
+	store.close().await;
+	assert_eq!(read(&open(&path), "a_0").await.unwrap(), large);
+}
