@@ -5,7 +5,7 @@ use crate::delta;
 use crate::error::WriteError;
 use crate::kv::Key;
 use crate::table::{self, PART, Row};
-use crate::values::{Start, Values};
+use crate::values::{Start, Values, damaged};
 use rusqlite::{Connection, Result as Sql};
 use std::collections::VecDeque;
 
@@ -132,8 +132,16 @@ impl Values {
 		if len < table::MIN_PARTS {
 			return Ok(Form::Row(Row { crc, base: None, value: value.into_owned() }));
 		}
-		if let Some(base) = table::row(conn, key)?.and_then(|row| row.base) {
-			let changes = delta::diff(&table::parts(conn, base)?, &value);
+		if let Some(row) = table::row(conn, key)?
+			&& let Some(base) = row.base
+		{
+			let old = table::parts(conn, base)?;
+			if row.made_of(&old).is_none() {
+				// What is damaged may be read in another way the next time: nothing is to build on it.
+				tracing::error!("{}; it is being replaced", damaged(key));
+				return Ok(Form::Base(value.into_owned()));
+			}
+			let changes = delta::diff(&old, &value);
 			if let Some(value) = changes.filter(|changes| changes.len() <= FEW_CHANGES.max(len / BASE_SHARE)) {
 				return Ok(Form::Row(Row { crc, base: Some(base), value }));
 			}

@@ -293,11 +293,16 @@ pub(crate) fn damaged(key: &Key) -> ReadError {
 impl Row {
 	/// The whole value, checked.
 	pub fn value(self, conn: &Connection, key: &Key) -> Result<Vec<u8>, ReadError> {
-		let value = match self.base {
-			None => self.value,
-			Some(base) => delta::apply(&table::parts(conn, base)?, &self.value).ok_or_else(|| damaged(key))?,
-		};
-		if crc32fast::hash(&value) == self.crc { Ok(value) } else { Err(damaged(key)) }
+		match self.base {
+			Some(base) => self.made_of(&table::parts(conn, base)?).ok_or_else(|| damaged(key)),
+			None if crc32fast::hash(&self.value) == self.crc => Ok(self.value),
+			None => Err(damaged(key)),
+		}
+	}
+
+	/// The whole value, of these bytes of its base; `None` if one of the two is damaged.
+	pub fn made_of(&self, base: &[u8]) -> Option<Vec<u8>> {
+		delta::apply(base, &self.value).filter(|value| crc32fast::hash(value) == self.crc)
 	}
 }
 

@@ -259,3 +259,32 @@ async fn r13_what_is_in_memory_is_settled_from_there() {
 	store.close().await;
 	assert_eq!(read(&open(&path), "a_0").await.unwrap(), large);
 }
+
+/// A base that rots while the store is open is replaced by what is in memory, and nothing builds on it any more.
+#[tokio::test]
+async fn r13_a_rotten_base_is_written_anew_from_memory() {
+	for rot in [
+		"UPDATE base SET bytes = CAST(substr(bytes, 2) || x'00' AS BLOB) WHERE part = (SELECT max(part) FROM base)",
+		"DELETE FROM base WHERE part = (SELECT max(part) FROM base)",
+		"UPDATE kv SET value = x'ffffff' WHERE primary_ns = 'monitors'",
+	] {
+		let (_dir, path) = place();
+		let store = Store::open(&path, |message| println!("{message}")).unwrap();
+		let mut large = value(1, 80_000);
+		store.write("monitors", "", "a_0", large.clone()).await.unwrap();
+		large[7] ^= 1;
+		store.write("monitors", "", "a_0", large.clone()).await.unwrap();
+		damage_open(&store, rot).await;
+		assert_eq!(read(&store, "a_0").await, Err(ErrorKind::InvalidData), "{rot}");
+		settle(&store).await;
+		assert_eq!(read(&store, "a_0").await.unwrap(), large, "{rot}");
+		let base = store.ask(|conn| {
+			let mut select = conn.prepare("SELECT bytes FROM base ORDER BY part")?;
+			let parts = select.query_map([], |row| row.get::<_, Vec<u8>>(0))?;
+			Ok(parts.collect::<Result<Vec<_>, _>>()?.concat())
+		});
+		assert!(base.await.unwrap() == large, "{rot}: the base is the value, and the rotten one is gone");
+		store.close().await;
+		assert_eq!(read(&open(&path), "a_0").await.unwrap(), large, "{rot}");
+	}
+}
