@@ -82,6 +82,11 @@ impl Key {
 		self.purpose() == Purpose::Manager
 	}
 
+	/// Written once and then removed: updates of monitors have a key each.
+	pub fn is_written_once(&self) -> bool {
+		self.primary == CHANNEL_MONITOR_UPDATE_PERSISTENCE_PRIMARY_NAMESPACE
+	}
+
 	pub fn len(&self) -> u64 {
 		(self.primary.len() + self.secondary.len() + self.key.len()) as u64
 	}

@@ -110,9 +110,11 @@ impl Values {
 		Ok(values)
 	}
 
-	/// Takes a value in; gives the bytes that this adds to the log or the table. If it is as it was, none.
+	/// Takes a value in; gives the bytes that this adds to the log or the table. If it is as it was, none. One that is
+	/// written once is neither compared with one before it nor kept for one behind it.
 	pub fn put(&mut self, conn: &Connection, key: Key, value: Vec<u8>) -> Result<usize, WriteError> {
-		let old = if value.len() < MIN_DELTA { None } else { self.before(conn, &key)? };
+		let compared = value.len() >= MIN_DELTA && !key.is_written_once();
+		let old = if compared { self.before(conn, &key)? } else { None };
 		if old.as_ref() == Some(&value) {
 			self.keep(key, value);
 			return Ok(0);
@@ -129,12 +131,14 @@ impl Values {
 				self.recent.remove(&key);
 				let base = self.new_base();
 				table::put_parts(conn, &key, self.next - 1, base, &value)?;
-				self.keep(key, value);
+				if compared {
+					self.keep(key, value);
+				}
 				Ok(written)
 			}
 			None => {
 				self.settling.stop_if(conn, &key)?;
-				if value.len() >= MIN_DELTA {
+				if compared {
 					self.keep(key.clone(), value.clone());
 				} else {
 					self.kept.remove(&key);
@@ -237,6 +241,12 @@ impl Values {
 			}
 			found => found,
 		}
+	}
+
+	/// Is the value of this key in memory?
+	#[cfg(test)]
+	pub fn keeps(&self, key: &Key) -> bool {
+		self.kept.get(key).is_some()
 	}
 
 	fn keep(&mut self, key: Key, value: Vec<u8>) {

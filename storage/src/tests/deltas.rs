@@ -1,6 +1,8 @@
 //! Large values: what is written of them, what is left after a settling, and that damage is an error.
 
 use super::{block_writer, copy_files, open, place};
+use crate::kv::Key;
+use crate::queue::Sees;
 use crate::{OpenError, Store, abort};
 use lightning::io::ErrorKind;
 use lightning::util::persist::KVStore;
@@ -287,4 +289,31 @@ async fn r13_a_rotten_base_is_written_anew_from_memory() {
 		store.close().await;
 		assert_eq!(read(&open(&path), "a_0").await.unwrap(), large, "{rot}");
 	}
+}
+
+/// Is the value of this key in memory, to be compared with the next one?
+async fn keeps(store: &Store, primary: &str, secondary: &str, key: &str) -> bool {
+	let key = Key::of(primary.into(), secondary.into(), key.into());
+	store.ask_values(Sees::Others, move |_, values| Ok(values.keeps(&key))).await.unwrap()
+}
+
+/// Updates of monitors are not compared with anything: they take no room in memory from what is. They are stored like all else.
+#[tokio::test]
+async fn updates_of_monitors_are_not_kept_in_memory() {
+	let (_dir, path) = place();
+	let store = open(&path);
+	store.write("monitors", "", "a_0", value(1, 9000)).await.unwrap();
+	for len in [100, 700, 9000] {
+		for seed in [2, 3] {
+			store.write("monitor_updates", "a_0", "7", value(seed, len)).await.unwrap();
+			assert!(!keeps(&store, "monitor_updates", "a_0", "7").await, "{len}");
+			let there = KVStore::read(&store, "monitor_updates", "a_0", "7").await.unwrap();
+			assert!(there == value(seed, len), "{len}");
+		}
+	}
+	assert!(keeps(&store, "monitors", "", "a_0").await);
+	settle(&store).await;
+	store.close().await;
+	let store = open(&path);
+	assert!(KVStore::read(&store, "monitor_updates", "a_0", "7").await.unwrap() == value(3, 9000));
 }
