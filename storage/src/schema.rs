@@ -126,7 +126,7 @@ fn check(conn: &Connection, path: &Path) -> Result<(), OpenError> {
 	if found == "ok" { Ok(()) } else { Err(OpenError::Damaged { path: path.to_owned(), what: found }) }
 }
 
-/// The file as it is, beside it (`inlet.db.v1`), before it is brought up to date: for the version that wrote it. Once
+/// The file as it is, beside it (`inlet.sqlite.v1`), before it is brought up to date: for the version that wrote it. Once
 /// channels have been used again, that copy is history, and dangerous to run.
 fn keep_copy(conn: &Connection, path: &Path, known: usize) -> Result<(), OpenError> {
 	let found = version(conn, path)?.unwrap_or(0);
