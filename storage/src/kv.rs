@@ -87,6 +87,12 @@ impl Key {
 		self.primary == CHANNEL_MONITOR_UPDATE_PERSISTENCE_PRIMARY_NAMESPACE
 	}
 
+	/// The network graph and the scorer: large, and written every few minutes at most. They have no place in memory
+	/// among what is written for each payment; the one before is read from the disk.
+	pub fn is_written_rarely(&self) -> bool {
+		matches!(self.purpose(), Purpose::Graph | Purpose::Scorer)
+	}
+
 	pub fn len(&self) -> u64 {
 		(self.primary.len() + self.secondary.len() + self.key.len()) as u64
 	}

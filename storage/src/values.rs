@@ -21,8 +21,8 @@ use std::collections::{BTreeMap, HashMap};
 pub(crate) const MIN_DELTA: usize = 256;
 /// Bytes from which on a value that is no delta goes past the log, straight into the table.
 const MIN_DIRECT: usize = table::MIN_PARTS;
-/// Bytes of values that are kept in memory to be compared with the next one; the last of them is kept in any case.
-const MAX_KEPT: usize = 8 << 20;
+/// Bytes of values that are kept in memory to be compared with the next one, but for the manager, which always is.
+pub(crate) const MAX_KEPT: usize = if cfg!(test) { 1 << 20 } else { 8 << 20 };
 
 /// Where the deltas of a key begin.
 pub(crate) enum Start {
@@ -250,7 +250,9 @@ impl Values {
 	}
 
 	fn keep(&mut self, key: Key, value: Vec<u8>) {
-		self.kept.insert(key, value);
+		if !key.is_written_rarely() {
+			self.kept.insert(key, value);
+		}
 	}
 
 	/// Adds a record to the batch, and to what is recent; gives its bytes.
@@ -376,31 +378,48 @@ fn take_bytes(bytes: &mut &[u8]) -> Option<Vec<u8>> {
 	Some(taken.to_vec())
 }
 
-/// The values that were written last, at most [`MAX_KEPT`] bytes of them.
+/// The values that were written last: at most [`MAX_KEPT`] bytes of them, and the manager, which is one and is written more
+/// often than all others.
 #[derive(Default)]
 struct Kept {
 	values: HashMap<Key, (u64, Vec<u8>)>,
+	/// Bytes of all but the manager.
 	bytes: usize,
 	clock: u64,
+	manager: Option<(Key, Vec<u8>)>,
 }
 
 impl Kept {
+	/// Keeps a value in the place of the one before; one that is too large is not kept, and evicts nothing.
 	fn insert(&mut self, key: Key, value: Vec<u8>) {
 		self.remove(&key);
+		if key.is_written_soon() {
+			self.manager = Some((key, value));
+			return;
+		}
+		if value.len() > MAX_KEPT {
+			return;
+		}
 		self.clock += 1;
 		self.bytes += value.len();
 		self.values.insert(key, (self.clock, value));
-		while self.bytes > MAX_KEPT && self.values.len() > 1 {
+		while self.bytes > MAX_KEPT {
 			let oldest = self.values.iter().min_by_key(|(_, (clock, _))| clock).map(|(key, _)| key.clone());
-			self.remove(&oldest.expect("there are two"));
+			self.remove(&oldest.expect("it has bytes"));
 		}
 	}
 
 	fn get(&self, key: &Key) -> Option<&[u8]> {
-		self.values.get(key).map(|(_, value)| value.as_slice())
+		match &self.manager {
+			Some((manager, value)) if manager == key => Some(value),
+			_ => self.values.get(key).map(|(_, value)| value.as_slice()),
+		}
 	}
 
 	fn remove(&mut self, key: &Key) -> Option<Vec<u8>> {
+		if let Some((_, value)) = self.manager.take_if(|(manager, _)| manager == key) {
+			return Some(value);
+		}
 		let (_, value) = self.values.remove(key)?;
 		self.bytes -= value.len();
 		Some(value)

@@ -317,3 +317,39 @@ async fn updates_of_monitors_are_not_kept_in_memory() {
 	let store = open(&path);
 	assert!(KVStore::read(&store, "monitor_updates", "a_0", "7").await.unwrap() == value(3, 9000));
 }
+
+/// The graph, the scorer and a value that is larger than all that may be kept do not drive out the manager and the
+/// monitors. They are still written as deltas, and what is kept is bounded.
+#[tokio::test]
+async fn a_large_value_drives_nothing_out_of_memory() {
+	let (_dir, path) = place();
+	let store = open(&path);
+	store.write("", "", "manager", value(1, crate::values::MAX_KEPT + 5000)).await.unwrap();
+	store.write("monitors", "", "a_0", value(2, 9000)).await.unwrap();
+	let huge = ("monitors", "b_0", crate::values::MAX_KEPT + 1);
+	for (primary, key, len) in [("", "network_graph", 500_000), ("", "scorer", 600_000), huge] {
+		let mut large = value(3, len);
+		store.write(primary, "", key, large.clone()).await.unwrap();
+		assert!(!keeps(&store, primary, "", key).await, "{key}");
+		large[5000] ^= 1;
+		let before = store.stats().log_bytes;
+		store.write(primary, "", key, large.clone()).await.unwrap();
+		let written = store.stats().log_bytes - before;
+		assert!(written < 100_000, "{key}: {written} bytes, settling included");
+		assert!(KVStore::read(&store, primary, "", key).await.unwrap() == large, "{key}");
+		assert!(keeps(&store, "", "", "manager").await && keeps(&store, "monitors", "", "a_0").await, "{key}");
+	}
+	for seed in 0..3 {
+		store
+			.write("monitors", "", &format!("c_{seed}"), value(seed, crate::values::MAX_KEPT / 2 - 1000))
+			.await
+			.unwrap();
+	}
+	assert!(
+		!keeps(&store, "monitors", "", "a_0").await && !keeps(&store, "monitors", "", "c_0").await,
+		"the oldest go"
+	);
+	assert!(keeps(&store, "monitors", "", "c_2").await && keeps(&store, "", "", "manager").await);
+	store.remove("", "", "manager", false).await.unwrap();
+	assert!(!keeps(&store, "", "", "manager").await);
+}
