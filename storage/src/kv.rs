@@ -7,7 +7,7 @@
 //! there.
 
 use crate::error::ReadError;
-use crate::queue::{Change, Op};
+use crate::queue::{Change, Op, Sees};
 use crate::stats::Purpose;
 use crate::store::Store;
 use crate::table::{self, Row};
@@ -77,6 +77,22 @@ impl Key {
 		self.primary == NODE_NAMESPACE
 	}
 
+	/// The channel manager: its writer does not wait for the disk.
+	pub fn is_written_soon(&self) -> bool {
+		self.purpose() == Purpose::Manager
+	}
+
+	/// Written once and then removed: updates of monitors have a key each.
+	pub fn is_written_once(&self) -> bool {
+		self.primary == CHANNEL_MONITOR_UPDATE_PERSISTENCE_PRIMARY_NAMESPACE
+	}
+
+	/// The network graph and the scorer: large, and written every few minutes at most. They have no place in memory
+	/// among what is written for each payment; the one before is read from the disk.
+	pub fn is_written_rarely(&self) -> bool {
+		matches!(self.purpose(), Purpose::Graph | Purpose::Scorer)
+	}
+
 	pub fn len(&self) -> u64 {
 		(self.primary.len() + self.secondary.len() + self.key.len()) as u64
 	}
@@ -111,7 +127,8 @@ impl KVStore for Store {
 	) -> impl Future<Output = Result<Vec<u8>, Error>> + Send + 'static {
 		let asked = Key::new(primary, secondary, key).map(|key| {
 			let name = key.clone();
-			(name, self.ask_values(move |conn, values| values.get(conn, &key)))
+			let sees = if key.is_written_soon() { Sees::Soon } else { Sees::Others };
+			(name, self.ask_values(sees, move |conn, values| values.get(conn, &key)))
 		});
 		async move {
 			let (key, asked) = asked?;
@@ -130,7 +147,7 @@ impl KVStore for Store {
 		value: Vec<u8>,
 	) -> impl Future<Output = Result<(), Error>> + Send + 'static {
 		let queued = Key::new(primary, secondary, key).map(|key| {
-			if key.purpose() == Purpose::Manager {
+			if key.is_written_soon() {
 				return Queued::InOrder(self.push(Op::Soon(Change::Put { key, value })));
 			}
 			Queued::Waits(self.change(Change::Put { key, value }))
@@ -176,14 +193,14 @@ impl KVStore for Store {
 		secondary: &str,
 	) -> impl Future<Output = Result<Vec<String>, Error>> + Send + 'static {
 		let (primary, secondary) = (primary.to_owned(), secondary.to_owned());
-		let asked = self.ask_values(move |conn, values| values.list(conn, &primary, &secondary));
+		let asked = self.ask_values(Sees::Soon, move |conn, values| values.list(conn, &primary, &secondary));
 		async move { asked.await.map_err(to_io) }
 	}
 }
 
 impl MigratableKVStore for Store {
 	fn list_all_keys(&self) -> impl Future<Output = Result<Vec<(String, String, String)>, Error>> + Send + 'static {
-		let asked = self.ask_values(|conn, values| {
+		let asked = self.ask_values(Sees::Soon, |conn, values| {
 			let keys = values.all_keys(conn)?.into_iter().map(|key| (key.primary, key.secondary, key.key));
 			Ok(keys.collect())
 		});

@@ -57,20 +57,29 @@ pub(crate) type Question = Box<dyn FnOnce(&Connection, &Values) -> Answer + Send
 pub(crate) enum Op {
 	/// To be durable before the sender is used.
 	Change(Change, oneshot::Sender<()>),
-	/// To be durable before anything behind it, and soon; nobody waits.
+	/// To be durable before anything behind it, and soon; nobody waits. One that still waits goes when the next comes.
 	Soon(Change),
 	/// To be done before anything behind it, durable whenever.
 	Lazy(Change),
-	Ask(Question),
+	Ask(Question, Sees),
 	Drain(oneshot::Sender<()>),
 	Close(oneshot::Sender<()>),
+}
+
+/// What a question looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sees {
+	/// Perhaps at a value that is written with [`Op::Soon`], or at whether there is one.
+	Soon,
+	/// At no such value.
+	Others,
 }
 
 impl Op {
 	fn bytes(&self) -> u64 {
 		match self {
 			Op::Change(change, _) | Op::Soon(change) | Op::Lazy(change) => change.weight().1,
-			Op::Ask(_) | Op::Drain(_) | Op::Close(_) => 0,
+			Op::Ask(..) | Op::Drain(_) | Op::Close(_) => 0,
 		}
 	}
 }
@@ -92,6 +101,27 @@ impl Waiting {
 	fn is_due(&self) -> bool {
 		self.urgent || self.ops.len() > MAX_LAZY
 	}
+
+	/// Drops a value that waits and that `op` replaces. Nobody waits for its own end of the queue, so it has no bound
+	/// but this one: one such value waits, and one is being written.
+	///
+	/// Nothing that is on the disk at any time is changed by it. All that waits is taken into one transaction, so of two
+	/// values in it only the later can be seen there; and a monitor that stands between the two is on the disk with the
+	/// later one, which is at least as new, or not at all. A question that stands between them may see the earlier one,
+	/// in the middle of the transaction: then it stays.
+	fn drop_replaced(&mut self, op: &Op) {
+		let Op::Soon(Change::Put { key, .. }) = op else { return };
+		let matters = |op: &Op| match op {
+			Op::Soon(Change::Put { key: earlier, .. }) => earlier == key,
+			Op::Ask(_, sees) => *sees == Sees::Soon,
+			_ => false,
+		};
+		if let Some(at) = self.ops.iter().rposition(matters)
+			&& matches!(self.ops[at], Op::Soon(_))
+		{
+			self.bytes -= self.ops.remove(at).bytes();
+		}
+	}
 }
 
 /// The queue, shared by all handles and the writer.
@@ -112,6 +142,7 @@ impl Queue {
 		waiting.urgent |= !matches!(op, Op::Lazy(_) | Op::Soon(_));
 		waiting.soon |= matches!(op, Op::Soon(_));
 		waiting.shut = matches!(op, Op::Close(_));
+		waiting.drop_replaced(&op);
 		waiting.bytes += op.bytes();
 		waiting.ops.push(op);
 		self.counters.queued(waiting.bytes);

@@ -126,7 +126,7 @@ fn check(conn: &Connection, path: &Path) -> Result<(), OpenError> {
 	if found == "ok" { Ok(()) } else { Err(OpenError::Damaged { path: path.to_owned(), what: found }) }
 }
 
-/// The file as it is, beside it (`inlet.db.v1`), before it is brought up to date: for the version that wrote it. Once
+/// The file as it is, beside it (`inlet.sqlite.v1`), before it is brought up to date: for the version that wrote it. Once
 /// channels have been used again, that copy is history, and dangerous to run.
 fn keep_copy(conn: &Connection, path: &Path, known: usize) -> Result<(), OpenError> {
 	let found = version(conn, path)?.unwrap_or(0);
@@ -142,22 +142,26 @@ fn keep_copy(conn: &Connection, path: &Path, known: usize) -> Result<(), OpenErr
 	};
 	let (unfinished, finished) = (copy(".part"), copy(""));
 	let text = unfinished.to_str().ok_or_else(|| failed("its name is no text".into()))?;
-	// SQLite fills an empty file, and leaves its mode alone.
-	OpenOptions::new()
-		.write(true)
-		.create(true)
-		.truncate(true)
-		.mode(0o600)
-		.open(&unfinished)
-		.map_err(|e| failed(e.to_string()))?;
-	conn.execute("VACUUM INTO ?1", [text]).map_err(|e| failed(e.to_string()))?;
-	File::open(&unfinished)
-		.and_then(|file| file.sync_all())
-		.and_then(|()| fs::rename(&unfinished, &finished))
-		.and_then(|()| sync_directory(path))
-		.map_err(|e| failed(e.to_string()))?;
+	// What a crash left may have any mode, and a new file has the mode that is asked for.
+	match fs::remove_file(&unfinished) {
+		Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed(e.to_string())),
+		_ => {}
+	}
+	copy_into(conn, &unfinished, text)
+		.and_then(|()| fs::rename(&unfinished, &finished).map_err(|e| e.to_string()))
+		.inspect_err(|_| drop(fs::remove_file(&unfinished)))
+		.and_then(|()| sync_directory(path).map_err(|e| e.to_string()))
+		.map_err(failed)?;
 	tracing::info!(copy = %finished.display(), "store copied before its schema changes; delete the copy when all is well");
 	Ok(())
+}
+
+/// A durable copy that only its owner may read. `text` is the path.
+fn copy_into(conn: &Connection, path: &Path, text: &str) -> Result<(), String> {
+	// SQLite fills an empty file, and leaves its mode alone.
+	let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(|e| e.to_string())?;
+	conn.execute("VACUUM INTO ?1", [text]).map_err(|e| e.to_string())?;
+	file.sync_all().map_err(|e| e.to_string())
 }
 
 /// How many steps the file has taken; `None` for a new one.

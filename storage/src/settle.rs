@@ -5,7 +5,7 @@ use crate::delta;
 use crate::error::WriteError;
 use crate::kv::Key;
 use crate::table::{self, PART, Row};
-use crate::values::{Start, Values};
+use crate::values::{Start, Values, damaged};
 use rusqlite::{Connection, Result as Sql};
 use std::collections::VecDeque;
 
@@ -37,6 +37,14 @@ struct Copy {
 	/// The last record that is in it.
 	n: u64,
 	next_part: usize,
+}
+
+/// How the table is to have a value.
+enum Form {
+	Nothing,
+	Row(Row),
+	/// With a base that is to be written.
+	Base(Vec<u8>),
 }
 
 impl Settling {
@@ -99,31 +107,46 @@ impl Values {
 
 	fn settle_key(&mut self, conn: &Connection, key: Key) -> Result<usize, WriteError> {
 		let Some(n) = self.recent.get(&key).map(|recent| recent.last) else { return Ok(0) };
-		let Some(value) = self.get(conn, &key)? else {
-			table::remove(conn, &key)?;
-			self.is_settled(&key, n);
-			return Ok(128);
-		};
-		let len = value.len();
-		if len < table::MIN_PARTS {
-			let row = Row { crc: crc32fast::hash(&value), base: None, value };
-			table::put_row(conn, &key, n, &row)?;
-			self.is_settled(&key, n);
-			return Ok(len + 128);
-		}
-		if let Some(base) = table::row(conn, &key)?.and_then(|row| row.base) {
-			let changes = delta::diff(&table::parts(conn, base)?, &value);
-			if let Some(changes) = changes.filter(|changes| changes.len() <= FEW_CHANGES.max(len / BASE_SHARE)) {
-				let written = changes.len() + 128;
-				let row = Row { crc: crc32fast::hash(&value), base: Some(base), value: changes };
+		let written = match self.settled_form(conn, &key)? {
+			Form::Nothing => {
+				table::remove(conn, &key)?;
+				128
+			}
+			Form::Row(row) => {
 				table::put_row(conn, &key, n, &row)?;
-				self.is_settled(&key, n);
-				return Ok(written);
+				row.value.len() + 128
+			}
+			Form::Base(value) => {
+				let base = self.new_base();
+				self.settling.copy = Some(Copy { key, base, value, n, next_part: 0 });
+				return Ok(0);
+			}
+		};
+		self.is_settled(&key, n);
+		Ok(written)
+	}
+
+	fn settled_form(&self, conn: &Connection, key: &Key) -> Result<Form, WriteError> {
+		let Some(value) = self.latest(conn, key)? else { return Ok(Form::Nothing) };
+		let (crc, len) = (crc32fast::hash(&value), value.len());
+		if len < table::MIN_PARTS {
+			return Ok(Form::Row(Row { crc, base: None, value: value.into_owned() }));
+		}
+		if let Some(row) = table::row(conn, key)?
+			&& let Some(base) = row.base
+		{
+			let old = table::parts(conn, base)?;
+			if row.made_of(&old).is_none() {
+				// What is damaged may be read in another way the next time: nothing is to build on it.
+				tracing::error!("{}; it is being replaced", damaged(key));
+				return Ok(Form::Base(value.into_owned()));
+			}
+			let changes = delta::diff(&old, &value);
+			if let Some(value) = changes.filter(|changes| changes.len() <= FEW_CHANGES.max(len / BASE_SHARE)) {
+				return Ok(Form::Row(Row { crc, base: Some(base), value }));
 			}
 		}
-		let base = self.new_base();
-		self.settling.copy = Some(Copy { key, base, value, n, next_part: 0 });
-		Ok(0)
+		Ok(Form::Base(value.into_owned()))
 	}
 
 	/// The table has this key as it was after record `n`.

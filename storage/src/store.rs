@@ -1,7 +1,7 @@
 //! The handle.
 
 use crate::error::{OpenError, ReadError};
-use crate::queue::{Change, Op, Queue};
+use crate::queue::{Change, Op, Question, Queue, Sees};
 use crate::schema;
 use crate::stats::Stats;
 use crate::values::Values;
@@ -95,22 +95,24 @@ impl Store {
 	where
 		Q: FnOnce(&Connection) -> Result<T, ReadError> + Send + 'static,
 	{
-		self.ask_values(move |conn, _| question(conn))
+		self.ask_values(Sees::Others, move |conn, _| question(conn))
 	}
 
 	/// [`ask`](Store::ask), for LDK's values, which the tables alone do not have.
 	pub(crate) fn ask_values<T: Send + 'static, Q>(
 		&self,
+		sees: Sees,
 		question: Q,
 	) -> impl Future<Output = Result<T, ReadError>> + Send + 'static + use<T, Q>
 	where
 		Q: FnOnce(&Connection, &Values) -> Result<T, ReadError> + Send + 'static,
 	{
 		let (tell, wait) = oneshot::channel();
-		self.push(Op::Ask(Box::new(move |conn, values| {
+		let question: Question = Box::new(move |conn, values| {
 			let answer = question(conn, values);
 			Box::new(move || drop(tell.send(answer)))
-		})));
+		});
+		self.push(Op::Ask(question, sees));
 		async move { wait.await.unwrap_or(Err(ReadError::Closed)) }
 	}
 }

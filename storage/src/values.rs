@@ -14,14 +14,15 @@ use crate::log::Log;
 use crate::settle::{SETTLE_SLOTS, Settling};
 use crate::table::{self, Row};
 use rusqlite::{Connection, OptionalExtension, Result as Sql};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 /// Bytes from which on a value is compared with the one before it.
 pub(crate) const MIN_DELTA: usize = 256;
 /// Bytes from which on a value that is no delta goes past the log, straight into the table.
 const MIN_DIRECT: usize = table::MIN_PARTS;
-/// Bytes of values that are kept in memory to be compared with the next one; the last of them is kept in any case.
-const MAX_KEPT: usize = 8 << 20;
+/// Bytes of values that are kept in memory to be compared with the next one, but for the manager, which always is.
+pub(crate) const MAX_KEPT: usize = if cfg!(test) { 1 << 20 } else { 8 << 20 };
 
 /// Where the deltas of a key begin.
 pub(crate) enum Start {
@@ -109,9 +110,11 @@ impl Values {
 		Ok(values)
 	}
 
-	/// Takes a value in; gives the bytes that this adds to the log or the table. If it is as it was, none.
+	/// Takes a value in; gives the bytes that this adds to the log or the table. If it is as it was, none. One that is
+	/// written once is neither compared with one before it nor kept for one behind it.
 	pub fn put(&mut self, conn: &Connection, key: Key, value: Vec<u8>) -> Result<usize, WriteError> {
-		let old = if value.len() < MIN_DELTA { None } else { self.before(conn, &key)? };
+		let compared = value.len() >= MIN_DELTA && !key.is_written_once();
+		let old = if compared { self.before(conn, &key)? } else { None };
 		if old.as_ref() == Some(&value) {
 			self.keep(key, value);
 			return Ok(0);
@@ -128,12 +131,14 @@ impl Values {
 				self.recent.remove(&key);
 				let base = self.new_base();
 				table::put_parts(conn, &key, self.next - 1, base, &value)?;
-				self.keep(key, value);
+				if compared {
+					self.keep(key, value);
+				}
 				Ok(written)
 			}
 			None => {
 				self.settling.stop_if(conn, &key)?;
-				if value.len() >= MIN_DELTA {
+				if compared {
 					self.keep(key.clone(), value.clone());
 				} else {
 					self.kept.remove(&key);
@@ -168,6 +173,16 @@ impl Values {
 			value = delta::apply(&value, &delta.script).ok_or_else(|| damaged(key))?;
 		}
 		if crc32fast::hash(&value) == last.crc { Ok(Some(value)) } else { Err(damaged(key)) }
+	}
+
+	/// [`get`](Values::get), without work if the value is in memory: what is kept of a key is what its last record made.
+	pub fn latest(&self, conn: &Connection, key: &Key) -> Result<Option<Cow<'_, [u8]>>, ReadError> {
+		let Some(kept) = self.kept.get(key) else { return Ok(self.get(conn, key)?.map(Cow::Owned)) };
+		if cfg!(test) {
+			// A test may have damaged what is on the disk: that is what memory is good for.
+			assert!(self.get(conn, key).map_or(true, |found| found.as_deref() == Some(kept)), "{key:?}");
+		}
+		Ok(Some(Cow::Borrowed(kept)))
 	}
 
 	/// The keys of a namespace, in their order.
@@ -228,8 +243,16 @@ impl Values {
 		}
 	}
 
+	/// Is the value of this key in memory?
+	#[cfg(test)]
+	pub fn keeps(&self, key: &Key) -> bool {
+		self.kept.get(key).is_some()
+	}
+
 	fn keep(&mut self, key: Key, value: Vec<u8>) {
-		self.kept.insert(key, value);
+		if !key.is_written_rarely() {
+			self.kept.insert(key, value);
+		}
 	}
 
 	/// Adds a record to the batch, and to what is recent; gives its bytes.
@@ -282,11 +305,16 @@ pub(crate) fn damaged(key: &Key) -> ReadError {
 impl Row {
 	/// The whole value, checked.
 	pub fn value(self, conn: &Connection, key: &Key) -> Result<Vec<u8>, ReadError> {
-		let value = match self.base {
-			None => self.value,
-			Some(base) => delta::apply(&table::parts(conn, base)?, &self.value).ok_or_else(|| damaged(key))?,
-		};
-		if crc32fast::hash(&value) == self.crc { Ok(value) } else { Err(damaged(key)) }
+		match self.base {
+			Some(base) => self.made_of(&table::parts(conn, base)?).ok_or_else(|| damaged(key)),
+			None if crc32fast::hash(&self.value) == self.crc => Ok(self.value),
+			None => Err(damaged(key)),
+		}
+	}
+
+	/// The whole value, of these bytes of its base; `None` if one of the two is damaged.
+	pub fn made_of(&self, base: &[u8]) -> Option<Vec<u8>> {
+		delta::apply(base, &self.value).filter(|value| crc32fast::hash(value) == self.crc)
 	}
 }
 
@@ -350,27 +378,48 @@ fn take_bytes(bytes: &mut &[u8]) -> Option<Vec<u8>> {
 	Some(taken.to_vec())
 }
 
-/// The values that were written last, at most [`MAX_KEPT`] bytes of them.
+/// The values that were written last: at most [`MAX_KEPT`] bytes of them, and the manager, which is one and is written more
+/// often than all others.
 #[derive(Default)]
 struct Kept {
 	values: HashMap<Key, (u64, Vec<u8>)>,
+	/// Bytes of all but the manager.
 	bytes: usize,
 	clock: u64,
+	manager: Option<(Key, Vec<u8>)>,
 }
 
 impl Kept {
+	/// Keeps a value in the place of the one before; one that is too large is not kept, and evicts nothing.
 	fn insert(&mut self, key: Key, value: Vec<u8>) {
 		self.remove(&key);
+		if key.is_written_soon() {
+			self.manager = Some((key, value));
+			return;
+		}
+		if value.len() > MAX_KEPT {
+			return;
+		}
 		self.clock += 1;
 		self.bytes += value.len();
 		self.values.insert(key, (self.clock, value));
-		while self.bytes > MAX_KEPT && self.values.len() > 1 {
+		while self.bytes > MAX_KEPT {
 			let oldest = self.values.iter().min_by_key(|(_, (clock, _))| clock).map(|(key, _)| key.clone());
-			self.remove(&oldest.expect("there are two"));
+			self.remove(&oldest.expect("it has bytes"));
+		}
+	}
+
+	fn get(&self, key: &Key) -> Option<&[u8]> {
+		match &self.manager {
+			Some((manager, value)) if manager == key => Some(value),
+			_ => self.values.get(key).map(|(_, value)| value.as_slice()),
 		}
 	}
 
 	fn remove(&mut self, key: &Key) -> Option<Vec<u8>> {
+		if let Some((_, value)) = self.manager.take_if(|(manager, _)| manager == key) {
+			return Some(value);
+		}
 		let (_, value) = self.values.remove(key)?;
 		self.bytes -= value.len();
 		Some(value)

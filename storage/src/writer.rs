@@ -101,7 +101,7 @@ impl Writer {
 					self.apply(change)?;
 					self.lazy += 1;
 				}
-				Op::Ask(question) => {
+				Op::Ask(question, _) => {
 					answers.push(question(&self.conn, &self.values));
 					self.check_transaction()?;
 				}

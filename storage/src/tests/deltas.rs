@@ -1,11 +1,15 @@
 //! Large values: what is written of them, what is left after a settling, and that damage is an error.
 
-use super::{copy_files, open, place};
+use super::{block_writer, copy_files, open, place};
+use crate::kv::Key;
+use crate::queue::Sees;
 use crate::{OpenError, Store, abort};
 use lightning::io::ErrorKind;
 use lightning::util::persist::KVStore;
 use rusqlite::Connection;
 use std::path::Path;
+use std::pin::pin;
+use std::task::{Context, Waker};
 
 /// A value that looks like nothing else, of so many bytes.
 fn value(seed: u32, len: usize) -> Vec<u8> {
@@ -167,4 +171,185 @@ async fn r13_the_manager_is_in_its_order() {
 	}
 	let (_copy_dir, copy) = copy_files(&path);
 	assert_eq!(KVStore::read(&open(&copy), "", "", "manager").await.unwrap(), value(99, 9000));
+}
+
+/// While the disk stalls, LDK goes on writing managers and does not wait. Only the last of them stays in memory, and
+/// what was written between them is on the disk with it.
+#[tokio::test]
+async fn r13_one_manager_waits_while_the_disk_stalls() {
+	let (_dir, path) = place();
+	let store = open(&path);
+	let gate = block_writer(&store);
+	let (manager, update) = (9000, 600);
+	let mut waits = Vec::new();
+	for i in 0..200u32 {
+		store.write("", "", "manager", value(i, manager)).await.unwrap();
+		waits.push(Box::pin(store.write("monitor_updates", "a_0", &i.to_string(), value(i, update))));
+	}
+	let most = manager as u64 + 200 * (update as u64 + 30);
+	assert!(store.stats().queued_bytes_peak < most + manager as u64, "{:?}", store.stats());
+	assert!(store.stats().queued_bytes < most, "{:?}", store.stats());
+	let mut context = Context::from_waker(Waker::noop());
+	assert!(waits.iter_mut().all(|wait| wait.as_mut().poll(&mut context).is_pending()), "nothing is there yet");
+	let before = store.stats();
+	drop(gate);
+	for wait in waits {
+		wait.await.unwrap();
+	}
+	let after = store.stats();
+	assert_eq!(after.batches - before.batches, 1);
+	assert_eq!(after.changes - before.changes, 201, "one manager of 200");
+	let (_copy_dir, copy) = copy_files(&path);
+	let copy = open(&copy);
+	assert_eq!(KVStore::read(&copy, "", "", "manager").await.unwrap(), value(199, manager));
+	assert_eq!(copy.list("monitor_updates", "a_0").await.unwrap().len(), 200);
+}
+
+/// A read sees the manager that was written before it, although a newer one is in the queue by the time it is answered.
+#[tokio::test]
+async fn a_read_keeps_the_manager_before_it() {
+	let (_dir, path) = place();
+	let store = open(&path);
+	let gate = block_writer(&store);
+	let mut listed = pin!(store.list("", ""));
+	store.write("", "", "manager", value(1, 9000)).await.unwrap();
+	store.write("", "", "manager", value(2, 9000)).await.unwrap();
+	let other = KVStore::read(&store, "monitors", "", "a_0");
+	store.write("", "", "manager", value(3, 9000)).await.unwrap();
+	let read = KVStore::read(&store, "", "", "manager");
+	store.write("", "", "manager", value(4, 9000)).await.unwrap();
+	store.write("", "", "manager", value(5, 9000)).await.unwrap();
+	let before = store.stats();
+	drop(gate);
+	assert_eq!(listed.as_mut().await.unwrap(), Vec::<String>::new());
+	assert_eq!(other.await.unwrap_err().kind(), ErrorKind::NotFound);
+	assert_eq!(read.await.unwrap(), value(3, 9000));
+	assert_eq!(KVStore::read(&store, "", "", "manager").await.unwrap(), value(5, 9000));
+	assert_eq!(store.stats().changes - before.changes, 2);
+}
+
+/// Does this to an open store's tables, as a bad disk might.
+async fn damage_open(store: &Store, sql: &'static str) {
+	assert!(store.ask(move |conn| Ok(conn.execute(sql, [])?)).await.unwrap() > 0, "{sql}");
+}
+
+/// Writes until the log has been settled, `a_0` among the rest.
+async fn settle(store: &Store) {
+	let before = store.stats().settled_bytes;
+	for i in 0..2 * crate::settle::SETTLE_SLOTS as u32 {
+		store.write("monitor_updates", "b_0", &i.to_string(), value(i, 700)).await.unwrap();
+	}
+	assert!(store.stats().settled_bytes > before);
+}
+
+/// Settling takes a value from memory if it is there: it does not go back to the row and apply all deltas since.
+#[tokio::test]
+async fn r13_what_is_in_memory_is_settled_from_there() {
+	let (_dir, path) = place();
+	let store = Store::open(&path, |message| println!("{message}")).unwrap();
+	let mut large = value(1, 80_000);
+	store.write("monitors", "", "a_0", large.clone()).await.unwrap();
+	for i in 0..5 {
+		large[i * 9000] ^= 1;
+		store.write("monitors", "", "a_0", large.clone()).await.unwrap();
+	}
+	// What the deltas start with is no more.
+	damage_open(&store, "DELETE FROM kv WHERE primary_ns = 'monitors'").await;
+	assert_eq!(read(&store, "a_0").await, Err(ErrorKind::InvalidData));
+	settle(&store).await;
+	assert_eq!(read(&store, "a_0").await.unwrap(), large);
+	store.close().await;
+	assert_eq!(read(&open(&path), "a_0").await.unwrap(), large);
+}
+
+/// A base that rots while the store is open is replaced by what is in memory, and nothing builds on it any more.
+#[tokio::test]
+async fn r13_a_rotten_base_is_written_anew_from_memory() {
+	for rot in [
+		"UPDATE base SET bytes = CAST(substr(bytes, 2) || x'00' AS BLOB) WHERE part = (SELECT max(part) FROM base)",
+		"DELETE FROM base WHERE part = (SELECT max(part) FROM base)",
+		"UPDATE kv SET value = x'ffffff' WHERE primary_ns = 'monitors'",
+	] {
+		let (_dir, path) = place();
+		let store = Store::open(&path, |message| println!("{message}")).unwrap();
+		let mut large = value(1, 80_000);
+		store.write("monitors", "", "a_0", large.clone()).await.unwrap();
+		large[7] ^= 1;
+		store.write("monitors", "", "a_0", large.clone()).await.unwrap();
+		damage_open(&store, rot).await;
+		assert_eq!(read(&store, "a_0").await, Err(ErrorKind::InvalidData), "{rot}");
+		settle(&store).await;
+		assert_eq!(read(&store, "a_0").await.unwrap(), large, "{rot}");
+		let base = store.ask(|conn| {
+			let mut select = conn.prepare("SELECT bytes FROM base ORDER BY part")?;
+			let parts = select.query_map([], |row| row.get::<_, Vec<u8>>(0))?;
+			Ok(parts.collect::<Result<Vec<_>, _>>()?.concat())
+		});
+		assert!(base.await.unwrap() == large, "{rot}: the base is the value, and the rotten one is gone");
+		store.close().await;
+		assert_eq!(read(&open(&path), "a_0").await.unwrap(), large, "{rot}");
+	}
+}
+
+/// Is the value of this key in memory, to be compared with the next one?
+async fn keeps(store: &Store, primary: &str, secondary: &str, key: &str) -> bool {
+	let key = Key::of(primary.into(), secondary.into(), key.into());
+	store.ask_values(Sees::Others, move |_, values| Ok(values.keeps(&key))).await.unwrap()
+}
+
+/// Updates of monitors are not compared with anything: they take no room in memory from what is. They are stored like all else.
+#[tokio::test]
+async fn updates_of_monitors_are_not_kept_in_memory() {
+	let (_dir, path) = place();
+	let store = open(&path);
+	store.write("monitors", "", "a_0", value(1, 9000)).await.unwrap();
+	for len in [100, 700, 9000] {
+		for seed in [2, 3] {
+			store.write("monitor_updates", "a_0", "7", value(seed, len)).await.unwrap();
+			assert!(!keeps(&store, "monitor_updates", "a_0", "7").await, "{len}");
+			let there = KVStore::read(&store, "monitor_updates", "a_0", "7").await.unwrap();
+			assert!(there == value(seed, len), "{len}");
+		}
+	}
+	assert!(keeps(&store, "monitors", "", "a_0").await);
+	settle(&store).await;
+	store.close().await;
+	let store = open(&path);
+	assert!(KVStore::read(&store, "monitor_updates", "a_0", "7").await.unwrap() == value(3, 9000));
+}
+
+/// The graph, the scorer and a value that is larger than all that may be kept do not drive out the manager and the
+/// monitors. They are still written as deltas, and what is kept is bounded.
+#[tokio::test]
+async fn a_large_value_drives_nothing_out_of_memory() {
+	let (_dir, path) = place();
+	let store = open(&path);
+	store.write("", "", "manager", value(1, crate::values::MAX_KEPT + 5000)).await.unwrap();
+	store.write("monitors", "", "a_0", value(2, 9000)).await.unwrap();
+	let huge = ("monitors", "b_0", crate::values::MAX_KEPT + 1);
+	for (primary, key, len) in [("", "network_graph", 500_000), ("", "scorer", 600_000), huge] {
+		let mut large = value(3, len);
+		store.write(primary, "", key, large.clone()).await.unwrap();
+		assert!(!keeps(&store, primary, "", key).await, "{key}");
+		large[5000] ^= 1;
+		let before = store.stats().log_bytes;
+		store.write(primary, "", key, large.clone()).await.unwrap();
+		let written = store.stats().log_bytes - before;
+		assert!(written < 100_000, "{key}: {written} bytes, settling included");
+		assert!(KVStore::read(&store, primary, "", key).await.unwrap() == large, "{key}");
+		assert!(keeps(&store, "", "", "manager").await && keeps(&store, "monitors", "", "a_0").await, "{key}");
+	}
+	for seed in 0..3 {
+		store
+			.write("monitors", "", &format!("c_{seed}"), value(seed, crate::values::MAX_KEPT / 2 - 1000))
+			.await
+			.unwrap();
+	}
+	assert!(
+		!keeps(&store, "monitors", "", "a_0").await && !keeps(&store, "monitors", "", "c_0").await,
+		"the oldest go"
+	);
+	assert!(keeps(&store, "monitors", "", "c_2").await && keeps(&store, "", "", "manager").await);
+	store.remove("", "", "manager", false).await.unwrap();
+	assert!(!keeps(&store, "", "", "manager").await);
 }

@@ -9,6 +9,7 @@ use rusqlite::types::Value;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 
 #[tokio::test]
 async fn nobody_else_may_read_it() {
@@ -211,6 +212,50 @@ async fn frozen_v1_is_read_for_ever() {
 		.unwrap();
 	assert_eq!(version, 1, "the copy is as the file was");
 	assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+/// The child: brings a store up to date where no file may grow.
+#[test]
+fn copying_child() {
+	let Some(path) = child_path() else { return };
+	println!("store: {:?}", Store::open(&path, abort));
+}
+
+/// An upgrade that has no room for its copy leaves the room as it was, and the store too.
+#[tokio::test]
+async fn a_copy_that_fails_leaves_nothing() {
+	let (dir, path) = place();
+	fs::copy(FROZEN_V1, &path).unwrap();
+	let inner = child("opening::copying_child", &path);
+	// As in `r13_a_file_that_may_not_grow`.
+	let out = Command::new("sh")
+		.args(["-c", "trap '' XFSZ; ulimit -f 8; exec \"$0\" \"$@\""])
+		.arg(inner.get_program())
+		.args(inner.get_args())
+		.env(super::CHILD, &path)
+		.output()
+		.unwrap();
+	let text = String::from_utf8(out.stdout).unwrap();
+	assert!(text.contains("store: Err(Disk") && text.contains("no copy before the upgrade"), "{text}");
+	let mut left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+	left.retain(|name| name.to_str().unwrap().contains(".v1"));
+	assert!(left.is_empty(), "{left:?}");
+	assert_eq!(fs::read(&path).unwrap(), fs::read(FROZEN_V1).unwrap());
+	assert_frozen_v1(&open(&path)).await;
+}
+
+/// What a crash left of a copy is not taken for one, nor is its mode.
+#[tokio::test]
+async fn a_copy_that_was_cut_short_is_made_anew() {
+	let (_dir, path) = place();
+	fs::copy(FROZEN_V1, &path).unwrap();
+	let (part, copy) = (path.with_extension("db.v1.part"), path.with_extension("db.v1"));
+	fs::write(&part, "half of a copy").unwrap();
+	fs::set_permissions(&part, fs::Permissions::from_mode(0o644)).unwrap();
+	open(&path).close().await;
+	assert!(!part.exists());
+	assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
+	assert_frozen_v1(&open(&copy)).await;
 }
 
 /// A large value that version 1 wrote is changed by deltas, settled and removed like any other.
