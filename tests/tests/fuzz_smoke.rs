@@ -11,7 +11,7 @@ impl Dice {
 	/// Below `bound`.
 	fn roll(&mut self, bound: usize) -> usize {
 		self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-		usize::try_from(self.0 >> 33).unwrap() % bound
+		usize::try_from(self.0 >> 33).expect("31 bits") % bound
 	}
 }
 
@@ -22,7 +22,7 @@ fn mutate(dice: &mut Dice, bytes: &[u8], other: &[u8]) -> Vec<u8> {
 		let at = dice.roll(bytes.len() + 1);
 		let length = dice.roll(24).min(bytes.len() - at);
 		match dice.roll(5) {
-			0 if at < bytes.len() => bytes[at] = u8::try_from(dice.roll(256)).unwrap(),
+			0 if at < bytes.len() => bytes[at] = u8::try_from(dice.roll(256)).expect("less than 256"),
 			1 if at < bytes.len() => bytes[at] ^= 1 << dice.roll(8),
 			2 => drop(bytes.drain(at..at + length)),
 			3 => {
