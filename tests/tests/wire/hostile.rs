@@ -233,10 +233,9 @@ async fn l0_25_many_unknown_types_cost_only_their_senders() {
 
 #[tokio::test]
 async fn r14_who_says_nothing_is_hung_up_on() {
-	let lsp = super::lsp().await;
+	let lsp = Lsp::start("").await.unwrap();
 	let mut client = lsp.peer().await;
 	let mut silent = Vec::new();
-	// More than may be shaking hands at once: clients get in all the same.
 	for _ in 0..200 {
 		silent.push(TcpStream::connect(lsp.address()).await.unwrap());
 	}
