@@ -410,6 +410,11 @@ impl Channels {
 		self.wallet.is_withheld(txid)
 	}
 
+	/// Was this funding transaction handed over for broadcast?
+	pub fn is_out(&self, txid: &Txid) -> bool {
+		self.wallet.is_out(txid)
+	}
+
 	/// What the miner gets for a channel's funding transaction, if it is ours.
 	pub fn fee(&self, funding: Txid) -> Option<Sat> {
 		self.wallet.fee_of(funding).map(|fee| Sat(fee.to_sat()))

@@ -9,7 +9,7 @@ use super::{Lightning, peers};
 use crate::control::{EventKind, Events, PaymentKind};
 use crate::driver::{Driver, Stopped};
 use bitcoin::hex::DisplayHex;
-use inlet_lsp::book::{Client, Order};
+use inlet_lsp::book::{Book, Client, Order};
 use inlet_lsp::input::{Hop, Input};
 use inlet_lsp::money::Msat;
 use inlet_lsp::notice::Notice;
@@ -219,12 +219,17 @@ impl Handler {
 				if !self.driver.read(|book| book.order_by_user_channel_id(user_channel_id).is_some()) {
 					// LDK broadcasts before it says so, unless the broadcast is ours.
 					let (channel, funding) = (channel_id.0, funding_txo);
-					let input = match self.channels.is_withheld(&funding.txid) {
-						true => Input::FundingWithheld { user_channel_id, channel_id: channel, funding },
-						false => {
-							let fee = self.channels.fee(funding.txid);
-							Input::Funded { user_channel_id, channel_id: channel, funding, fee }
-						}
+					let of_trusting = |book: &Book| {
+						book.sale_by_user_channel_id(user_channel_id).is_some_and(|sale| sale.client_trusts)
+					};
+					let input = if self.channels.is_withheld(&funding.txid) {
+						Input::FundingWithheld { user_channel_id, channel_id: channel, funding }
+					} else if self.driver.read(of_trusting) && !self.channels.is_out(&funding.txid) {
+						// Told once more after a crash: it was never broadcast, and its coins are free again.
+						return Ok(());
+					} else {
+						let fee = self.channels.fee(funding.txid);
+						Input::Funded { user_channel_id, channel_id: channel, funding, fee }
 					};
 					self.driver.submit(input).await?;
 					self.channels.funded(user_channel_id);

@@ -105,6 +105,10 @@ impl Chain {
 		self.coins.iter_mut().filter(freed).for_each(|coin| coin.locked = None);
 	}
 
+	pub(crate) fn is_broadcast(&self, txid: &Txid) -> bool {
+		self.txs.contains_key(txid)
+	}
+
 	pub(crate) fn is_locked(&self, id: u128) -> bool {
 		self.coins.iter().any(|coin| coin.locked == Some(id))
 	}

@@ -74,7 +74,10 @@ impl Sim {
 				let who = self.by_node[peer];
 				self.people[who].blurred |= self.has_in_flight(who, None);
 			}
-			let input = self.as_it_stands(input);
+			let Some(input) = self.as_it_stands(input) else {
+				self.mark_handled();
+				continue;
+			};
 			let ended = match &input {
 				Input::ChannelClosed { user_channel_id, .. } => Some((*user_channel_id, true)),
 				Input::Funded { user_channel_id, .. } | Input::FundingWithheld { user_channel_id, .. } => {
@@ -94,13 +97,14 @@ impl Sim {
 		Ok(())
 	}
 
-	/// `ChannelPending` says of a funding that is no longer withheld that it is out, as the node has it.
-	fn as_it_stands(&self, input: Input) -> Input {
+	/// What the node makes of a `ChannelPending` for a withheld funding that is withheld no more: it is out, or was discarded,
+	/// of which nothing is told.
+	fn as_it_stands(&self, input: Input) -> Option<Input> {
 		match input {
-			Input::FundingWithheld { user_channel_id, .. } if !self.chain.is_locked(user_channel_id) => {
-				self.funded(user_channel_id)
+			Input::FundingWithheld { user_channel_id, funding, .. } if !self.chain.is_locked(user_channel_id) => {
+				self.chain.is_broadcast(&funding.txid).then(|| self.funded(user_channel_id))
 			}
-			other => other,
+			other => Some(other),
 		}
 	}
 
