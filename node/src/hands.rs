@@ -126,7 +126,7 @@ impl Hands {
 			return None;
 		}
 		let clients: Vec<Sight> = book.sleepers().map(|client| self.sight(client.id)).collect();
-		Some(Input::Survey { clients }).filter(|_| book.sleepers().next().is_some())
+		(!clients.is_empty()).then_some(Input::Survey { clients })
 	}
 
 	fn sight(&self, client: NodeId) -> Sight {

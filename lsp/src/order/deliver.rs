@@ -32,14 +32,14 @@ pub(super) fn open_if_possible(turn: &mut Turn<'_>, order: &mut Order) {
 		order.channel = Some(requested(order));
 		order.note(turn.now, "open", format!("{} at {} sat/vB", order.capacity(), feerate.to_sat_per_vb_ceil()));
 	}
-	turn.act(open_action(order, feerate));
+	turn.act(Action::OpenChannel(channel(order, order.user_channel_id, feerate)));
 }
 
-fn open_action(order: &Order, feerate: FeePerKw) -> Action {
-	Action::OpenChannel(OpenChannel {
-		withhold: false,
+/// The channel as it was ordered: what the client is asked to accept before it pays, and gets when it has paid.
+pub(super) fn channel(order: &Order, user_channel_id: u128, feerate: FeePerKw) -> OpenChannel {
+	OpenChannel {
 		owner: Owner::Order(order.id.clone()),
-		user_channel_id: order.user_channel_id,
+		user_channel_id,
 		peer: order.client,
 		capacity: order.capacity(),
 		push: sell::pushed(order),
@@ -47,7 +47,8 @@ fn open_action(order: &Order, feerate: FeePerKw) -> Action {
 		confirmations: order.required_channel_confirmations,
 		max_to_self_delay: None,
 		feerate,
-	})
+		withhold: false,
+	}
 }
 
 /// [`Input::Connected`], and what follows from [`Input::Started`] once the client is here: a channel that was being

@@ -3,9 +3,9 @@
 //! Only a refusal ends the order. A client that is silent, or that LDK cannot try such a channel with, is offered payment
 //! as if nothing had been tried: it may still refuse when it has paid, and gets its money back then.
 
-use super::{give_up, sell};
+use super::{deliver, give_up, sell};
 use crate::book::{NodeId, Order, OrderState};
-use crate::input::{Action, OpenChannel, Owner};
+use crate::input::Action;
 use crate::money::FeePerKw;
 use crate::protocol::lsps0::{self, RpcError};
 use crate::turn::Turn;
@@ -20,18 +20,7 @@ pub(super) fn begin(turn: &mut Turn<'_>, order: &Order, feerate: FeePerKw) {
 	if !turn.policy().lsps1.preflight || !turn.world.peer.connected {
 		return sell::prepare(turn, order);
 	}
-	let open = OpenChannel {
-		owner: Owner::Order(order.id.clone()),
-		user_channel_id: u128::from_be_bytes(turn.random("trial")),
-		peer: order.client,
-		capacity: order.capacity(),
-		push: sell::pushed(order),
-		announce: order.announce_channel,
-		confirmations: order.required_channel_confirmations,
-		max_to_self_delay: None,
-		feerate,
-		withhold: false,
-	};
+	let open = deliver::channel(order, u128::from_be_bytes(turn.random("trial")), feerate);
 	turn.act(Action::TryOpening { order: order.id.clone(), open });
 }
 

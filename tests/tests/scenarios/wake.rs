@@ -58,16 +58,22 @@ async fn tells(world: &World<'_>, text: &str) -> Result<()> {
 	eventually(SOON, &format!("the LSP says {text:?}"), seen).await
 }
 
+/// A wallet with a webhook and a channel that it bought just in time, and who paid it.
+async fn paid_once(world: &World<'_>, receiver: &Receiver) -> Result<(Wallet, Wallet)> {
+	let wallet = client_with_webhook(world, receiver).await?;
+	let payer = world.payer(&[PAYER_CHANNEL_SAT]).await?;
+	let first = wallet.jit_invoice(Some(250_000_000)).await?;
+	let fee = pay_just_in_time(&payer, &wallet, &first, 250_000).await?;
+	check_sale(world, &wallet, fee).await?;
+	Ok((wallet, payer))
+}
+
 #[test]
 fn l5_16_a_payment_waits_for_a_wallet_that_is_away_and_arrives_in_full() {
 	scenario(async |scratch| {
 		let receiver = Receiver::start().await?;
 		let world = world(scratch, 60, &receiver).await?;
-		let wallet = client_with_webhook(&world, &receiver).await?;
-		let payer = world.payer(&[PAYER_CHANNEL_SAT]).await?;
-		let first = wallet.jit_invoice(Some(250_000_000)).await?;
-		let fee = pay_just_in_time(&payer, &wallet, &first, 250_000).await?;
-		check_sale(&world, &wallet, fee).await?;
+		let (wallet, payer) = paid_once(&world, &receiver).await?;
 
 		// To the channel that is there now.
 		let invoice = wallet.invoice(Some(20_000_000)).await?;
@@ -112,11 +118,7 @@ fn l5_16_a_payment_to_a_wallet_that_stays_away_fails_at_the_deadline() {
 	scenario(async |scratch| {
 		let receiver = Receiver::start().await?;
 		let world = world(scratch, 3, &receiver).await?;
-		let wallet = client_with_webhook(&world, &receiver).await?;
-		let payer = world.payer(&[PAYER_CHANNEL_SAT]).await?;
-		let first = wallet.jit_invoice(Some(250_000_000)).await?;
-		let fee = pay_just_in_time(&payer, &wallet, &first, 250_000).await?;
-		check_sale(&world, &wallet, fee).await?;
+		let (wallet, payer) = paid_once(&world, &receiver).await?;
 		let invoice = wallet.invoice(Some(20_000_000)).await?;
 		wallet.stop().await?;
 		is_connected(&world, &wallet, false).await?;
