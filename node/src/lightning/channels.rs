@@ -432,19 +432,22 @@ impl Channels {
 
 	/// The channel is closed; a funding transaction that was never broadcast frees its coins.
 	pub async fn closed(&self, id: u128) {
-		let opening = self.opening.lock().expect("not poisoned").remove(&id);
-		if let Some(Opening { funded: Some(txid), .. }) = opening {
+		if let Some(txid) = self.end_opening(id) {
 			self.wallet.release(txid).await;
 		}
 	}
 
 	/// [`Channels::closed`], from where nothing can be awaited.
 	fn forget(&self, id: u128) {
-		let opening = self.opening.lock().expect("not poisoned").remove(&id);
-		if let Some(Opening { funded: Some(txid), .. }) = opening {
+		if let Some(txid) = self.end_opening(id) {
 			let wallet = self.wallet.clone();
 			tokio::spawn(async move { wallet.release(txid).await });
 		}
+	}
+
+	/// It is not being opened any more. Gives the funding transaction that was made for it, if one was.
+	fn end_opening(&self, id: u128) -> Option<Txid> {
+		self.opening.lock().expect("not poisoned").remove(&id)?.funded
 	}
 
 	/// Somebody wants to open a channel to us: the answer is the operator's policy.
