@@ -10,6 +10,7 @@ pub mod esplora;
 pub mod fuzz;
 pub mod inlet;
 pub mod process;
+pub mod race;
 pub mod rpc;
 pub mod scenario;
 pub mod scratch;
@@ -19,7 +20,7 @@ pub mod wallet;
 pub mod webhook;
 pub mod world;
 
-pub use artifacts::{inlet_exe, wallet_exe};
+pub use artifacts::{inlet_exe, use_profiles, wallet_exe};
 pub use bitcoind::Bitcoind;
 pub use inlet::{Inlet, InletOptions};
 pub use process::Process;

@@ -15,6 +15,7 @@ pub mod onions;
 pub mod payments;
 pub mod peers;
 mod pump;
+pub mod scids;
 pub mod socket;
 pub mod trial;
 pub mod wire;
@@ -22,6 +23,7 @@ pub mod wire;
 use crate::onchain::{Broadcaster, Fees, Reserve, ReservePolicy, Wallet, anchor_reserve};
 use crate::pulse::Pulse;
 use crate::stop::stopped;
+use bitcoin::secp256k1::PublicKey;
 use bitcoin::{Transaction, Txid};
 use door::Door;
 use inlet_storage::{CallOrder, Store};
@@ -142,6 +144,8 @@ pub struct Lightning {
 	/// Grows whenever channels come or go.
 	changes: AtomicU64,
 	wallet: Arc<Wallet>,
+	/// What our channels are called.
+	pub scids: scids::Scids,
 	/// Channels that are only tried: see [`trial`].
 	pub trials: Arc<trial::Trials>,
 }
@@ -177,6 +181,11 @@ impl Lightning {
 	/// A channel came, went, or became something else.
 	pub(crate) fn channels_changed(&self) {
 		self.changes.fetch_add(1, Ordering::AcqRel);
+	}
+
+	/// The channels with a peer, as LDK has them now.
+	pub(crate) fn places_with(&self, peer: &PublicKey) -> Vec<scids::Place> {
+		self.manager.list_channels_with_counterparty(peer).iter().map(scids::Place::from).collect()
 	}
 
 	/// LDK forgets a channel that was not funded when the node stopped; the coins kept for it are free again, unless the

@@ -6,6 +6,7 @@ mod backend;
 mod bad_input;
 mod chain_trouble;
 mod closing;
+mod cost;
 mod crash;
 mod just_in_time;
 mod orders;
