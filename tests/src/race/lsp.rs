@@ -23,7 +23,7 @@ const QUIET: Duration = Duration::from_millis(250);
 const QUIET_LIMIT: Duration = Duration::from_secs(30);
 
 /// An Inlet that takes as many channels as it is offered and sells as many at once as it is asked for.
-const CONFIG: &str = "[routing]\ninbound_max_per_peer = 20000\ninbound_max_channels = 20000\n[log]\nlevel = \"info\"\n";
+const CONFIG: &str = "[routing]\ninbound_max_per_peer = 20000\ninbound_max_channels = 20000\n";
 
 /// One of the two.
 pub struct Lsp {

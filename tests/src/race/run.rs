@@ -219,7 +219,7 @@ fn conditions(options: &Options, inlet: &std::path::Path, wallet: &std::path::Pa
 	let version = Command::new(inlet).arg("--version").output().map(|said| said.stdout).unwrap_or_default();
 	json!({
 		"inlet": String::from_utf8_lossy(&version).trim(),
-		"inlet_profile": options.profile,
+		"inlet_profile": std::env::var_os("INLET_EXE").map_or(options.profile.as_str(), |_| "given by INLET_EXE"),
 		"inlet_exe": inlet,
 		"inlet_bytes": size(inlet),
 		"peer": "ldk-node 0.7.1, release",
