@@ -3,6 +3,7 @@
 //! Amounts carry their unit in the name (`_sat`, `_msat`), feerates are satoshis per 1000 weight units (250 of them make
 //! 1 sat/vB), times are RFC 3339 in UTC, node ids, channel ids, hashes and txids are lower-case hex.
 
+mod backup;
 mod channels;
 mod events;
 #[cfg(test)]
@@ -16,6 +17,7 @@ mod storage;
 mod time;
 mod wallet;
 
+pub use backup::*;
 pub use channels::*;
 pub use events::*;
 pub use list::*;
@@ -46,6 +48,10 @@ pub trait Control: Send + Sync + 'static {
 	async fn fees(&self) -> Result<Fees, Refusal>;
 	/// What the store has written since the start.
 	async fn storage(&self) -> Result<Storage, Refusal>;
+	/// How the backup stands.
+	async fn backup(&self) -> Result<Backup, Refusal>;
+	/// Begins a snapshot on each target and returns at once.
+	async fn backup_now(&self) -> Result<Backup, Refusal>;
 	/// Begins a graceful stop and returns at once.
 	async fn stop(&self) -> Result<Stopping, Refusal>;
 

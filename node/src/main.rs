@@ -1,10 +1,12 @@
 //! The binary: parse, then be the node or its client.
 
 use inlet::api::Problem;
-use inlet::cli::{Cli, Command, ConfigCommand, RunArgs, SeedCommand};
+use inlet::backup::{ClaimError, commands};
+use inlet::cli::{BackupCommand, Cli, Command, ConfigCommand, RestoreArgs, RunArgs, SeedCommand};
 use inlet::config::{Config, ConfigError, Overrides, Place};
 use inlet::{cli, client, logging, run, seed};
 use std::io::{IsTerminal, stdin, stdout};
+use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -14,6 +16,11 @@ fn main() -> ExitCode {
 		Command::Run(_) => node(&flags),
 		Command::Config { verb: ConfigCommand::Check { .. } } => check(&flags, cli.json),
 		Command::Seed { verb: SeedCommand::Show { yes } } => show(&flags, *yes),
+		Command::Seed { verb: SeedCommand::Restore { seed_file } } => from_seed(&flags, seed_file.as_deref()),
+		Command::Backup { verb: Some(verb @ (BackupCommand::Init { .. } | BackupCommand::Verify { .. })) } => {
+			backup(&flags, verb)
+		}
+		Command::Restore(args) => restore(&flags, args),
 		_ => match Place::find(&flags, std::env::vars_os()) {
 			Ok(place) => {
 				cli.data_dir = Some(place.data_dir);
@@ -29,7 +36,8 @@ fn main() -> ExitCode {
 	}
 }
 
-/// Says what is wrong. A configuration that has to be changed ends with 2, like a command that has to be written otherwise:
+/// Says what is wrong. A configuration that has to be changed ends with 2, like a command that has to be written otherwise
+/// and a copy of the node that must not run:
 /// starting again does not help (systemd's `RestartPreventExitStatus`).
 fn complain(e: &anyhow::Error, json: bool) -> ExitCode {
 	let config = e.downcast_ref::<ConfigError>();
@@ -46,7 +54,8 @@ fn complain(e: &anyhow::Error, json: bool) -> ExitCode {
 		hint,
 	};
 	client::complain(&problem, json);
-	ExitCode::from(if config.is_some() { 2 } else { 1 })
+	let fenced = matches!(e.downcast_ref::<ClaimError>(), Some(ClaimError::Fenced { .. }));
+	ExitCode::from(if config.is_some() || fenced { 2 } else { 1 })
 }
 
 /// What the command line says of the configuration.
@@ -93,6 +102,31 @@ fn check(flags: &Overrides, json_wanted: bool) -> anyhow::Result<()> {
 		(false, false) => println!("no file at {file}: defaults, variables and flags only, and they are right"),
 	}
 	Ok(())
+}
+
+fn backup(flags: &Overrides, verb: &BackupCommand) -> anyhow::Result<()> {
+	let (place, config) = Place::find_with_backup(flags, std::env::vars_os())?;
+	wait_for(async {
+		match verb {
+			BackupCommand::Init { take_over } => commands::init(&place, &config, *take_over).await,
+			BackupCommand::Verify { from } => commands::verify(&place, &config, from.as_ref()).await,
+			BackupCommand::Status | BackupCommand::Now => Ok(()),
+		}
+	})
+}
+
+fn restore(flags: &Overrides, args: &RestoreArgs) -> anyhow::Result<()> {
+	let place = Place::find(flags, std::env::vars_os())?;
+	wait_for(commands::restore(&place, args))
+}
+
+fn from_seed(flags: &Overrides, seed_file: Option<&Path>) -> anyhow::Result<()> {
+	let place = Place::find(flags, std::env::vars_os())?;
+	wait_for(async { commands::from_seed(&place, seed_file) })
+}
+
+fn wait_for(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+	tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
 }
 
 fn show(flags: &Overrides, yes: bool) -> anyhow::Result<()> {

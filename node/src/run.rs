@@ -1,7 +1,8 @@
 //! `inlet run`: start, serve, drain.
 
 use crate::api::Admin;
-use crate::config::{BitcoindAuth, ChainBackend, ChainDoubt, Config, network_name};
+use crate::backup::{self, Backup, commands};
+use crate::config::{BitcoindAuth, ChainBackend, ChainDoubt, Config, InboundFrom, network_name};
 use crate::control::{EventKind, Events};
 use crate::driver::{Driver, Engine};
 use crate::hands::Hands;
@@ -16,7 +17,7 @@ use crate::lightning::wire::{Wire, WireEvent};
 use crate::lightning::{Lightning, announce};
 use crate::lock::DataDir;
 use crate::notify;
-use crate::onchain::{Broadcaster, Chain, ChainConfig, Fees, Listeners, RpcAuth, Tip, Trouble, Trust, Wallet};
+use crate::onchain::{Broadcaster, Chain, ChainConfig, Fees, Finder, Listeners, RpcAuth, Tip, Trouble, Trust, Wallet};
 use crate::operator::Operator;
 use crate::pulse::Pulse;
 use crate::seed::Seed;
@@ -28,6 +29,7 @@ use inlet_lsp::book::Book;
 use inlet_lsp::input::Input;
 use inlet_storage::Store;
 use serde_json::json;
+use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
@@ -36,14 +38,21 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 /// The store's file in the data directory.
-const STORE_FILE: &str = "inlet.sqlite";
+pub const STORE_FILE: &str = "inlet.sqlite";
 /// The driver and LDK's loop must have come round within this time, or the watchdog is not fed.
 const HEALTHY_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long the parts of the node may take to stop.
+const DRAIN_WITHIN: Duration = Duration::from_secs(45);
+
+/// How long what nobody waits for may take to be written at the end.
+const SETTLE_WITHIN: Duration = Duration::from_secs(5);
 
 /// Everything that was opened before anything runs.
 struct Opened {
 	_lock: DataDir,
 	store: Store,
+	backup: Arc<Backup>,
 	seed: Seed,
 	listeners: Vec<TcpListener>,
 	admin: Admin,
@@ -81,8 +90,29 @@ async fn open(config: &Config, lock: DataDir) -> anyhow::Result<Opened> {
 		);
 	}
 	let seed = if first_run { Seed::create(&seed_file)? } else { Seed::load(&seed_file)? };
-	let store = Store::open(&store_file, inlet_storage::abort)?;
-	Ok(Opened { _lock: lock, store, seed, listeners, admin, first_run })
+	let (store, backup) = open_store(config, &store_file, &seed).await?;
+	Ok(Opened { _lock: lock, store, backup, seed, listeners, admin, first_run })
+}
+
+/// The store, and what ships its changes: claimed before anything in it is used (R17).
+async fn open_store(config: &Config, file: &Path, seed: &Seed) -> anyhow::Result<(Store, Arc<Backup>)> {
+	if config.backup.targets.is_empty() {
+		return Ok((Store::open(file, inlet_storage::abort)?, Backup::none()));
+	}
+	let claimed = backup::claim(&config.backup, &config.place.data_dir, &seed.backup_key()).await?;
+	let store = Store::open_with(file, claimed.taps(), inlet_storage::abort)?;
+	let text = std::fs::read_to_string(&config.place.file).unwrap_or_default();
+	let network = network_name(config.node.network);
+	let backup = claimed.start(&store, network, &text, config.backup.alert, backup::give_up);
+	Ok((store, backup))
+}
+
+/// What a node may do that recovers the money of lost channels: make no new ones.
+fn selling_nothing(mut config: Config) -> Config {
+	println!("recovering: channels are given up, their peers are asked to close them, and what they pay is swept");
+	(config.policy.lsps1.enabled, config.policy.lsps2.enabled) = (false, false);
+	config.routing.inbound_from = InboundFrom::Nobody;
+	config
 }
 
 fn greet(config: &Config, opened: &Opened) {
@@ -215,13 +245,16 @@ async fn serve(
 ) -> anyhow::Result<()> {
 	let notifier = Arc::new(Notifier::from_env().context("the service manager cannot be reached")?);
 	notifier.status("catching up with the chain");
-	let Opened { store, seed, listeners, admin, first_run, _lock } = opened;
+	let Opened { store, backup, seed, listeners, admin, first_run, _lock } = opened;
+	let recovering = commands::recovery(&store).await?.is_some();
+	let config = if recovering { selling_nothing(config) } else { config };
 	let mut early = stopping.clone();
 	let node = tokio::select! {
 		node = assemble(config, store.clone(), &seed) => node?,
 		() = admin.starting(stop.clone()) => return Ok(()),
 		() = stopped(&mut early) => {
 			// Before anything was begun.
+			backup.finish().await;
 			store.close().await;
 			return Ok(());
 		},
@@ -229,7 +262,8 @@ async fn serve(
 	let listening = listeners.iter().map(|l| l.local_addr().map(|a| a.to_string())).collect::<Result<Vec<_>, _>>()?;
 	introduce(&node, &listening, first_run).await?;
 	let (events, socket) = (node.events.clone(), node.config.place.socket.clone());
-	let running = start(node, &store, listeners, admin, listening.clone(), &stop, &notifier);
+	let finder = recovering.then(|| Finder::new(&chain_config(&node.config.chain))).transpose()?;
+	let running = start(node, &store, &backup, finder, listeners, admin, listening.clone(), &stop, &notifier);
 
 	events.publish(SystemTime::now().into(), EventKind::Started, None, "the node runs", json!({}));
 	notifier.ready(&format!("serving on {}", listening.join(", ")));
@@ -239,7 +273,20 @@ async fn serve(
 	events.publish(SystemTime::now().into(), EventKind::Stopping, None, "the node stops", json!({}));
 	tracing::info!(target: "inlet", "stopping");
 	stop.send_replace(true);
-	let last = ended.running.drain().await;
+	// In sync mode the last writes wait for a target, which may be away: then we go as a crash would, and nothing is lost.
+	let last = match tokio::time::timeout(DRAIN_WITHIN, ended.running.drain()).await {
+		Ok(last) => last,
+		Err(_) if backup.holds() => {
+			Err(anyhow::anyhow!("the backup target did not take the last changes in time; they are on this disk"))
+		}
+		Err(_) => Err(anyhow::anyhow!("the parts of the node did not stop in time")),
+	};
+	// Removes that nobody waited for go along.
+	let _settled = tokio::time::timeout(SETTLE_WITHIN, store.drain()).await;
+	let lacking = backup.finish().await;
+	if !lacking.is_empty() {
+		tracing::warn!(target: "inlet", "not everything is on {}", lacking.join(" and "));
+	}
 	store.close().await;
 	match ended.fault {
 		Some(fault) => Err(fault),
@@ -268,6 +315,8 @@ struct Ended {
 fn start(
 	node: Node,
 	store: &Store,
+	backup: &Arc<Backup>,
+	finder: Option<Finder>,
 	listeners: Vec<TcpListener>,
 	admin: Admin,
 	listening: Vec<String>,
@@ -285,6 +334,8 @@ fn start(
 		store: store.clone(),
 		peers: node.peers.clone(),
 		payments: node.payments,
+		backup: backup.clone(),
+		recovering: finder.is_some(),
 		events: events.clone(),
 		stop: stop.clone(),
 	});
@@ -307,6 +358,11 @@ fn start(
 	tasks.spawn(announce::announce(lightning.clone(), node.config.node.clone(), stopping.clone()));
 	tasks.spawn(tell_sync(node.hands.tip.clone(), events, stopping.clone()));
 	tasks.spawn(heartbeat(node.driver.clone(), pulse.clone(), stopping.clone()));
+	if let Some(finder) = finder {
+		let network = node.config.node.network;
+		tasks.spawn(lightning.clone().recover(finder, network, node.hands.tip.clone(), stopping.clone()));
+	}
+	tasks.spawn(backup.clone().watch(node.hands.events.clone(), stopping.clone()));
 	tasks.spawn(admin.serve(operator, stopping.clone()));
 
 	let mut idle = JoinSet::new();

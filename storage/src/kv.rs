@@ -93,6 +93,16 @@ impl Key {
 		matches!(self.purpose(), Purpose::Graph | Purpose::Scorer)
 	}
 
+	/// A channel's monitor, whole.
+	pub fn is_monitor(&self) -> bool {
+		self.primary == CHANNEL_MONITOR_PERSISTENCE_PRIMARY_NAMESPACE
+	}
+
+	/// The manager, the monitors, their updates and their archive: what must not be old.
+	pub fn is_of_channels(&self) -> bool {
+		matches!(self.purpose(), Purpose::Manager | Purpose::Monitors)
+	}
+
 	pub fn len(&self) -> u64 {
 		(self.primary.len() + self.secondary.len() + self.key.len()) as u64
 	}

@@ -37,6 +37,14 @@ pub(crate) enum Change {
 }
 
 impl Change {
+	/// Is it to anything but one of LDK's values? Those become deltas first.
+	pub fn is_not_a_value(&self) -> bool {
+		match self {
+			Change::Put { key, .. } | Change::Remove { key } => key.is_nodes_own(),
+			Change::Rows(_) | Change::WalletAppend(_) | Change::WalletReplace(..) => true,
+		}
+	}
+
 	/// What it is for and how many bytes of the caller's it carries.
 	pub fn weight(&self) -> (Purpose, u64) {
 		match self {

@@ -4,6 +4,7 @@ use crate::error::{OpenError, ReadError};
 use crate::queue::{Change, Op, Question, Queue, Sees};
 use crate::schema;
 use crate::stats::Stats;
+use crate::stream::{Stream, Tap};
 use crate::values::Values;
 use crate::writer::Writer;
 use rusqlite::{Connection, TransactionBehavior};
@@ -32,10 +33,17 @@ impl Store {
 	/// that says what happened and what to do. It is meant not to return ([`abort`]); if it does, the store is dead:
 	/// what was not acknowledged never will be, and reads fail.
 	pub fn open(path: &Path, fatal: impl Fn(&str) + Send + 'static) -> Result<Store, OpenError> {
+		Store::open_with(path, Vec::new(), fatal)
+	}
+
+	/// [`open`](Store::open), with a tap for each who keeps a copy elsewhere; at most one of them holds. A tap is for one store.
+	pub fn open_with(path: &Path, taps: Vec<Tap>, fatal: impl Fn(&str) + Send + 'static) -> Result<Store, OpenError> {
 		let mut conn = schema::open(path)?;
-		let values = load_values(&mut conn).map_err(|e| schema::unreadable(path, &e))?;
+		let mut values = load_values(&mut conn).map_err(|e| schema::unreadable(path, &e))?;
+		values.stream = (!taps.is_empty()).then(Stream::default);
 		let queue = Arc::new(Queue::default());
 		let mut writer = Writer::new(queue.clone(), conn, values, path.to_owned(), Box::new(fatal));
+		writer.taps = taps;
 		let thread = std::thread::Builder::new()
 			.name("store".into())
 			.spawn(move || {

@@ -12,6 +12,7 @@ use crate::error::{ReadError, WriteError};
 use crate::kv::Key;
 use crate::log::Log;
 use crate::settle::{SETTLE_SLOTS, Settling};
+use crate::stream::Stream;
 use crate::table::{self, Row};
 use rusqlite::{Connection, OptionalExtension, Result as Sql};
 use std::borrow::Cow;
@@ -74,6 +75,8 @@ pub(crate) struct Values {
 	pub log: Log,
 	pub recent: BTreeMap<Key, Recent>,
 	pub settling: Settling,
+	/// What is said of the changes, if somebody keeps a copy.
+	pub stream: Option<Stream>,
 	/// The next base's number.
 	pub next_base: i64,
 	kept: Kept,
@@ -98,6 +101,7 @@ impl Values {
 			log,
 			recent: BTreeMap::new(),
 			settling: Settling::default(),
+			stream: None,
 			next_base,
 			kept: Kept::default(),
 			batch: Vec::new(),
@@ -131,6 +135,9 @@ impl Values {
 				self.recent.remove(&key);
 				let base = self.new_base();
 				table::put_parts(conn, &key, self.next - 1, base, &value)?;
+				if let Some(stream) = &mut self.stream {
+					stream.value(&key, &value);
+				}
 				if compared {
 					self.keep(key, value);
 				}
@@ -223,6 +230,11 @@ impl Values {
 		Ok(())
 	}
 
+	/// The number of the last change that was said; 0 if nobody listens.
+	pub fn stream_last(&self) -> u64 {
+		self.stream.as_ref().map_or(0, |stream| stream.last)
+	}
+
 	/// The next base's number.
 	pub fn new_base(&mut self) -> i64 {
 		self.next_base += 1;
@@ -259,6 +271,12 @@ impl Values {
 	fn say(&mut self, key: Key, said: Said) -> usize {
 		let before = self.batch.len();
 		write_record(&mut self.batch, &mut self.batch_key, &key, &said);
+		match (&mut self.stream, &said) {
+			(Some(stream), Said::Value(value)) => stream.value(&key, value),
+			(Some(stream), Said::Removed) => stream.removed(&key),
+			(Some(stream), Said::Delta { crc, script }) => stream.delta(&key, *crc, script),
+			(Some(_), Said::Direct) | (None, _) => {}
+		}
 		let n = self.next;
 		self.next += 1;
 		self.note(n, key, said);
@@ -366,12 +384,12 @@ fn read_record(bytes: &mut &[u8], key: &mut String) -> Option<Said> {
 	}
 }
 
-fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
 	delta::put_number(out, bytes.len() as u64);
 	out.extend_from_slice(bytes);
 }
 
-fn take_bytes(bytes: &mut &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn take_bytes(bytes: &mut &[u8]) -> Option<Vec<u8>> {
 	let len = usize::try_from(delta::take_number(bytes)?).ok()?;
 	let (taken, rest) = bytes.split_at_checked(len)?;
 	*bytes = rest;

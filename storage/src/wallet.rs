@@ -85,6 +85,12 @@ pub(crate) fn replace(conn: &Connection, up_to: i64, json: &str) -> Sql<()> {
 	.map(drop)
 }
 
+/// The number of the last change set, and all of them merged, as JSON; `None` if there are none.
+pub(crate) fn merged(conn: &Connection) -> Result<Option<(i64, String)>, ReadError> {
+	let (merged, rows, last) = load(conn)?;
+	Ok((rows > 0).then(|| (last, to_json(&merged))))
+}
+
 /// The merged change sets, how many they were, and the number of the last.
 fn load(conn: &Connection) -> Result<(ChangeSet, usize, i64), ReadError> {
 	let mut select = conn.prepare("SELECT crc, json, seq FROM wallet ORDER BY seq")?;

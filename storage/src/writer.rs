@@ -5,6 +5,7 @@ use crate::queue::{Answer, Change, MAX_LAZY, Op, Queue};
 use crate::record::Recorder;
 use crate::schema::PAGE_SIZE;
 use crate::stats::{Purpose, add};
+use crate::stream::Tap;
 use crate::values::Values;
 use crate::{book, kv, table, wallet};
 use rusqlite::{Connection, ErrorCode};
@@ -19,6 +20,16 @@ pub const MAX_WAL_FRAMES: u64 = 4 * CHECKPOINT_FRAMES;
 
 const FRAME_HEADER: u64 = 24;
 
+/// What is to be told after a batch.
+struct Due {
+	/// Of changes; and, if nobody keeps a copy, of reads between them.
+	answers: Vec<Answer>,
+	/// Of reads.
+	reads: Vec<Answer>,
+	/// When the file is closed.
+	last: Vec<Answer>,
+}
+
 /// Something was not written, so nothing more may be: the process has to end.
 struct Trouble(String);
 
@@ -28,6 +39,8 @@ pub(crate) struct Writer {
 	pub values: Values,
 	pub path: PathBuf,
 	pub fatal: Box<dyn Fn(&str) + Send>,
+	/// Who keep copies elsewhere.
+	pub taps: Vec<Tap>,
 	/// A transaction is open. Between batches it holds lazy removes, and what was settled: nothing that is waited for.
 	in_transaction: bool,
 	/// Changes in the open transaction that nobody waits for.
@@ -53,6 +66,7 @@ impl Writer {
 			values,
 			path,
 			fatal,
+			taps: Vec::new(),
 			in_transaction: false,
 			lazy: 0,
 			frames: 0,
@@ -70,10 +84,14 @@ impl Writer {
 		}
 		loop {
 			let mut batch = self.queue.take().into_iter();
-			let mut answers = Vec::with_capacity(batch.len());
-			match self.work(&mut batch, &mut answers) {
-				Ok(true) => return answers,
-				Ok(false) => answers.into_iter().for_each(|answer| answer()),
+			let mut due = Due { answers: Vec::with_capacity(batch.len()), reads: Vec::new(), last: Vec::new() };
+			match self.work(&mut batch, &mut due) {
+				Ok(closing) => {
+					self.answer(due.answers, due.reads);
+					if closing {
+						return due.last;
+					}
+				}
 				// The hook comes first: with the default one, nobody lives to see the senders dropped.
 				Err(trouble) => return self.fail(&trouble),
 			}
@@ -83,15 +101,24 @@ impl Writer {
 		}
 	}
 
-	/// Does a batch, in order. What is to be told afterwards goes to `answers`, in order. True if it was the last one.
-	fn work(&mut self, batch: &mut dyn Iterator<Item = Op>, answers: &mut Vec<Answer>) -> Result<bool, Trouble> {
+	/// Tells what is due: in order, or, if acknowledgements wait for a copy elsewhere, reads at once.
+	fn answer(&self, answers: Vec<Answer>, reads: Vec<Answer>) {
+		reads.into_iter().for_each(|answer| answer());
+		match self.holding() {
+			Some(tap) => tap.answer(answers),
+			None => answers.into_iter().for_each(|answer| answer()),
+		}
+	}
+
+	/// Does a batch, in order. What is to be told afterwards goes to `due`, in order. True if it was the last one.
+	fn work(&mut self, batch: &mut dyn Iterator<Item = Op>, due: &mut Due) -> Result<bool, Trouble> {
 		let (mut urgent, mut closing) = (false, false);
 		for op in batch {
 			match op {
 				Op::Change(change, done) => {
 					self.apply(change)?;
 					urgent = true;
-					answers.push(tell(done));
+					due.answers.push(tell(done));
 				}
 				Op::Soon(change) => {
 					self.apply(change)?;
@@ -102,16 +129,20 @@ impl Writer {
 					self.lazy += 1;
 				}
 				Op::Ask(question, _) => {
-					answers.push(question(&self.conn, &self.values));
+					let answer = question(&self.conn, &self.values);
+					match self.holding() {
+						Some(_) => due.reads.push(answer),
+						None => due.answers.push(answer),
+					}
 					self.check_transaction()?;
 				}
 				Op::Drain(done) => {
 					urgent = true;
-					answers.push(tell(done));
+					due.answers.push(tell(done));
 				}
 				Op::Close(done) => {
 					(urgent, closing) = (true, true);
-					answers.push(tell(done));
+					due.last.push(tell(done));
 				}
 			}
 		}
@@ -128,6 +159,11 @@ impl Writer {
 		self.begin()?;
 		if let Some(recorder) = &mut self.recorder {
 			recorder.change(&change);
+		}
+		if let Some(stream) = &mut self.values.stream
+			&& change.is_not_a_value()
+		{
+			stream.change(&change);
 		}
 		let (purpose, bytes) = change.weight();
 		self.queue.counters.change(purpose, bytes);
@@ -194,6 +230,7 @@ impl Writer {
 		self.values.flush(&self.conn).map_err(|e| self.explain(&e))?;
 		self.conn.execute_batch("COMMIT").map_err(|e| self.explain(&e))?;
 		(self.in_transaction, self.lazy) = (false, 0);
+		self.hand_on();
 		if let Some(recorder) = &mut self.recorder {
 			recorder.committed();
 		}
@@ -207,6 +244,20 @@ impl Writer {
 			(self.frames, self.fresh_log) = (frames, false);
 		}
 		Ok(())
+	}
+
+	/// Hands on what was committed, for the copy.
+	fn hand_on(&mut self) {
+		if let Some(stream) = &mut self.values.stream
+			&& let Some((first, bytes)) = stream.take()
+		{
+			self.taps.iter().for_each(|tap| tap.push(first, stream.last, bytes.clone()));
+		}
+	}
+
+	/// The copy that acknowledgements wait for.
+	fn holding(&self) -> Option<&Tap> {
+		self.taps.iter().find(|tap| tap.holds())
 	}
 
 	/// After the answers, so that no payment waits for it unless the log is at its bound.

@@ -22,6 +22,8 @@ pub struct InletOptions {
 	pub chain: String,
 	/// Its `inlet.toml`, written before the first start; it writes its own if this is empty.
 	pub config: String,
+	/// Commands before the first start, each with its arguments after a space.
+	pub before: Vec<String>,
 	/// More arguments for `inlet run`.
 	pub arguments: Vec<String>,
 	/// More environment for `inlet run`.
@@ -71,6 +73,12 @@ impl Inlet {
 	/// It does not build, does not start, or is not ready in time.
 	pub async fn start(scratch: &Scratch, options: InletOptions) -> Result<Inlet> {
 		let mut inlet = Inlet::prepare(scratch, options).await?;
+		for command in &inlet.options.before {
+			let said = inlet.say(&command.split(' ').collect::<Vec<_>>()).await?;
+			if said.code != Some(0) {
+				bail!("inlet {command} failed: {}{}", said.err, said.out);
+			}
+		}
 		inlet.launch()?;
 		inlet.node_id = inlet.ready(START_LIMIT).await?;
 		Ok(inlet)
@@ -125,6 +133,11 @@ impl Inlet {
 	/// From its next start on, it uses this chain backend (as `--chain` wants it).
 	pub fn use_chain(&mut self, chain: String) {
 		self.options.chain = chain;
+	}
+
+	/// From now on, it is the node in this data directory.
+	pub fn use_data_dir(&mut self, data_dir: PathBuf) {
+		self.data_dir = data_dir;
 	}
 
 	/// From its next start on, it kills itself at this point (see `node/src/crash.rs`).
@@ -259,10 +272,15 @@ impl Inlet {
 	/// It cannot be run, or takes too long.
 	pub async fn say(&self, arguments: &[&str]) -> Result<Said> {
 		let mut command = tokio::process::Command::new(&self.exe);
+		command.arg("--data-dir").arg(&self.data_dir);
+		self.run(command, arguments).await
+	}
+
+	async fn run(&self, mut command: tokio::process::Command, arguments: &[&str]) -> Result<Said> {
 		for variable in inlet_variables() {
 			command.env_remove(variable);
 		}
-		command.arg("--data-dir").arg(&self.data_dir).args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+		command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
 		let output = tokio::time::timeout(COMMAND_LIMIT, command.output()).await;
 		let output = output.with_context(|| format!("inlet {} takes too long", arguments.join(" ")))??;
 		Ok(Said {
@@ -270,6 +288,14 @@ impl Inlet {
 			out: String::from_utf8_lossy(&output.stdout).into_owned(),
 			err: String::from_utf8_lossy(&output.stderr).into_owned(),
 		})
+	}
+
+	/// Runs `inlet ARGUMENTS`, which name a data directory themselves, and gives what it said.
+	///
+	/// # Errors
+	/// It cannot be run, or takes too long.
+	pub async fn say_anywhere(&self, arguments: &[&str]) -> Result<Said> {
+		self.run(tokio::process::Command::new(&self.exe), arguments).await
 	}
 
 	/// Runs `inlet --data-dir D --json ARGUMENTS` and gives what it answered.

@@ -1,6 +1,7 @@
 //! The commands and their arguments.
 
 use super::units::{Amount, AmountOrAll, AmountOrAny, Feerate, PeerAddress, Seconds};
+use crate::config::BackupPlace;
 use crate::control::{DEFAULT_LIMIT, MAX_LIMIT};
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -60,6 +61,14 @@ pub enum Command {
 	Fees,
 	/// What was written to the disk, for what, and what that means for it
 	Storage(StorageArgs),
+	/// The backup: status, init, now, verify
+	Backup {
+		/// What to do; `status` if left out.
+		#[command(subcommand)]
+		verb: Option<BackupCommand>,
+	},
+	/// Bring a node back from its backup, on a machine that has nothing of it
+	Restore(RestoreArgs),
 	/// Where the node stands with the chain
 	Sync,
 	/// What happened, or happens
@@ -379,6 +388,44 @@ pub struct StorageArgs {
 	pub rated_tbw: Option<u32>,
 }
 
+/// `backup`.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum BackupCommand {
+	/// How far each target is (also without this word)
+	Status,
+	/// Make the targets in the configuration ready: once, with the disk mounted
+	Init {
+		/// Write there from here on, although another copy of this node did last: only if that one never runs again
+		#[arg(long)]
+		take_over: bool,
+	},
+	/// Make a new snapshot now
+	Now,
+	/// Restore each target into a scratch directory, and look at what comes out
+	Verify {
+		/// Only this target
+		#[arg(long, value_name = "TARGET")]
+		from: Option<BackupPlace>,
+	},
+}
+
+/// `restore`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct RestoreArgs {
+	/// dir:/PATH, s3:https://KEYID:SECRET@HOST/BUCKET[/PREFIX]?region=REGION or webdav:https://USER:PASSWORD@HOST/PATH
+	#[arg(long, value_name = "TARGET")]
+	pub from: BackupPlace,
+	/// A file with the 24 words [default: they are asked for]
+	#[arg(long, value_name = "FILE")]
+	pub seed_file: Option<PathBuf>,
+	/// The backup may be old: give the channels up, have their peers close them, and take the coins
+	#[arg(long)]
+	pub recover_funds: bool,
+	/// The old machine is gone, although it spoke a moment ago
+	#[arg(long)]
+	pub take_over: bool,
+}
+
 /// `quote`.
 #[derive(Clone, Debug, Args)]
 pub struct QuoteArgs {
@@ -429,13 +476,19 @@ pub struct EventsArgs {
 }
 
 /// `seed`.
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub enum SeedCommand {
 	/// Show the words, after a confirmation: who knows them has the money
 	Show {
 		/// Do not ask first
 		#[arg(long)]
 		yes: bool,
+	},
+	/// Begin a node from its 24 words alone: finds the coins, and what closed channels paid
+	Restore {
+		/// A file with the 24 words [default: they are asked for]
+		#[arg(long, value_name = "FILE")]
+		seed_file: Option<PathBuf>,
 	},
 }
 

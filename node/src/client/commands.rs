@@ -5,9 +5,9 @@ use super::http::{Node, Request, escape};
 use super::render::{self, Style};
 use super::terminal::Ui;
 use crate::cli::{
-	AmountOrAll, ChannelsCommand, Cli, CloseArgs, Command, EventsArgs, ForceCloseArgs, InvoiceArgs, OfferArgs,
-	OpenArgs, PageArgs, PayArgs, PeersCommand, PolicyArgs, QuoteArgs, QuoteKindArg, Records, RecordsCommand, SendArgs,
-	completions,
+	AmountOrAll, BackupCommand, ChannelsCommand, Cli, CloseArgs, Command, EventsArgs, ForceCloseArgs, InvoiceArgs,
+	OfferArgs, OpenArgs, PageArgs, PayArgs, PeersCommand, PolicyArgs, QuoteArgs, QuoteKindArg, Records, RecordsCommand,
+	SendArgs, completions,
 };
 use crate::control::*;
 use http_body_util::BodyExt;
@@ -65,11 +65,20 @@ pub(super) async fn perform(cli: Cli, ui: &mut Ui<'_>) -> Result<(), Failure> {
 			let render = |storage: &Storage, style: &Style| render::storage(storage, args.rated_tbw, style);
 			s.show(Request::get("/v1/storage"), render).await
 		}
+		Command::Backup { verb: None | Some(BackupCommand::Status) } => {
+			s.show(Request::get("/v1/backup"), render::backup).await
+		}
+		Command::Backup { verb: Some(BackupCommand::Now) } => s.show(Request::post("/v1/backup"), render::backup).await,
 		Command::Sync => s.show(Request::get("/v1/sync"), render::sync).await,
 		Command::Events(args) if args.follow => s.follow(args.since).await,
 		Command::Events(args) => s.events(args).await,
 		Command::Stop => s.show(Request::post("/v1/stop"), render::stopping).await,
-		Command::Run(_) | Command::Seed { .. } | Command::Config { .. } | Command::Completions { .. } => {
+		Command::Backup { verb: Some(BackupCommand::Init { .. } | BackupCommand::Verify { .. }) }
+		| Command::Restore(_)
+		| Command::Run(_)
+		| Command::Seed { .. }
+		| Command::Config { .. }
+		| Command::Completions { .. } => {
 			let detail = "this command is not for a running node".to_owned();
 			Err(Failure::Usage { detail, hint: "run it as: inlet COMMAND".to_owned() })
 		}

@@ -3,6 +3,7 @@
 //! Within 100 columns; amounts in satoshis with separators; times local on a terminal; ids shortened to a prefix that the
 //! commands take.
 
+mod backup;
 mod channels;
 mod lsp;
 mod node;
@@ -11,6 +12,7 @@ mod storage;
 mod table;
 mod wallet;
 
+pub(super) use backup::*;
 pub(super) use channels::*;
 pub(super) use lsp::*;
 pub(super) use node::*;

@@ -1,12 +1,13 @@
 //! From laid-out settings to a validated [`Config`]: each value parsed, then what must fit together.
 
+use super::backup::{self, MAX_TARGETS};
 use super::error::ConfigError;
 use super::keys::{RawChain, RawConfig, RawNode, RawNotify, RawPeers, RawRouting};
 use super::layers::Layers;
 use super::value::{self, Wrong};
 use super::{
-	ChainBackend, ChainDoubt, Config, InboundFrom, LogConfig, NodeConfig, NotifyConfig, Origin, PeerLimits, Place,
-	RoutingConfig,
+	BackupConfig, BackupMode, ChainBackend, ChainDoubt, Config, InboundFrom, LogConfig, NodeConfig, NotifyConfig,
+	Origin, PeerLimits, Place, RoutingConfig,
 };
 use crate::notify::https::check_roots;
 use bitcoin::Network;
@@ -39,6 +40,7 @@ pub(super) fn config(layers: &Layers, place: Place) -> Result<Config, ConfigErro
 	let routing = routing(layers, &raw.routing)?;
 	let peers = peers(layers, &raw.peers)?;
 	let notify = notify(layers, &raw.notify, &place)?;
+	let backup = backup(layers)?;
 	let log = LogConfig {
 		targets: blame(layers, "log", "level", value::log_level(&raw.log.level))?,
 		format: blame(layers, "log", "format", value::log_format(&raw.log.format))?,
@@ -50,7 +52,7 @@ pub(super) fn config(layers: &Layers, place: Place) -> Result<Config, ConfigErro
 		return Err(refusal(layers, "api", "socket", value::wrong(problem, right)));
 	}
 	let policy = policy(layers, raw)?;
-	Ok(Config { place, node, chain, doubt, policy, routing, peers, notify, log })
+	Ok(Config { place, node, chain, doubt, policy, routing, peers, notify, backup, log })
 }
 
 fn node(layers: &Layers, raw: &RawNode, network: Network) -> Result<NodeConfig, ConfigError> {
@@ -179,6 +181,26 @@ fn notify(layers: &Layers, raw: &RawNotify, place: &Place) -> Result<NotifyConfi
 	}
 	check_roots(&extra_roots).map_err(|e| unusable(e.to_string()))?;
 	Ok(NotifyConfig { allow_private, extra_roots })
+}
+
+/// `[backup]`.
+pub(super) fn backup(layers: &Layers) -> Result<BackupConfig, ConfigError> {
+	let raw = layers.merged().backup;
+	let refuse = |key, problem: String, right: &str| refusal(layers, "backup", key, value::wrong(problem, right));
+	let targets = raw.targets.iter().map(|text| backup::place(text)).collect::<Result<Vec<_>, _>>();
+	let targets = blame(layers, "backup", "targets", targets)?;
+	if targets.len() > MAX_TARGETS {
+		let right = format!("list at most {MAX_TARGETS}");
+		return Err(refuse("targets", format!("has {} entries", targets.len()), &right));
+	}
+	let mode = match (raw.mode.as_str(), targets.is_empty()) {
+		("async", _) => BackupMode::Async,
+		("sync", false) => BackupMode::Sync,
+		("sync", true) => return Err(refuse("mode", "is sync, but backup.targets is empty".into(), "name a target")),
+		_ => return Err(refuse("mode", format!("is {:?}", raw.mode), "write async or sync")),
+	};
+	at_least(layers, "backup", "alert_secs", raw.alert_secs, 1)?;
+	Ok(BackupConfig { targets, mode, alert: Duration::from_secs(raw.alert_secs) })
 }
 
 /// The policy, checked as the core checks it when it is built, so that nothing is right here and refused there.

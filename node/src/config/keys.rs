@@ -21,6 +21,7 @@ pub(super) struct RawConfig {
 	pub routing: RawRouting,
 	pub peers: RawPeers,
 	pub notify: RawNotify,
+	pub backup: RawBackup,
 	pub log: RawLog,
 	pub api: RawApi,
 }
@@ -115,6 +116,20 @@ pub(super) struct RawPeers {
 impl Default for RawPeers {
 	fn default() -> Self {
 		RawPeers { max_per_ip: 64, max_per_local_ip: 1_000, max_strangers: 200 }
+	}
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawBackup {
+	pub targets: Vec<String>,
+	pub mode: String,
+	pub alert_secs: u64,
+}
+
+impl Default for RawBackup {
+	fn default() -> Self {
+		RawBackup { targets: Vec::new(), mode: "async".into(), alert_secs: 60 }
 	}
 }
 
@@ -347,6 +362,23 @@ pub(super) const SECTIONS: &[Section] = &[
 				"A PEM file with root certificates to trust besides the public ones; a relative path starts in the data \
 				 directory. Empty: none.",
 			),
+		],
+	},
+	Section {
+		name: "backup",
+		about: "Where every change goes as it happens, encrypted under the seed (node/docs/backup.md).",
+		keys: &[
+			(
+				"targets",
+				"dir:/PATH (another disk), s3:https://KEYID:SECRET@HOST/BUCKET[/PREFIX]?region=REGION or \
+				 webdav:https://USER:PASSWORD@HOST/PATH; each made ready once with: inlet backup init.",
+			),
+			(
+				"mode",
+				"async (targets follow within seconds) or sync (nothing is acknowledged before the first target has it: only \
+				 then a restore after a crash brings the channels back).",
+			),
+			("alert_secs", "You are told when a target is so far behind, in seconds."),
 		],
 	},
 	Section {

@@ -11,7 +11,7 @@ use toml::Value;
 use toml::de::{DeTable, DeValue};
 
 /// The settings that may hold a password: no error shows their value.
-const SECRET: &[(&str, &str)] = &[("chain", "backend"), ("chain", "witnesses")];
+const SECRET: &[(&str, &str)] = &[("chain", "backend"), ("chain", "witnesses"), ("backup", "targets")];
 
 /// Values by section and key, each with its origin. Holds what may be secret, so no `Debug`.
 pub(super) struct Layers {

@@ -3,6 +3,7 @@
 //! A wrong key, value or combination is refused with the place where it is written and what would be right. Reading
 //! creates and changes nothing; [`Config::write_file_if_missing`] is the first run's step. See `node/docs/config.md`.
 
+mod backup;
 mod check;
 mod error;
 mod keys;
@@ -11,6 +12,7 @@ mod layers;
 mod tests;
 mod value;
 
+pub use backup::{BackupConfig, BackupMode, BackupPlace, NotAPlace};
 pub use error::{ConfigError, Origin};
 pub use keys::{default_file, markdown};
 pub use value::{
@@ -91,6 +93,8 @@ pub struct Config {
 	pub peers: PeerLimits,
 	/// `[notify]`
 	pub notify: NotifyConfig,
+	/// `[backup]`
+	pub backup: BackupConfig,
 	/// `[log]`
 	pub log: LogConfig,
 }
@@ -219,6 +223,19 @@ impl Place {
 		variables: impl IntoIterator<Item = (OsString, OsString)>,
 	) -> Result<Place, ConfigError> {
 		lay(flags, variables).map(|(_, place)| place)
+	}
+
+	/// [`Place::find`], with `[backup]`: for commands that need no running node.
+	///
+	/// # Errors
+	/// As there, or `[backup]` is not right.
+	pub fn find_with_backup(
+		flags: &Overrides,
+		variables: impl IntoIterator<Item = (OsString, OsString)>,
+	) -> Result<(Place, BackupConfig), ConfigError> {
+		let (layers, place) = lay(flags, variables)?;
+		let backup = check::backup(&layers)?;
+		Ok((place, backup))
 	}
 }
 

@@ -66,6 +66,15 @@ impl Control for Fake {
 		Ok(storage())
 	}
 
+	async fn backup(&self) -> Result<Backup, Refusal> {
+		Ok(backup())
+	}
+
+	async fn backup_now(&self) -> Result<Backup, Refusal> {
+		self.note("backup now", ());
+		Ok(backup())
+	}
+
 	async fn stop(&self) -> Result<Stopping, Refusal> {
 		self.note("stop", ());
 		Ok(Stopping { stopping: true })

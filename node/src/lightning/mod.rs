@@ -15,6 +15,7 @@ pub mod onions;
 pub mod payments;
 pub mod peers;
 mod pump;
+pub mod recover;
 pub mod socket;
 pub mod trial;
 pub mod wire;

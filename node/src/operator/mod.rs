@@ -8,6 +8,7 @@ mod quote;
 mod sales;
 mod storage;
 
+use crate::backup::Backup as Shipping;
 use crate::config::Config;
 use crate::control::*;
 use crate::driver::Driver;
@@ -44,6 +45,10 @@ pub struct Operator {
 	pub peers: Arc<Peers>,
 	/// Payments of our own.
 	pub payments: Arc<Payments>,
+	/// Is the money of lost channels being recovered?
+	pub recovering: bool,
+	/// The backup.
+	pub backup: Arc<Shipping>,
 	/// Events.
 	pub events: Arc<Events>,
 	/// Becomes true when the node is to stop.
@@ -77,6 +82,17 @@ impl Control for Operator {
 	}
 	async fn storage(&self) -> Result<Storage, Refusal> {
 		Ok(self.storage_now())
+	}
+	async fn backup(&self) -> Result<Backup, Refusal> {
+		Ok(self.backup.status())
+	}
+	async fn backup_now(&self) -> Result<Backup, Refusal> {
+		if self.config.backup.targets.is_empty() {
+			let hint = "name one in [backup] targets, run inlet backup init, and start the node again";
+			return Err(Refusal::invalid("no_backup", "there is no backup target", hint));
+		}
+		self.backup.snapshot();
+		Ok(self.backup.status())
 	}
 	async fn stop(&self) -> Result<Stopping, Refusal> {
 		self.stop.send_replace(true);

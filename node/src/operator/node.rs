@@ -235,6 +235,14 @@ impl Operator {
 				format!("too many channels for strangers came to nothing: they get none just in time until {until}");
 			say("strangers_paused", text, "inlet clients");
 		}
+		if self.recovering {
+			let text =
+				"coins of lost channels are being recovered: nothing is sold; when all is there, send it to a new node";
+			say("recovering", text.to_owned(), "inlet balance");
+		}
+		for target in self.backup.status().targets.iter().filter(|target| target.behind) {
+			say("backup", target.trouble(), "inlet backup status");
+		}
 		let stuck = self
 			.driver
 			.read(|book| book.orders().filter(|order| matches!(order.state, OrderState::Refunding { .. })).count());

@@ -1,6 +1,7 @@
 //! Tests attack time, disk and restart. One file for a behaviour.
 
 mod book;
+mod copy;
 mod crash;
 mod deltas;
 mod full_disk;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 mod backend;
+mod backup;
 mod bad_input;
 mod chain_trouble;
 mod closing;

@@ -127,6 +127,8 @@ fn document() -> Value {
 	d.get::<SyncState>("/v1/sync", "sync", "Where the node stands with the chain.");
 	d.get::<Fees>("/v1/fees", "fees", "The feerates in use and how old they are.");
 	d.get::<Storage>("/v1/storage", "storage", "What the store has written, and for what.");
+	d.get::<Backup>("/v1/backup", "backup", "How the backup stands.");
+	d.change::<Backup>("POST", "/v1/backup", "backupNow", "Begins a snapshot on each target, and returns at once.");
 	d.change::<Stopping>("POST", "/v1/stop", "stop", "Begins a graceful stop.");
 	d.get::<Balance>("/v1/balance", "balance", "All money, on-chain and in channels.");
 	d.change::<NewAddress>("POST", "/v1/addresses", "newAddress", "A fresh address of the wallet.");

@@ -38,6 +38,8 @@ const COMMANDS: &[&str] = &[
 	"fees",
 	"storage",
 	"storage --rated-tbw 40",
+	"backup",
+	"backup now",
 	"sync",
 	"events",
 	"events --limit 1",

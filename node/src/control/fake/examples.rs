@@ -114,6 +114,42 @@ pub(crate) fn storage() -> Storage {
 	}
 }
 
+pub(crate) fn backup() -> Backup {
+	Backup {
+		mode: s("sync"),
+		targets: vec![
+			BackupTarget {
+				name: s("dir:/mnt/usb/inlet"),
+				waited_for: true,
+				state: s("complete"),
+				behind: false,
+				lag_secs: 0,
+				lag_changes: 0,
+				lag_bytes: 0,
+				snapshot_at: Some(T0),
+				snapshot_bytes: 2_100_000,
+				increments: 812,
+				increment_bytes: 3_400_000,
+				error: None,
+			},
+			BackupTarget {
+				name: s("s3:https://s3.example.com/backups"),
+				waited_for: false,
+				state: s("away"),
+				behind: true,
+				lag_secs: 95,
+				lag_changes: 40,
+				lag_bytes: 61_000,
+				snapshot_at: Some(T0),
+				snapshot_bytes: 2_100_000,
+				increments: 790,
+				increment_bytes: 3_300_000,
+				error: Some(s("the backup target s3:https://s3.example.com/backups cannot be reached: it answers 503")),
+			},
+		],
+	}
+}
+
 pub(crate) fn balance() -> Balance {
 	Balance {
 		onchain: OnchainBalance {

@@ -4,6 +4,7 @@ mod bitcoind;
 mod doubt;
 mod esplora;
 mod fanout;
+mod find;
 mod mempool;
 mod pace;
 mod rpc;
@@ -24,6 +25,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 
 use doubt::Doubt;
+pub use find::{Finder, Found};
 use pace::Pace;
 use witness::{Verdict, Witness};
 
