@@ -3,7 +3,7 @@
 use inlet::api::Problem;
 use inlet::backup::{ClaimError, commands};
 use inlet::cli::{BackupCommand, Cli, Command, ConfigCommand, RestoreArgs, RunArgs, SeedCommand};
-use inlet::config::{Config, ConfigError, Overrides, Place};
+use inlet::config::{Config, ConfigError, Overrides, Place, SYSTEM_SOCKET};
 use inlet::{cli, client, logging, run, seed};
 use std::io::{IsTerminal, stdin, stdout};
 use std::path::Path;
@@ -23,8 +23,8 @@ fn main() -> ExitCode {
 		Command::Restore(args) => restore(&flags, args),
 		_ => match Place::find(&flags, std::env::vars_os()) {
 			Ok(place) => {
-				cli.data_dir = Some(place.data_dir);
-				cli.socket = Some(place.socket);
+				cli.data_dir = Some(place.data_dir.clone());
+				cli.socket = Some(place.socket_or(&flags, Path::new(SYSTEM_SOCKET)));
 				return client::run(cli);
 			}
 			Err(e) => Err(e.into()),

@@ -56,6 +56,7 @@ struct Opened {
 	seed: Seed,
 	listeners: Vec<TcpListener>,
 	admin: Admin,
+	monitor: Option<Admin>,
 	first_run: bool,
 }
 
@@ -79,6 +80,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 async fn open(config: &Config, lock: DataDir) -> anyhow::Result<Opened> {
 	let listeners = peers::bind(&config.node.listen).await?;
 	let admin = Admin::bind(&config.place.socket).await?;
+	let monitor = match &config.monitor {
+		Some(path) => Some(Admin::bind(path).await?.reads_only()),
+		None => None,
+	};
 	let (seed_file, store_file) = (lock.seed_file(), config.place.data_dir.join(STORE_FILE));
 	let first_run = !seed_file.exists();
 	if first_run && store_file.exists() {
@@ -91,7 +96,7 @@ async fn open(config: &Config, lock: DataDir) -> anyhow::Result<Opened> {
 	}
 	let seed = if first_run { Seed::create(&seed_file)? } else { Seed::load(&seed_file)? };
 	let (store, backup) = open_store(config, &store_file, &seed).await?;
-	Ok(Opened { _lock: lock, store, backup, seed, listeners, admin, first_run })
+	Ok(Opened { _lock: lock, store, backup, seed, listeners, admin, monitor, first_run })
 }
 
 /// The store, and what ships its changes: claimed before anything in it is used (R17).
@@ -245,13 +250,13 @@ async fn serve(
 ) -> anyhow::Result<()> {
 	let notifier = Arc::new(Notifier::from_env().context("the service manager cannot be reached")?);
 	notifier.status("catching up with the chain");
-	let Opened { store, backup, seed, listeners, admin, first_run, _lock } = opened;
+	let Opened { store, backup, seed, listeners, admin, monitor, first_run, _lock } = opened;
 	let recovering = commands::recovery(&store).await?.is_some();
 	let config = if recovering { selling_nothing(config) } else { config };
 	let mut early = stopping.clone();
 	let node = tokio::select! {
 		node = assemble(config, store.clone(), &seed) => node?,
-		() = admin.starting(stop.clone()) => return Ok(()),
+		() = not_yet(&admin, monitor.as_ref(), &stop) => return Ok(()),
 		() = stopped(&mut early) => {
 			// Before anything was begun.
 			backup.finish().await;
@@ -263,7 +268,8 @@ async fn serve(
 	introduce(&node, &listening, first_run).await?;
 	let (events, socket) = (node.events.clone(), node.config.place.socket.clone());
 	let finder = recovering.then(|| Finder::new(&chain_config(&node.config.chain))).transpose()?;
-	let running = start(node, &store, &backup, finder, listeners, admin, listening.clone(), &stop, &notifier);
+	let running =
+		start(node, &store, &backup, finder, listeners, [Some(admin), monitor], listening.clone(), &stop, &notifier);
 
 	events.publish(SystemTime::now().into(), EventKind::Started, None, "the node runs", json!({}));
 	notifier.ready(&format!("serving on {}", listening.join(", ")));
@@ -296,6 +302,16 @@ async fn serve(
 	Ok(())
 }
 
+/// Says on both sockets that the node starts. Never returns.
+async fn not_yet(admin: &Admin, monitor: Option<&Admin>, stop: &watch::Sender<bool>) {
+	match monitor {
+		Some(monitor) => {
+			tokio::join!(admin.starting(stop.clone()), monitor.starting(stop.clone()));
+		}
+		None => admin.starting(stop.clone()).await,
+	}
+}
+
 /// The node's tasks. Each ends when the node stops; one that ends before is a fault that the node does not survive.
 struct Running {
 	lightning: Arc<Lightning>,
@@ -318,7 +334,7 @@ fn start(
 	backup: &Arc<Backup>,
 	finder: Option<Finder>,
 	listeners: Vec<TcpListener>,
-	admin: Admin,
+	sockets: [Option<Admin>; 2],
 	listening: Vec<String>,
 	stop: &watch::Sender<bool>,
 	notifier: &Arc<Notifier>,
@@ -363,7 +379,9 @@ fn start(
 		tasks.spawn(lightning.clone().recover(finder, network, node.hands.tip.clone(), stopping.clone()));
 	}
 	tasks.spawn(backup.clone().watch(node.hands.events.clone(), stopping.clone()));
-	tasks.spawn(admin.serve(operator, stopping.clone()));
+	for socket in sockets.into_iter().flatten() {
+		tasks.spawn(socket.serve(operator.clone(), stopping.clone()));
+	}
 
 	let mut idle = JoinSet::new();
 	idle.spawn(lightning.clone().refresh_gossip());

@@ -1,12 +1,12 @@
 //! A store made of a snapshot and the changes since, in a file of its own.
 
+use crate::db::Connection;
 use crate::error::{OpenError, WriteError};
 use crate::kv::Key;
 use crate::queue::Change;
 use crate::stream::{self, Entry};
 use crate::values::Values;
 use crate::{book, delta, kv, schema, table, wallet};
-use rusqlite::Connection;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
@@ -59,8 +59,8 @@ impl Rebuild {
 			let why = "there is something already".to_owned();
 			return Err(RebuildError::Disk { path: path.to_owned(), why });
 		}
-		let conn = schema::open(path)?;
-		conn.execute_batch("BEGIN IMMEDIATE").map_err(|e| disk(path, &e))?;
+		let conn = Connection::Sqlite(schema::open(path)?);
+		conn.begin().map_err(|e| disk(path, &e))?;
 		let values = Values::load(&conn).map_err(|e| unfit(&e))?;
 		Ok(Rebuild {
 			conn,
@@ -151,8 +151,7 @@ impl Rebuild {
 			return Err(unfit(&format!("its changes end at {last}, and it needs those up to {needed}")));
 		}
 		self.commit_after(COMMIT_EVERY)?;
-		let found: String =
-			self.conn.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0)).map_err(|e| disk(&self.path, &e))?;
+		let found = self.pragma("integrity_check(1)")?;
 		if found != "ok" {
 			return Err(unfit(&found));
 		}
@@ -160,7 +159,8 @@ impl Rebuild {
 		for key in &keys {
 			self.values.get(&self.conn, key).map_err(|e| unfit(&e))?;
 		}
-		self.conn.execute_batch("COMMIT; PRAGMA wal_checkpoint(TRUNCATE)").map_err(|e| disk(&self.path, &e))?;
+		self.conn.commit().map_err(|e| disk(&self.path, &e))?;
+		self.pragma("wal_checkpoint(TRUNCATE)")?;
 		Ok(keys.iter().filter(|key| key.is_monitor()).count())
 	}
 
@@ -216,7 +216,20 @@ impl Rebuild {
 		while self.values.settle_is_due() {
 			self.values.settle(&self.conn).map_err(|e| disk(path, &e))?;
 		}
-		self.conn.execute_batch("COMMIT; PRAGMA wal_checkpoint(PASSIVE); BEGIN IMMEDIATE").map_err(|e| disk(path, &e))
+		self.conn.commit().map_err(|e| disk(path, &e))?;
+		self.pragma("wal_checkpoint(PASSIVE)")?;
+		self.conn.begin().map_err(|e| disk(&self.path, &e))
+	}
+
+	/// What SQLite says to a pragma, as text.
+	fn pragma(&self, pragma: &str) -> Result<String, RebuildError> {
+		let sql = format!("PRAGMA {pragma}");
+		let conn = self.conn.sqlite().expect("a copy is made in a file");
+		let said = conn.query_row(&sql, [], |row| row.get::<_, rusqlite::types::Value>(0));
+		match said.map_err(|e| disk(&self.path, &e))? {
+			rusqlite::types::Value::Text(text) => Ok(text),
+			_ => Ok(String::new()),
+		}
 	}
 }
 

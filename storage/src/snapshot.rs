@@ -5,13 +5,13 @@
 //! the last one's: a value is put as its piece has it, and the changes that are in it already are left out.
 
 use crate::book::{CLIENT, ORDER, Row, SALE};
+use crate::db::{Connection, params};
 use crate::error::ReadError;
 use crate::kv::Key;
 use crate::queue::{Change, Sees};
 use crate::store::Store;
 use crate::stream::Stream;
 use crate::wallet;
-use rusqlite::{Connection, Result as Sql, params};
 
 /// Bytes of a piece, about: what one question reads on the writer's thread.
 const PIECE: usize = if cfg!(test) { 1 << 10 } else { 128 << 10 };
@@ -140,33 +140,29 @@ impl Snapshot {
 fn book_rows(conn: &Connection, after: &(String, String)) -> Result<Vec<Row>, ReadError> {
 	let sql = "SELECT kind, id, at, live, json, crc FROM book WHERE (kind, id) > (?1, ?2) ORDER BY kind, id LIMIT ?3";
 	let mut select = conn.prepare_cached(sql)?;
-	let rows = select.query_map(params![after.0, after.1, ROWS], |row| {
-		let thing = (row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?);
-		Ok((row.get::<_, String>(0)?, thing, row.get::<_, u32>(5)?))
-	})?;
-	rows.map(|row| {
-		let (kind, (id, at, live, json), crc): (_, (_, _, _, String), _) = row?;
+	let mut found = select.query(params![after.0, after.1, ROWS])?;
+	let mut rows = Vec::new();
+	while let Some(row) = found.next()? {
+		let (kind, json): (String, String) = (row.get(0)?, row.get(4)?);
 		let kind = Row::kind_of(&kind).ok_or_else(|| ReadError::Damaged(format!("a row of kind {kind}")))?;
-		sound(crc, &json)?;
-		Ok(Row::Thing { kind, id, at, live, json })
-	})
-	.collect()
+		sound(row.get(5)?, &json)?;
+		let live = row.get::<_, i64>(3)? != 0;
+		rows.push(Row::Thing { kind, id: row.get(1)?, at: row.get(2)?, live, json });
+	}
+	Ok(rows)
 }
 
 fn ledger_rows(conn: &Connection, after: i64) -> Result<Vec<Row>, ReadError> {
 	let sql = "SELECT seq, kind, amount_msat, json, crc FROM ledger WHERE seq > ?1 ORDER BY seq LIMIT ?2";
 	let mut select = conn.prepare_cached(sql)?;
-	let rows = select.query_map([after, ROWS], |row| {
-		let entry = Row::Entry { seq: row.get(0)?, kind: row.get(1)?, amount_msat: row.get(2)?, json: row.get(3)? };
-		Ok((entry, row.get::<_, u32>(4)?))
-	})?;
-	rows.collect::<Sql<Vec<_>>>()?
-		.into_iter()
-		.map(|(row, crc)| match &row {
-			Row::Entry { json, .. } => sound(crc, json).map(|()| row),
-			Row::Thing { .. } => Ok(row),
-		})
-		.collect()
+	let mut found = select.query(params![after, ROWS])?;
+	let mut rows = Vec::new();
+	while let Some(row) = found.next()? {
+		let json: String = row.get(3)?;
+		sound(row.get(4)?, &json)?;
+		rows.push(Row::Entry { seq: row.get(0)?, kind: row.get(1)?, amount_msat: row.get(2)?, json });
+	}
+	Ok(rows)
 }
 
 /// Nothing that is damaged gets into a copy.

@@ -1,5 +1,6 @@
 //! The handle.
 
+use crate::db::Connection;
 use crate::error::{OpenError, ReadError};
 use crate::queue::{Change, Op, Question, Queue, Sees};
 use crate::schema;
@@ -7,7 +8,6 @@ use crate::stats::Stats;
 use crate::stream::{Stream, Tap};
 use crate::values::Values;
 use crate::writer::Writer;
-use rusqlite::{Connection, TransactionBehavior};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -38,11 +38,20 @@ impl Store {
 
 	/// [`open`](Store::open), with a tap for each who keeps a copy elsewhere; at most one of them holds. A tap is for one store.
 	pub fn open_with(path: &Path, taps: Vec<Tap>, fatal: impl Fn(&str) + Send + 'static) -> Result<Store, OpenError> {
-		let mut conn = schema::open(path)?;
-		let mut values = load_values(&mut conn).map_err(|e| schema::unreadable(path, &e))?;
+		Store::start(Connection::Sqlite(schema::open(path)?), path, taps, Box::new(fatal))
+	}
+
+	/// Starts the writer on a database that is ready.
+	fn start(
+		conn: Connection,
+		path: &Path,
+		taps: Vec<Tap>,
+		fatal: Box<dyn Fn(&str) + Send>,
+	) -> Result<Store, OpenError> {
+		let mut values = load_values(&conn).map_err(|e| schema::unreadable(path, &e))?;
 		values.stream = (!taps.is_empty()).then(Stream::default);
 		let queue = Arc::new(Queue::default());
-		let mut writer = Writer::new(queue.clone(), conn, values, path.to_owned(), Box::new(fatal));
+		let mut writer = Writer::new(queue.clone(), conn, values, path.to_owned(), fatal);
 		writer.taps = taps;
 		let thread = std::thread::Builder::new()
 			.name("store".into())
@@ -125,10 +134,10 @@ impl Store {
 	}
 }
 
-fn load_values(conn: &mut Connection) -> Result<Values, ReadError> {
-	let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-	let values = Values::load(&tx)?;
-	tx.commit()?;
+fn load_values(conn: &Connection) -> Result<Values, ReadError> {
+	conn.begin()?;
+	let values = Values::load(conn)?;
+	conn.commit()?;
 	Ok(values)
 }
 
