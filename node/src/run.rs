@@ -385,8 +385,9 @@ fn start(
 
 	let mut idle = JoinSet::new();
 	idle.spawn(lightning.clone().refresh_gossip());
-	let dog = notifier.clone();
-	idle.spawn(async move { dog.watchdog(|| pulse.is_fresh(HEALTHY_WITHIN), stopping).await });
+	// Who waits for a backup target stands still, and starting again would not help.
+	let (dog, waits) = (notifier.clone(), backup.clone());
+	idle.spawn(async move { dog.watchdog(|| pulse.is_fresh(HEALTHY_WITHIN) || waits.is_waiting(), stopping).await });
 	Running { lightning, ldk, tasks, idle }
 }
 

@@ -71,6 +71,8 @@ pub(crate) enum Op {
 	Lazy(Change),
 	Ask(Question, Sees),
 	Drain(oneshot::Sender<()>),
+	/// The same, for one who does not wait for a copy elsewhere.
+	DrainHere(oneshot::Sender<()>),
 	Close(oneshot::Sender<()>),
 }
 
@@ -87,7 +89,7 @@ impl Op {
 	fn bytes(&self) -> u64 {
 		match self {
 			Op::Change(change, _) | Op::Soon(change) | Op::Lazy(change) => change.weight().1,
-			Op::Ask(..) | Op::Drain(_) | Op::Close(_) => 0,
+			Op::Ask(..) | Op::Drain(_) | Op::DrainHere(_) | Op::Close(_) => 0,
 		}
 	}
 }

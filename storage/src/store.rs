@@ -76,6 +76,13 @@ impl Store {
 		never_if_dropped(wait)
 	}
 
+	/// [`drain`](Store::drain), of this disk alone: it does not wait for a copy elsewhere.
+	pub fn drain_here(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
+		let (done, wait) = oneshot::channel();
+		self.push(Op::DrainHere(done));
+		never_if_dropped(wait)
+	}
+
 	/// Writes what is queued, empties the log into the database and closes the file. What is enqueued afterwards, through
 	/// other handles, is not written and not acknowledged.
 	pub async fn close(self) {

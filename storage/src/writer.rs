@@ -137,7 +137,11 @@ impl Writer {
 					}
 					self.check_transaction()?;
 				}
-				Op::Drain(done) => {
+				Op::DrainHere(done) if self.holding().is_some() => {
+					urgent = true;
+					due.reads.push(tell(done));
+				}
+				Op::Drain(done) | Op::DrainHere(done) => {
 					urgent = true;
 					due.answers.push(tell(done));
 				}

@@ -5,7 +5,7 @@
 use super::context::Context;
 use super::problem::Problem;
 use super::routes::{Endpoint, on};
-use crate::control::{Fees, Status, Storage};
+use crate::control::{Backup, BackupTarget, Fees, Status, Storage};
 use axum::extract::State;
 use axum::http::{Method, header};
 use axum::response::IntoResponse;
@@ -19,14 +19,15 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 }
 
 async fn metrics(State(context): State<Context>) -> Result<impl IntoResponse, Problem> {
-	let (status, storage, fees) = context
-		.ask(|node| async move { Ok((node.status().await?, node.storage().await?, node.fees().await?)) })
-		.await?
-		.0;
+	let asked = context.ask(|node| async move {
+		Ok((node.status().await?, node.storage().await?, node.fees().await?, node.backup().await?))
+	});
+	let (status, storage, fees, backed_up) = asked.await?.0;
 	let mut text = Text::default();
 	node(&mut text, &status);
 	store(&mut text, &status, &storage);
 	feerates(&mut text, &fees);
+	backup(&mut text, &backed_up);
 	Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text.0))
 }
 
@@ -108,6 +109,25 @@ fn store(text: &mut Text, status: &Status, storage: &Storage) {
 	for purpose in &storage.purposes {
 		text.sample(recorded, &format!("purpose=\"{}\"", purpose.purpose), purpose.recorded_bytes);
 	}
+}
+
+fn backup(text: &mut Text, backup: &Backup) {
+	if backup.targets.is_empty() {
+		return;
+	}
+	let label = |name: &str| format!("target=\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""));
+	let mut each = |name: &str, help: &str, value: fn(&BackupTarget) -> u64| {
+		text.head(name, "gauge", help);
+		for target in &backup.targets {
+			text.sample(name, &label(&target.name), value(target));
+		}
+	};
+	each("inlet_backup_lag_seconds", "For how long something has been missing there.", |target| target.lag_secs);
+	each("inlet_backup_lag_changes", "Changes that are missing there.", |target| target.lag_changes);
+	each("inlet_backup_behind", "1 if the operator should see to it.", |target| u64::from(target.behind));
+	each("inlet_backup_bytes", "Bytes of the last snapshot and of what came since.", |target| {
+		target.snapshot_bytes + target.increment_bytes
+	});
 }
 
 fn feerates(text: &mut Text, fees: &Fees) {

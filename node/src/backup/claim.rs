@@ -32,6 +32,9 @@ pub struct Owner {
 	/// Claimed by a restore, which does not run yet: nothing is signed in this epoch.
 	#[serde(default)]
 	pub restored: bool,
+	/// Claimed by a node that waits for this target: before its first snapshot is here, it has acknowledged nothing.
+	#[serde(default)]
+	pub sync: bool,
 }
 
 /// What `lease` says: the owner's sign of life.
@@ -115,7 +118,7 @@ pub async fn last_owner(vault: &Vault, names: &[String]) -> Result<Option<(u64, 
 	Ok(Some((last.epoch(), owner)))
 }
 
-/// Claims the next epoch for this data directory, if the last one is its own or there is none.
+/// Claims the next epoch for this data directory, if the last one is its own or there is none. `mode`: is this target waited for?
 ///
 /// # Errors
 /// See [`ClaimError`].
@@ -156,7 +159,8 @@ async fn take(
 	// Written before: if the power goes in between, the claim is known to be ours.
 	held.claiming = Some(claim.session.clone());
 	record.save(data_dir)?;
-	let owner = Owner { session: claim.session.clone(), at_ms: now_ms(), restored };
+	let sync = mode == BackupMode::Sync;
+	let owner = Owner { session: claim.session.clone(), at_ms: now_ms(), restored, sync };
 	let object = Name::Owner { epoch: claim.epoch }.to_string();
 	match vault.create_json(&object, &owner).await {
 		Err(VaultError::Exists { .. }) => {
@@ -168,7 +172,6 @@ async fn take(
 	let held = record.targets.entry(vault.id.clone()).or_default();
 	*held = Held { session: Some(claim.session.clone()), claiming: None };
 	record.save(data_dir)?;
-	let sync = mode == BackupMode::Sync;
 	let lease = Lease { epoch: claim.epoch, at_ms: now_ms(), running: !restored, sync, increment: 0 };
 	vault.replace_json(LEASE, &lease).await?;
 	Ok(claim)
@@ -179,9 +182,11 @@ async fn take(
 /// # Errors
 /// [`ClaimError::Fenced`] if it is not.
 pub async fn check(vault: &Vault, claim: &Claim) -> Result<(), ClaimError> {
-	match vault.read_json::<Lease>(LEASE).await? {
-		Some(lease) if lease.epoch > claim.epoch => Err(fenced_at(vault, lease.at_ms)),
-		_ => Ok(()),
+	// Epochs are claimed one after the other, and claims are never removed.
+	let object = Name::Owner { epoch: claim.epoch + 1 }.to_string();
+	match vault.read_json::<Owner>(&object).await? {
+		Some(owner) => Err(fenced(vault, &owner)),
+		None => Ok(()),
 	}
 }
 

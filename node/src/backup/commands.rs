@@ -162,6 +162,10 @@ pub async fn restore(place: &Place, args: &RestoreArgs) -> anyhow::Result<()> {
 		loaded = found.load_increments(&vault, &mut rebuild, loaded).await?;
 	}
 	claim::take_over(&vault, &place.data_dir).await?;
+	// A node that had just started makes its first snapshot and then looks who owns the target; we do it the other way round.
+	if look(&vault).await?.epoch != found.epoch {
+		bail!("the node whose backup this is has just started: stop it (inlet stop), and restore again");
+	}
 	let given_up = match args.recover_funds {
 		true => {
 			let channels = rebuild.forget_channels()?;

@@ -53,9 +53,12 @@ pub async fn claim(config: &BackupConfig, data_dir: &Path, key: &[u8; 32]) -> Re
 	let mut targets = Vec::new();
 	for (n, place) in config.targets.iter().enumerate() {
 		let (deadline, mut told) = (Instant::now() + START_WAIT, false);
+		// The first target is the one that is waited for; the others follow.
+		let holds = n == 0 && config.mode == BackupMode::Sync;
+		let mode = if holds { BackupMode::Sync } else { BackupMode::Async };
 		let (vault, claim) = loop {
 			let attempt = match Vault::open(place, key).await {
-				Ok(vault) => claim::claim(&vault, data_dir, config.mode).await.map(|claim| (vault, claim)),
+				Ok(vault) => claim::claim(&vault, data_dir, mode).await.map(|claim| (vault, claim)),
 				Err(e) => Err(e.into()),
 			};
 			match attempt {
@@ -70,8 +73,6 @@ pub async fn claim(config: &BackupConfig, data_dir: &Path, key: &[u8; 32]) -> Re
 				done => break done?,
 			}
 		};
-		// The first target is the one that is waited for; the others follow.
-		let holds = n == 0 && config.mode == BackupMode::Sync;
 		targets.push((vault, claim, Tap::new(holds)));
 	}
 	Ok(Claimed { targets, mode: config.mode })
@@ -157,6 +158,14 @@ impl Backup {
 	/// Do acknowledgements wait for a target?
 	pub fn holds(&self) -> bool {
 		self.targets.iter().any(|target| target.tap.holds())
+	}
+
+	/// Do acknowledgements wait right now?
+	pub fn is_waiting(&self) -> bool {
+		self.targets.iter().filter(|target| target.tap.holds()).any(|target| {
+			let (last, confirmed, _) = target.tap.position();
+			confirmed < last
+		})
 	}
 
 	/// Asks for a snapshot on each target.

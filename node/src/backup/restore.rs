@@ -135,10 +135,7 @@ impl Found {
 		for part in 0..self.manifest.parts {
 			let name = Name::Part { epoch: self.epoch, snapshot: self.snapshot, part }.to_string();
 			let missing = || self.damaged(vault, format!("{name} is missing"));
-			let read = vault.target.read(&name).await;
-			let away =
-				|e: super::target::TargetError| VaultError::Away { name: vault.name.clone(), why: e.to_string() };
-			let sealed = read.map_err(away)?.ok_or_else(missing)?;
+			let sealed = vault.read_sealed(&name).await?.ok_or_else(missing)?;
 			hashes.input(&hash(&sealed));
 			let plain = vault.unseal(&name, &sealed)?;
 			let mut rest = plain.as_slice();
@@ -179,9 +176,7 @@ impl Found {
 		while so_far.end == End::Open {
 			let number = so_far.increment + 1;
 			let name = Name::Increment { epoch: self.epoch, number }.to_string();
-			let away =
-				|e: super::target::TargetError| VaultError::Away { name: vault.name.clone(), why: e.to_string() };
-			let Some(sealed) = vault.target.read(&name).await.map_err(away)? else {
+			let Some(sealed) = vault.read_sealed(&name).await? else {
 				if self.increments.range(number..).next().is_some() {
 					so_far.end = End::Hole;
 				}
@@ -214,7 +209,7 @@ impl Found {
 	/// May the copy be older than what the node has said and signed? `None`: it is the last state.
 	pub fn stale(&self, loaded: &Loaded) -> Option<Stale> {
 		let stale = |why: String| Some(Stale(why));
-		if let Some(owner) = self.newer.iter().find(|owner| !owner.restored) {
+		if let Some(owner) = self.newer.iter().find(|owner| !owner.restored && !owner.sync) {
 			let when = time_of(owner.at_ms);
 			return stale(format!("the node ran again after this copy was made (from {when}), and left nothing here"));
 		}

@@ -6,7 +6,7 @@ use super::names::{LEASE, Name};
 use super::vault::{Vault, VaultError, hex, json, now_ms};
 use crate::stop::stopped;
 use bitcoin::hashes::{Hash, HashEngine, sha256};
-use inlet_storage::{Changes, Store, Tap};
+use inlet_storage::{Changes, Snapshot, Store, Tap};
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -74,6 +74,15 @@ pub struct Shipper {
 
 /// The shipping stopped: told to, or taken over.
 struct Stopped;
+
+/// The parts of a snapshot that are on the target.
+struct Sent {
+	/// The last change that is in them.
+	up_to: u64,
+	parts: u64,
+	bytes: u64,
+	parts_hash: String,
+}
 
 /// What changes as it goes on.
 struct Way {
@@ -181,17 +190,57 @@ impl Way {
 		let (first_increment, chain, epoch) = (self.next, self.chain, self.shipper.claim.epoch);
 		self.snapshots += 1;
 		let number = self.snapshots;
-		let mut pieces = match self.shipper.store.snapshot().await {
+		let pieces = match self.shipper.store.snapshot().await {
 			Ok(pieces) => pieces,
 			Err(e) => return self.unreadable(&e).await,
 		};
-		self.last = self.last.max(pieces.base);
-		let (base, mut up_to, mut bytes) = (pieces.base, pieces.base, 0);
-		let (mut hashes, mut part, mut parts) = (sha256::Hash::engine(), Vec::new(), 0);
+		let base = pieces.base;
+		self.last = self.last.max(base);
+		let Some(Sent { up_to, parts, bytes, parts_hash }) = self.send(pieces, number).await? else { return Ok(()) };
+		if !self.catch_up(up_to).await? {
+			return Ok(());
+		}
+		let manifest = Manifest {
+			version: 1,
+			inlet: env!("CARGO_PKG_VERSION").to_owned(),
+			network: self.shipper.network.clone(),
+			at_ms,
+			parts,
+			parts_hash,
+			base,
+			up_to,
+			first_increment,
+			chain: hex(&chain),
+			sync: self.shipper.tap.holds(),
+			config: self.shipper.config.clone(),
+		};
+		if !self.is_kept(&manifest, number).await? {
+			return Ok(());
+		}
+		let name = Name::Snapshot { epoch, snapshot: number }.to_string();
+		let sealed = self.shipper.vault.seal(&name, &json(&manifest));
+		self.put(&name, &sealed).await?;
+		// Nothing of this epoch may be acknowledged if a restore took the one before it meanwhile.
+		self.ask_who_owns().await?;
+		self.snapshot_made = begun;
+		self.note(|state| {
+			(state.whole, state.snapshot_at_ms, state.snapshot_bytes) = (true, Some(at_ms), bytes);
+			(state.increments, state.increment_bytes) = (0, 0);
+		});
+		self.confirm();
+		self.tidy().await;
+		Ok(())
+	}
+
+	/// Writes the parts of a snapshot, and the increments that come meanwhile. `None`: the store cannot be read.
+	async fn send(&mut self, mut pieces: Snapshot, number: u64) -> Result<Option<Sent>, Stopped> {
+		let epoch = self.shipper.claim.epoch;
+		let (mut hashes, mut part) = (sha256::Hash::engine(), Vec::new());
+		let (mut up_to, mut parts, mut bytes) = (pieces.base, 0, 0);
 		loop {
 			let piece = match pieces.next().await {
 				Ok(piece) => piece,
-				Err(e) => return self.unreadable(&e).await,
+				Err(e) => return self.unreadable(&e).await.map(|()| None),
 			};
 			let ended = piece.is_none();
 			if let Some(piece) = piece {
@@ -209,37 +258,10 @@ impl Way {
 				self.ship(changes).await?;
 			}
 			if ended {
-				break;
+				let parts_hash = hex(sha256::Hash::from_engine(hashes).as_byte_array());
+				return Ok(Some(Sent { up_to, parts, bytes, parts_hash }));
 			}
 		}
-		if !self.catch_up(up_to).await? {
-			return Ok(());
-		}
-		let manifest = Manifest {
-			version: 1,
-			inlet: env!("CARGO_PKG_VERSION").to_owned(),
-			network: self.shipper.network.clone(),
-			at_ms,
-			parts,
-			parts_hash: hex(sha256::Hash::from_engine(hashes).as_byte_array()),
-			base,
-			up_to,
-			first_increment,
-			chain: hex(&chain),
-			sync: self.shipper.tap.holds(),
-			config: self.shipper.config.clone(),
-		};
-		self.verify(&manifest, number).await?;
-		let name = Name::Snapshot { epoch, snapshot: number }.to_string();
-		let sealed = self.shipper.vault.seal(&name, &json(&manifest));
-		self.put(&name, &sealed).await?;
-		self.snapshot_made = begun;
-		self.note(|state| {
-			(state.whole, state.snapshot_at_ms, state.snapshot_bytes) = (true, Some(at_ms), bytes);
-			(state.increments, state.increment_bytes) = (0, 0);
-		});
-		self.confirm();
-		self.tidy().await
 	}
 
 	/// Ships everything up to a change. False if some of it was dropped: then the snapshot is of no use.
@@ -265,38 +287,51 @@ impl Way {
 	}
 
 	/// Reads the parts back: a disk or a server that does not keep what it took is known before it is relied on.
-	async fn verify(&mut self, manifest: &Manifest, number: u64) -> Result<(), Stopped> {
+	async fn is_kept(&mut self, manifest: &Manifest, number: u64) -> Result<bool, Stopped> {
 		let epoch = self.shipper.claim.epoch;
 		let mut hashes = sha256::Hash::engine();
 		for part in 0..manifest.parts {
 			let name = Name::Part { epoch, snapshot: number, part }.to_string();
-			let target = self.shipper.vault.clone();
-			let object = name.clone();
+			let vault = self.shipper.vault.clone();
 			let read = self.again(move || {
-				let (vault, name) = (target.clone(), object.clone());
-				async move {
-					let read = vault.target.read(&name).await;
-					read.map_err(|e| VaultError::Away { name: vault.name.clone(), why: e.to_string() })
-				}
+				let (vault, name) = (vault.clone(), name.clone());
+				async move { vault.read_sealed(&name).await }
 			});
 			hashes.input(&hash(&read.await?.unwrap_or_default()));
 		}
-		if hex(sha256::Hash::from_engine(hashes).as_byte_array()) != manifest.parts_hash {
-			let why = "it does not keep what is written to it: check the disk, or take another target".to_owned();
-			tracing::error!(target: "inlet::backup", name = self.shipper.vault.name, "{why}");
-			self.note(|state| state.error = Some(why));
-			self.pause(BACKOFF.1).await?;
+		if hex(sha256::Hash::from_engine(hashes).as_byte_array()) == manifest.parts_hash {
+			return Ok(true);
 		}
-		Ok(())
+		let why = "it does not keep what is written to it: check the disk, or take another target".to_owned();
+		tracing::error!(target: "inlet::backup", name = self.shipper.vault.name, "{why}");
+		self.note(|state| state.error = Some(why));
+		self.pause(BACKOFF.1).await?;
+		Ok(false)
 	}
 
 	/// Removes what nobody needs once there are newer snapshots.
-	async fn tidy(&mut self) -> Result<(), Stopped> {
-		let done = remove_old(&self.shipper.vault).await;
-		if let Err(e) = done {
+	async fn tidy(&self) {
+		if let Err(e) = remove_old(&self.shipper.vault).await {
 			tracing::warn!(target: "inlet::backup", "old parts of the backup are still there: {e}");
 		}
-		Ok(())
+	}
+
+	/// Goes on only if nobody else has taken over.
+	async fn ask_who_owns(&mut self) -> Result<(), Stopped> {
+		let shipper = (self.shipper.vault.clone(), self.shipper.claim.clone());
+		let asked = self.again(move || {
+			let (vault, claim) = shipper.clone();
+			async move {
+				match claim::check(&vault, &claim).await {
+					Err(ClaimError::Vault(e)) => Err(e),
+					checked => Ok(checked.err()),
+				}
+			}
+		});
+		match asked.await? {
+			Some(e) => Err(self.taken_over(&e)),
+			None => Ok(()),
+		}
 	}
 
 	/// Says that we are here, and sees whether somebody else says so.
@@ -304,12 +339,15 @@ impl Way {
 		match claim::check(&self.shipper.vault, &self.shipper.claim).await {
 			Err(e @ ClaimError::Fenced { .. }) => return Err(self.taken_over(&e)),
 			// The next attempt to write something tells what is the matter.
-			Err(e) => return self.failed(&e).await,
+			Err(e) => {
+				self.failed(&e);
+				return Ok(());
+			}
 			Ok(()) => {}
 		}
 		match self.say(true).await {
 			Ok(()) => self.reached(),
-			Err(e) => self.failed(&e.into()).await?,
+			Err(e) => self.failed(&e.into()),
 		}
 		Ok(())
 	}
@@ -363,7 +401,7 @@ impl Way {
 				Err(ClaimError::Vault(VaultError::Exists { .. })) => {
 					return Err(self.taken_over(&fenced_at(&self.shipper.vault, now_ms())));
 				}
-				Err(e) => self.failed(&e).await?,
+				Err(e) => self.failed(&e),
 			}
 			self.pause(wait).await?;
 			wait = (wait * 2).min(BACKOFF.1);
@@ -383,13 +421,12 @@ impl Way {
 		self.note(|state| state.error = None);
 	}
 
-	async fn failed(&mut self, e: &ClaimError) -> Result<(), Stopped> {
+	fn failed(&self, e: &ClaimError) {
 		let text = e.to_string();
 		if self.state(|state| state.error.as_ref() != Some(&text)) {
 			tracing::warn!(target: "inlet::backup", "{text}");
 		}
 		self.note(|state| state.error = Some(text));
-		Ok(())
 	}
 
 	/// The store has told its operator already, or has closed.

@@ -188,6 +188,19 @@ async fn r17_a_copy_that_is_not_the_last_is_refused_and_a_running_one_is_stopped
 }
 
 #[tokio::test]
+async fn r13_a_machine_that_dies_while_its_node_starts_loses_no_channels() {
+	let bench = Bench::new(BackupMode::Sync).await;
+	let (store, backup) = bench.start().await;
+	write(&store, 1).await;
+	drop(backup);
+	let claimed = bench.claim().await.unwrap();
+	let (found, loaded, copy) = bench.restored().await;
+	assert_eq!(found.stale(&loaded), None, "nothing was acknowledged since");
+	assert_eq!(copy, content(&store).await);
+	drop(claimed);
+}
+
+#[tokio::test]
 async fn a_crash_while_claiming_locks_nobody_out() {
 	let bench = Bench::new(BackupMode::Async).await;
 	let vault = bench.vault().await;

@@ -122,8 +122,16 @@ impl Vault {
 	/// # Errors
 	/// See [`VaultError`].
 	pub async fn read(&self, name: &str) -> Result<Option<Vec<u8>>, VaultError> {
-		let Some(sealed) = self.target.read(name).await.map_err(|e| self.away(&e))? else { return Ok(None) };
+		let Some(sealed) = self.read_sealed(name).await? else { return Ok(None) };
 		self.unseal(name, &sealed).map(Some)
+	}
+
+	/// Reads, as it is; `None` if there is no such object.
+	///
+	/// # Errors
+	/// [`VaultError::Away`].
+	pub async fn read_sealed(&self, name: &str) -> Result<Option<Vec<u8>>, VaultError> {
+		self.target.read(name).await.map_err(|e| self.away(&e))
 	}
 
 	/// What these bytes say, as an object of this name.

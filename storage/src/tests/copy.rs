@@ -152,6 +152,8 @@ async fn r13_nothing_is_acknowledged_before_the_copy_has_it() {
 	tap.confirm(taken.last);
 	first.await.unwrap();
 	assert!(!is_done(&mut second), "the copy does not have this one");
+	store.drain_here().await;
+	assert!(!is_done(&mut second), "nor has it by then");
 	let more = tap.take(1).unwrap();
 	tap.confirm(more.last);
 	second.await.unwrap();

@@ -4,10 +4,10 @@ use crate::steps::{PAYER_CHANNEL_SAT, booked, check_sale, pay_just_in_time, pay_
 use anyhow::{Context, Result, ensure};
 use inlet_tests::inlet::Said;
 use inlet_tests::scratch::eventually;
-use inlet_tests::wallet::{number, text};
+use inlet_tests::wallet::{Invoice, number, text};
 use inlet_tests::world::SOON;
-use inlet_tests::{Backend, InletOptions, Scratch, Wallet, World, scenario};
-use std::path::{Path, PathBuf};
+use inlet_tests::{Backend, InletOptions, Scratch, World, scenario};
+use std::path::Path;
 
 /// An LSP that backs itself up into a directory, in this mode.
 async fn world<'a>(scratch: &'a Scratch, target: &Path, mode: &str) -> Result<World<'a>> {
@@ -92,5 +92,63 @@ fn r17_the_machine_is_lost_in_mid_payment_and_restored_elsewhere() {
 
 		world.lsp.use_data_dir(first);
 		refuses_to_start(&world).await
+	});
+}
+
+/// What the LSP has on-chain, confirmed.
+async fn confirmed(world: &World<'_>) -> Result<u64> {
+	number(&world.lsp.balance().await?["onchain"], "confirmed_sat")
+}
+
+/// The backup may be old, so the channels are given up; their peers close them, and the money comes back. Then even the
+/// backup is lost, and the words alone bring the coins.
+#[test]
+fn r13_an_old_backup_gives_the_coins_and_never_the_channels() {
+	scenario(async |scratch| {
+		let (target, elsewhere) = (scratch.folder("backup")?.join("lsp"), scratch.folder("second")?.join("data"));
+		let third = scratch.folder("third")?.join("data");
+		let mut world = world(scratch, &target, "async").await?;
+		let payer = world.payer(&[PAYER_CHANNEL_SAT]).await?;
+		let made = world.lsp.json(&["invoice", "700000sat"]).await?;
+		let invoice = Invoice { text: text(&made, "invoice")?, hash: String::new() };
+		let payment = payer.pay(&invoice, None).await?;
+		payer.paid(&payment, SOON).await?;
+		let wealth = world.wealth_msat(&[&payer]).await?;
+		let shipped = async || {
+			let backup = world.lsp.json(&["backup"]).await?;
+			Ok((backup["targets"][0]["state"] == "complete").then_some(()))
+		};
+		eventually(SOON, "the backup is complete", shipped).await?;
+		world.lsp.kill()?;
+
+		let refused = restore(&world, &target, &elsewhere, &["--take-over"]).await?;
+		ensure!(refused.code == Some(1) && refused.err.contains("--recover-funds"), "{refused:?}");
+		let restored = restore(&world, &target, &elsewhere, &["--take-over", "--recover-funds"]).await?;
+		ensure!(restored.out.contains("1 channels are given up"), "{}{}", restored.out, restored.err);
+		world.lsp.use_data_dir(elsewhere);
+		world.lsp.resume().await?;
+		ensure!(world.lsp.channels().await?.is_empty(), "a channel is in use");
+		payer.connect(&world.lsp.uri()).await?;
+		world.bitcoind.wait_for_mempool(1, SOON).await?;
+		// Closed; found; swept.
+		let expected = u64::try_from(wealth)? / 1000;
+		let swept = async || {
+			world.mine(1, &[]).await?;
+			Ok((confirmed(&world).await? + 10_000 > expected).then_some(()))
+		};
+		eventually(SOON * 2, "what the closes paid is in the wallet", swept).await?;
+		let coins = confirmed(&world).await?;
+		ensure!(coins <= expected, "{coins} sat of {expected}");
+		world.lsp.stop().await?;
+
+		let (seed, to) = (world.lsp.data_dir().join("seed"), third.to_str().context("a path of text")?);
+		let seed = seed.to_str().context("a path of text")?;
+		let command = ["seed", "restore", "--network", "regtest", "--data-dir", to, "--seed-file", seed];
+		let begun = world.lsp.say_anywhere(&command).await?;
+		ensure!(begun.code == Some(0), "{}{}", begun.out, begun.err);
+		world.lsp.use_data_dir(third.clone());
+		world.lsp.resume().await?;
+		ensure!(confirmed(&world).await? == coins, "the words find {} sat of {coins}", confirmed(&world).await?);
+		Ok(())
 	});
 }

@@ -34,6 +34,7 @@ async fn metrics_say_what_the_api_says() {
 	assert_eq!(samples["inlet_block_height"], status["block_height"].as_f64().unwrap());
 	assert_eq!(samples["inlet_onchain_free_sat"], status["onchain"]["free_sat"].as_f64().unwrap());
 	assert_eq!(samples["inlet_store_syncs"], storage["syncs"].as_f64().unwrap());
+	assert_eq!(samples["inlet_backup_lag_changes{target=\"s3:https://s3.example.com/backups\"}"], 40.0);
 	for thing in status["attention"].as_array().unwrap() {
 		assert_eq!(samples[&format!("inlet_attention{{code={}}}", thing["code"])], 1.0);
 	}
