@@ -348,6 +348,10 @@ pub struct Order {
 	/// The client refused such a channel before it was offered: nothing was ever promised.
 	#[serde(default)]
 	pub refused: bool,
+	/// The held payment went back, or LDK let it go, before it was known whether the channel's funding is out: if it is, the
+	/// channel is delivered and nobody pays for it.
+	#[serde(default)]
+	pub lapsed: bool,
 	/// Where it stands.
 	pub state: OrderState,
 	/// The channel, from `OpenChannel` on.

@@ -1,6 +1,6 @@
 //! The channel comes to be, the parts are forwarded less the fee, and the fee is earned.
 
-use super::gather::{Paying, advance, wait};
+use super::gather::{Paying, advance, expires_too_soon, wait};
 use super::{FUNDING_MARGIN_BLOCKS, fail_parts, forget_attempt, owe, rest, withhold};
 use crate::book::{EntryKind, MAX_FORWARDS_KEPT, NodeId, Part, PlannedForward, Sale, SaleId, SaleState, push_bounded};
 use crate::input::{Action, ChannelView, Input};
@@ -160,6 +160,7 @@ pub(super) fn forward_again(turn: &mut Turn<'_>, sale: &mut Sale, intercept_id: 
 	if let Some(planned) = sale.forwarded.iter_mut().find(|planned| planned.intercept_id == *intercept_id) {
 		planned.held_until = planned.held_until.or(Some(until));
 	}
+	fail_overdue(turn, sale);
 	forward_held(turn, sale);
 }
 
@@ -178,13 +179,17 @@ pub(super) fn forward_held(turn: &mut Turn<'_>, sale: &mut Sale) {
 	}
 }
 
-/// Fails what [`forward_again`] held for too long.
+/// Fails what [`forward_again`] held for too long, or too near to its expiry.
 pub(super) fn fail_overdue(turn: &mut Turn<'_>, sale: &mut Sale) {
-	let overdue = |planned: &PlannedForward| planned.held_until.is_some_and(|until| turn.now >= until);
-	let ids: Vec<[u8; 32]> =
-		sale.forwarded.iter().filter(|planned| overdue(planned)).map(|planned| planned.intercept_id).collect();
-	for id in ids {
-		turn.fail_htlc(id, "the client did not come back");
+	let over = |planned: &PlannedForward| match planned.held_until {
+		None => None,
+		Some(_) if expires_too_soon(turn, planned.expiry_height) => Some("it expires too soon"),
+		Some(until) => (turn.now >= until).then_some("the client did not come back"),
+	};
+	let those = sale.forwarded.iter().filter_map(|planned| Some((planned.intercept_id, over(planned)?)));
+	let those: Vec<([u8; 32], &str)> = those.collect();
+	for (id, reason) in those {
+		turn.fail_htlc(id, reason);
 		forget_forward(turn, sale, &id);
 	}
 }

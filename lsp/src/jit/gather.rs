@@ -96,8 +96,13 @@ fn admit(turn: &Turn<'_>, sale: &Sale, part: &Part) -> Result<(), String> {
 }
 
 fn is_late(turn: &Turn<'_>, part: &Part) -> bool {
+	expires_too_soon(turn, part.expiry_height)
+}
+
+/// Is this height within the margin?
+pub(super) fn expires_too_soon(turn: &Turn<'_>, height: Option<u32>) -> bool {
 	let least = turn.world.height.saturating_add(EXPIRY_MARGIN_BLOCKS);
-	part.expiry_height.is_some_and(|expiry| expiry <= least)
+	height.is_some_and(|expiry| expiry <= least)
 }
 
 /// The fee of a payment of open size. Once some of it was earned it stays what it was.
@@ -111,6 +116,7 @@ fn single_fee(sale: &Sale, amount: Msat) -> Option<Msat> {
 /// Takes the sale as far as it can go now: gather on, open, forward, or fail what cannot be served.
 pub(super) fn advance(turn: &mut Turn<'_>, sale: &mut Sale) {
 	drop_late_parts(turn, sale);
+	deliver::fail_overdue(turn, sale);
 	deliver::forward_held(turn, sale);
 	if sale.parts.is_empty() {
 		return if_nothing_is_held(turn, sale);

@@ -12,6 +12,7 @@ mod jit_trouble;
 mod jit_trust;
 mod jit_withheld;
 mod money;
+mod order_lapsed;
 mod order_lightning;
 mod order_onchain;
 mod order_risks;

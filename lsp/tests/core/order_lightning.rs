@@ -290,9 +290,11 @@ fn r6_a_payment_that_is_about_to_expire_waits_for_the_end_of_its_channel() {
 	let user_channel_id = opened(&sim.hold(&order, order.order_total)).unwrap().user_channel_id;
 	sim.height += 94;
 	assert_eq!(sim.tick(), [Action::AbandonChannel { user_channel_id, peer: client }]);
-	sim.height += 20;
-	assert!(sim.tick().is_empty(), "LDK decides");
-	assert_eq!(sim.give(Input::OpenFailed { user_channel_id, reason: "none".into(), ours: false }), [refused(&order)]);
+	sim.height += 4;
+	assert!(sim.tick().is_empty(), "the node decides");
+	sim.height += 16;
+	assert_eq!(sim.tick(), [refused(&order)], "LDK lets it go");
+	assert_eq!(sim.give(Input::OpenFailed { user_channel_id, reason: "none".into(), ours: false }), []);
 	let reason = "the held payment was about to expire".to_string();
 	assert_eq!(sim.now_order(&order).state, OrderState::Failed { reason });
 }

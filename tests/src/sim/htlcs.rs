@@ -274,7 +274,14 @@ impl Sim {
 			self.ldk.held.remove(&id);
 			let htlc = self.ldk.htlcs.get_mut(&id).expect("held");
 			(htlc.state, htlc.saved) = (HtlcState::Failed, HtlcState::Failed);
-			demand(!htlc.shown, || "an HTLC was held until LDK failed it by itself".into())?;
+			let (shown, expiry) = (htlc.shown, htlc.expiry);
+			let sale = || self.book.sale_by_intercept(&id);
+			demand(!shown, || {
+				format!(
+					"{id:?}, which expires at {expiry}, was held until LDK failed it by itself at {height}: {:#?}",
+					sale()
+				)
+			})?;
 		}
 		Ok(())
 	}
