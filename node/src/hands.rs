@@ -273,7 +273,9 @@ impl Hands {
 			if channels.withdraw(txid).await {
 				channels.closed(user_channel_id).await;
 				// When we are stopping, the next start finds neither channel nor funding.
-				let _ = driver.submit(Input::ChannelClosed { user_channel_id, reason: CLOSED.to_owned() }).await;
+				let _ = driver
+					.submit(Input::ChannelClosed { user_channel_id, reason: CLOSED.to_owned(), by_client: false })
+					.await;
 			}
 		});
 	}

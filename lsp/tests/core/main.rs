@@ -6,6 +6,7 @@
 mod found_by_sim;
 mod harness;
 mod interop;
+mod jit_bounds;
 mod jit_restart;
 mod jit_sale;
 mod jit_trouble;

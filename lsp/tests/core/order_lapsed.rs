@@ -51,8 +51,11 @@ fn r06_a_payment_that_lapsed_before_the_verdict_goes_back_and_the_channel_is_giv
 	let held = sim.hold(&order, order.order_total);
 	assert_eq!(held, [Action::FailPayment { payment_hash: hash }], "LDK shows it again");
 	// The backend is back, and never had it.
-	let closed =
-		Input::ChannelClosed { user_channel_id: order.user_channel_id, reason: "its funding was refused".into() };
+	let closed = Input::ChannelClosed {
+		user_channel_id: order.user_channel_id,
+		reason: "its funding was refused".into(),
+		by_client: true,
+	};
 	let actions = sim.give(closed);
 	assert!(!warned(&actions));
 	let order = sim.now_order(&order);

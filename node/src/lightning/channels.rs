@@ -252,7 +252,7 @@ impl Channels {
 			let fee = self.fee(funding.txid);
 			return Left::Out(vec![
 				Input::Funded { user_channel_id: id, channel_id, funding, fee },
-				Input::ChannelClosed { user_channel_id: id, reason: CLOSED.to_owned() },
+				Input::ChannelClosed { user_channel_id: id, reason: CLOSED.to_owned(), by_client: false },
 			]);
 		}
 		match self.wallet.is_refused(&funding.txid) {

@@ -354,7 +354,8 @@ impl Sim {
 			}
 		}
 		// Coins of a funding that was never broadcast are free when the event was handled.
-		self.event(Input::ChannelClosed { user_channel_id: id, reason: reason.into() });
+		let by_client = ["closed", "refused", "not signed"].contains(&reason);
+		self.event(Input::ChannelClosed { user_channel_id: id, reason: reason.into(), by_client });
 	}
 
 	/// Our output of a closed channel comes to the wallet; what the close costs is not booked.

@@ -56,7 +56,7 @@ impl Sim {
 	/// knows whether that is out.
 	pub(crate) fn left(&mut self, id: u128) -> Vec<Input> {
 		let channel = &self.ldk.channels[&id];
-		let closed = Input::ChannelClosed { user_channel_id: id, reason: CLOSED.into() };
+		let closed = Input::ChannelClosed { user_channel_id: id, reason: CLOSED.into(), by_client: false };
 		if channel.taken {
 			self.opening.remove(&id);
 			vec![self.funded(id), closed]
@@ -77,7 +77,7 @@ impl Sim {
 			} else if is_closed && channel.refused && !channel.is_used() {
 				self.withdraw(id);
 				self.opening.remove(&id);
-				vec![Input::ChannelClosed { user_channel_id: id, reason: CLOSED.into() }]
+				vec![Input::ChannelClosed { user_channel_id: id, reason: CLOSED.into(), by_client: false }]
 			} else if is_closed {
 				self.left(id)
 			} else {
