@@ -187,11 +187,7 @@ impl Broadcaster {
 
 	/// Stops sending a transaction that will never be wanted.
 	pub(crate) fn forget(&self, txid: &Txid) {
-		let mut state = self.lock();
-		let gone = state.numbers(|package| package.txids().any(|id| id == *txid));
-		for number in gone {
-			self.drop_package(&mut state, number);
-		}
+		self.drop_where(&mut self.lock(), |package| package.txids().any(|id| id == *txid));
 	}
 
 	/// Stops sending a transaction that was refused, and what spends it. Returns what spends it; `None`, and nothing is
@@ -200,19 +196,18 @@ impl Broadcaster {
 		let mut state = self.lock();
 		let own = |package: &Package| package.txids().any(|id| id == *txid);
 		let refused = |package: &Package| matches!(package.standing(), Standing::Refused | Standing::Replaced);
-		let spends = |package: &Package| {
-			package.txs.iter().flat_map(|tx| &tx.input).any(|input| input.previous_output.txid == *txid)
-		};
 		if !state.packages.values().filter(|package| own(package)).all(refused) {
 			return None;
 		}
-		let gone = state.numbers(|package| own(package) || spends(package));
-		let ids = gone.iter().filter_map(|number| state.packages.get(number)).flat_map(Package::txids);
-		let spenders = ids.filter(|id| id != txid).collect();
-		for number in gone {
-			self.drop_package(&mut state, number);
-		}
-		Some(spenders)
+		let mut gone = self.drop_where(&mut state, |package| own(package) || package.spends(txid));
+		gone.retain(|id| id != txid);
+		Some(gone)
+	}
+
+	/// Stops sending what spends a transaction that will never be broadcast: the closing of a channel whose funding was
+	/// withheld. Returns what was in those packages.
+	pub(crate) fn forget_spenders(&self, txid: &Txid) -> Vec<Txid> {
+		self.drop_where(&mut self.lock(), |package| package.spends(txid))
 	}
 
 	/// All transactions on their way, with whether they are fee bumps.
@@ -358,6 +353,16 @@ impl Broadcaster {
 		}
 	}
 
+	/// Drops packages, durably. Returns what was in them.
+	fn drop_where(&self, state: &mut State, which: impl Fn(&Package) -> bool) -> Vec<Txid> {
+		let gone = state.numbers(which);
+		let txids = gone.iter().filter_map(|number| state.packages.get(number)).flat_map(Package::txids).collect();
+		for number in gone {
+			self.drop_package(state, number);
+		}
+		txids
+	}
+
 	fn drop_package(&self, state: &mut State, number: u64) {
 		if let Some(package) = state.packages.remove(&number) {
 			self.keep.remove(Folder::Broadcast, &package.key());
@@ -460,6 +465,10 @@ impl State {
 impl Package {
 	fn txids(&self) -> impl Iterator<Item = Txid> + '_ {
 		self.txs.iter().map(Transaction::compute_txid)
+	}
+
+	fn spends(&self, txid: &Txid) -> bool {
+		self.txs.iter().flat_map(|tx| &tx.input).any(|input| input.previous_output.txid == *txid)
 	}
 
 	fn child(&self) -> Option<Txid> {

@@ -315,12 +315,15 @@ impl Wallet {
 		locked.into_iter().filter(|txid| !self.broadcaster.contains(txid) && !confirmed(txid)).collect()
 	}
 
-	/// Unlocks the inputs of a funding transaction that will never be broadcast. Does nothing if it is being broadcast.
+	/// Unlocks the inputs of a funding transaction that will never be broadcast, and stops sending what spends it: LDK sends
+	/// the closing of a channel whose funding is withheld, and nobody will ever take it. Does nothing if it is being broadcast.
 	pub async fn release(&self, txid: Txid) {
 		if self.broadcaster.contains(&txid) {
 			tracing::warn!(%txid, "a funding transaction that is being broadcast cannot be released");
 			return;
 		}
+		// Before the row of the funding: after a crash in between, the next start finds the row, and comes here again.
+		self.broadcaster.forget_spenders(&txid).into_iter().for_each(|spender| self.evict(spender));
 		if self.locked().remove(&txid).is_none() {
 			return;
 		}

@@ -99,6 +99,50 @@ async fn r12_a_withheld_funding_transaction_can_be_broadcast_after_a_restart_and
 	assert_eq!(bench.broadcaster.in_flight().len(), 1);
 }
 
+/// The closing of a channel, which pays to us.
+fn closing_of(bench: &Bench, funding: Txid) -> Transaction {
+	spend(&[OutPoint { txid: funding, vout: 0 }], 40_000, bench.wallet.destination_script().unwrap())
+}
+
+#[tokio::test]
+async fn r4_the_closing_of_a_discarded_channel_is_not_sent_any_more() {
+	let bench = Bench::new().await;
+	bench.receive(&[100_000, 100_000]).await;
+	let fund = async || bench.wallet.fund(channel(), sats(50_000), RATE, Amount::ZERO).await.unwrap().tx.compute_txid();
+	let (discarded, other) = (fund().await, fund().await);
+	let (closing, others) = (closing_of(&bench, discarded), closing_of(&bench, other));
+	// Forced, it has a child that pays its fee from the wallet.
+	let commitment = closing_of(&bench, discarded);
+	let bump = spend(&[OutPoint { txid: commitment.compute_txid(), vout: 0 }], 30_000, ScriptBuf::new());
+	bench.broadcaster.send(vec![closing]);
+	bench.broadcaster.send(vec![others.clone()]);
+	bench.broadcaster.send(vec![bump, commitment]);
+
+	let bench = bench.restart().await;
+	assert_eq!(bench.broadcaster.waiting().0, 3);
+	bench.wallet.release(discarded).await;
+	assert_eq!(bench.wallet.spendable(), sats(100_000), "the coins are free");
+	assert_eq!(bench.wallet.balance().untrusted_pending, sats(40_000), "what never comes is not counted");
+	let backend = Recorder::default();
+	bench.broadcaster.flush(&backend, Instant::now(), true).await.unwrap();
+	assert_eq!(backend.take(), [[others.compute_txid()]]);
+	let bench = bench.restart().await;
+	assert_eq!(bench.broadcaster.waiting().0, 1, "and that is durable");
+}
+
+#[tokio::test]
+async fn r4_the_closing_of_a_channel_whose_funding_goes_out_stays() {
+	let bench = Bench::new().await;
+	bench.receive(&[100_000]).await;
+	let funded = bench.wallet.fund(channel(), sats(50_000), RATE, Amount::ZERO).await.unwrap();
+	let txid = funded.tx.compute_txid();
+	let closing = closing_of(&bench, txid);
+	bench.broadcaster.send(vec![closing.clone()]);
+	assert!(bench.wallet.broadcast_funding(&txid));
+	bench.wallet.release(txid).await;
+	assert!(bench.broadcaster.contains(&txid) && bench.broadcaster.contains(&closing.compute_txid()));
+}
+
 #[tokio::test]
 async fn only_confirmed_coins_fund() {
 	let bench = Bench::new().await;
