@@ -6,6 +6,7 @@
 
 use super::chain::Trouble;
 use super::keep::{Folder, Keep};
+use crate::crash;
 use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
 use bitcoin::{OutPoint, Transaction, Txid};
 use inlet_storage::Store;
@@ -150,6 +151,11 @@ impl Broadcaster {
 		self.enqueue(txs, false, Some(Own::Payment));
 	}
 
+	/// Queues the funding transaction of a channel whose broadcast LDK leaves to us.
+	pub(crate) fn send_funding(&self, tx: Transaction) {
+		self.enqueue(vec![tx], false, Some(Own::Funding));
+	}
+
 	/// Is this transaction still being seen through?
 	pub fn contains(&self, txid: &Txid) -> bool {
 		self.lock().packages.values().any(|package| package.txids().any(|id| id == *txid))
@@ -234,23 +240,29 @@ impl Broadcaster {
 	/// before it is told that the closing of its channel is on disk; sent by a node that then forgets the closing, and goes on
 	/// with the channel, it would be a revoked one.
 	pub(crate) async fn flush(&self, outlet: &impl Outlet, now: Instant, new_block: bool) -> Result<(), NotSent> {
-		let due: Vec<(u64, Vec<Transaction>)> = {
+		let due: Vec<(u64, Vec<Transaction>, Option<Own>)> = {
 			let state = self.lock();
-			let due = |package: &Package| package.is_due(now, new_block);
-			state.packages.iter().filter(|(_, p)| due(p)).map(|(&number, p)| (number, p.txs.clone())).collect()
+			let due = state.packages.iter().filter(|(_, package)| package.is_due(now, new_block));
+			due.map(|(&number, package)| (number, package.txs.clone(), package.row.own)).collect()
 		};
 		if !due.is_empty() {
 			self.keep.settled().await;
 		}
 		let mut result = Ok(());
-		for (number, txs) in due {
+		for (number, txs, own) in due {
 			// It may have been withdrawn while another was sent.
 			match self.lock().packages.get_mut(&number) {
 				Some(package) => package.sending = true,
 				None => continue,
 			}
 			match outlet.submit(&txs).await {
-				Ok(()) => self.sent(number, now, Ok(())),
+				Ok(()) => {
+					crash::reached(match own {
+						Some(Own::Funding) => "funding.sent.done",
+						_ => "payment.sent.done",
+					});
+					self.sent(number, now, Ok(()));
+				}
 				Err(NotSent::Refused(reason)) => self.sent(number, now, Err(shorten(reason))),
 				Err(away) => {
 					if let Some(package) = self.lock().packages.get_mut(&number) {
@@ -439,6 +451,9 @@ impl BroadcasterInterface for Broadcaster {
 			|kind: &TransactionType| matches!(kind, TransactionType::AnchorBump { .. } | TransactionType::Claim { .. });
 		let bump = txs.iter().any(|(_, kind)| is_bump(kind));
 		let funding = txs.iter().any(|(_, kind)| matches!(kind, TransactionType::Funding { .. }));
+		if funding {
+			crash::reached("funding.broadcast.decided");
+		}
 		self.enqueue(txs.iter().map(|(tx, _)| (*tx).clone()).collect(), bump, funding.then_some(Own::Funding));
 	}
 }

@@ -257,7 +257,7 @@ impl Wallet {
 		bdk.list_unspent().map(|output| utxo(&output, tip, self.network)).collect()
 	}
 
-	/// Bumped whenever coins or transactions change: a hint to look at [`Wallet::activity`] again.
+	/// Bumped whenever coins or transactions change: a hint to look at [`Wallet::activities`] again.
 	pub fn changed(&self) -> watch::Receiver<u64> {
 		self.changed.subscribe()
 	}
@@ -339,7 +339,7 @@ impl Wallet {
 			return true;
 		}
 		let Some(tx) = self.locked().get(txid).map(|row| row.tx.clone()) else { return false };
-		self.broadcaster.send(vec![tx]);
+		self.broadcaster.send_funding(tx);
 		self.broadcaster.contains(txid)
 	}
 
@@ -410,13 +410,8 @@ impl Wallet {
 		Ok((plan.amount, plan.fee))
 	}
 
-	/// All outputs that ever paid to `address` and are in the chain or the mempool, spent ones included.
-	pub fn activity(&self, address: &str) -> Vec<Received> {
-		self.activities(&[address]).remove(address).unwrap_or_default()
-	}
-
-	/// [`Wallet::activity`] of several addresses, for the price of one look. Addresses that are not ours have none.
-	/// Confirmations are counted to [`FINAL`] only: what comes after changes nothing.
+	/// All outputs that ever paid to these addresses and are in the chain or the mempool, spent ones included, for the price
+	/// of one look at the wallet. Addresses that are not ours have none. Confirmations are counted to [`FINAL`] only: what comes after changes nothing.
 	pub fn activities<'a>(&self, addresses: &[&'a str]) -> HashMap<&'a str, Vec<Received>> {
 		let script = |address: &str| Some(Address::from_str(address).ok()?.assume_checked().script_pubkey());
 		let by_script: HashMap<ScriptBuf, &'a str> =
