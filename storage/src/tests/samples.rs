@@ -38,16 +38,9 @@ fn row(kind: &str, mut row: Value, user_channel_id: u64) -> Write {
 }
 
 pub fn client() -> Write {
-	Write::Client(Client {
-		id: node_id(),
-		first_seen: Timestamp(1_700_000_000_000),
-		string_error_data: true,
-		sales_done: 2,
-		orders_done: 1,
-		offences: 0,
-		wake: Wake::default(),
-		offence_log: Vec::new(),
-	})
+	let mut client = Client::new(node_id(), Timestamp(1_700_000_000_000));
+	(client.string_error_data, client.sales_done, client.orders_done) = (true, 2, 1);
+	Write::Client(client)
 }
 
 /// Another client, the oldest of all, with a webhook.
