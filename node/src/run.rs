@@ -47,6 +47,7 @@ struct Opened {
 	seed: Seed,
 	listeners: Vec<TcpListener>,
 	admin: Admin,
+	monitor: Option<Admin>,
 	first_run: bool,
 }
 
@@ -70,6 +71,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 async fn open(config: &Config, lock: DataDir) -> anyhow::Result<Opened> {
 	let listeners = peers::bind(&config.node.listen).await?;
 	let admin = Admin::bind(&config.place.socket).await?;
+	let monitor = match &config.monitor {
+		Some(path) => Some(Admin::bind(path).await?.reads_only()),
+		None => None,
+	};
 	let (seed_file, store_file) = (lock.seed_file(), config.place.data_dir.join(STORE_FILE));
 	let first_run = !seed_file.exists();
 	if first_run && store_file.exists() {
@@ -82,7 +87,7 @@ async fn open(config: &Config, lock: DataDir) -> anyhow::Result<Opened> {
 	}
 	let seed = if first_run { Seed::create(&seed_file)? } else { Seed::load(&seed_file)? };
 	let store = Store::open(&store_file, inlet_storage::abort)?;
-	Ok(Opened { _lock: lock, store, seed, listeners, admin, first_run })
+	Ok(Opened { _lock: lock, store, seed, listeners, admin, monitor, first_run })
 }
 
 fn greet(config: &Config, opened: &Opened) {
@@ -215,11 +220,11 @@ async fn serve(
 ) -> anyhow::Result<()> {
 	let notifier = Arc::new(Notifier::from_env().context("the service manager cannot be reached")?);
 	notifier.status("catching up with the chain");
-	let Opened { store, seed, listeners, admin, first_run, _lock } = opened;
+	let Opened { store, seed, listeners, admin, monitor, first_run, _lock } = opened;
 	let mut early = stopping.clone();
 	let node = tokio::select! {
 		node = assemble(config, store.clone(), &seed) => node?,
-		() = admin.starting(stop.clone()) => return Ok(()),
+		() = not_yet(&admin, monitor.as_ref(), &stop) => return Ok(()),
 		() = stopped(&mut early) => {
 			// Before anything was begun.
 			store.close().await;
@@ -229,7 +234,7 @@ async fn serve(
 	let listening = listeners.iter().map(|l| l.local_addr().map(|a| a.to_string())).collect::<Result<Vec<_>, _>>()?;
 	introduce(&node, &listening, first_run).await?;
 	let (events, socket) = (node.events.clone(), node.config.place.socket.clone());
-	let running = start(node, &store, listeners, admin, listening.clone(), &stop, &notifier);
+	let running = start(node, &store, listeners, [Some(admin), monitor], listening.clone(), &stop, &notifier);
 
 	events.publish(SystemTime::now().into(), EventKind::Started, None, "the node runs", json!({}));
 	notifier.ready(&format!("serving on {}", listening.join(", ")));
@@ -247,6 +252,16 @@ async fn serve(
 	}?;
 	println!("stopped; everything is on disk");
 	Ok(())
+}
+
+/// Says on both sockets that the node starts. Never returns.
+async fn not_yet(admin: &Admin, monitor: Option<&Admin>, stop: &watch::Sender<bool>) {
+	match monitor {
+		Some(monitor) => {
+			tokio::join!(admin.starting(stop.clone()), monitor.starting(stop.clone()));
+		}
+		None => admin.starting(stop.clone()).await,
+	}
 }
 
 /// The node's tasks. Each ends when the node stops; one that ends before is a fault that the node does not survive.
@@ -269,7 +284,7 @@ fn start(
 	node: Node,
 	store: &Store,
 	listeners: Vec<TcpListener>,
-	admin: Admin,
+	sockets: [Option<Admin>; 2],
 	listening: Vec<String>,
 	stop: &watch::Sender<bool>,
 	notifier: &Arc<Notifier>,
@@ -307,7 +322,9 @@ fn start(
 	tasks.spawn(announce::announce(lightning.clone(), node.config.node.clone(), stopping.clone()));
 	tasks.spawn(tell_sync(node.hands.tip.clone(), events, stopping.clone()));
 	tasks.spawn(heartbeat(node.driver.clone(), pulse.clone(), stopping.clone()));
-	tasks.spawn(admin.serve(operator, stopping.clone()));
+	for socket in sockets.into_iter().flatten() {
+		tasks.spawn(socket.serve(operator.clone(), stopping.clone()));
+	}
 
 	let mut idle = JoinSet::new();
 	idle.spawn(lightning.clone().refresh_gossip());

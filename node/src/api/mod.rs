@@ -9,6 +9,7 @@ mod events;
 mod extract;
 mod listen;
 mod lsp;
+mod metrics;
 mod node;
 mod payments;
 mod peers;

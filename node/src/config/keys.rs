@@ -135,11 +135,12 @@ impl Default for RawLog {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawApi {
 	pub socket: String,
+	pub monitor_socket: String,
 }
 
 impl Default for RawApi {
 	fn default() -> Self {
-		RawApi { socket: "admin.sock".into() }
+		RawApi { socket: "admin.sock".into(), monitor_socket: String::new() }
 	}
 }
 
@@ -360,7 +361,10 @@ pub(super) const SECTIONS: &[Section] = &[
 	Section {
 		name: "api",
 		about: "How you speak to the node.",
-		keys: &[("socket", "The admin socket; a relative path starts in the data directory.")],
+		keys: &[
+			("socket", "The admin socket; a relative path starts in the data directory."),
+			("monitor_socket", "A second socket, for reading only: status and /metrics, no spending. \"\": none."),
+		],
 	},
 ];
 

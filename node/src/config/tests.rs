@@ -91,10 +91,14 @@ fn the_manual_documents_every_setting() {
 fn the_example_in_deploy_is_the_written_file() {
 	let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/inlet.toml");
 	let expected = default_file(Network::Signet);
-	assert_eq!(
-		std::fs::read_to_string(example).unwrap_or_default(),
-		expected,
-		"deploy/inlet.toml should be:\n{expected}"
+	if std::env::var_os("INLET_UPDATE_SNAPSHOTS").is_some() {
+		std::fs::write(example, &expected).unwrap();
+		return;
+	}
+	let written = std::fs::read_to_string(example).unwrap_or_default();
+	assert!(
+		written == expected,
+		"deploy/inlet.toml is out of date: INLET_UPDATE_SNAPSHOTS=1 cargo test -p inlet example"
 	);
 }
 
@@ -297,6 +301,31 @@ fn a_client_finds_the_socket_where_the_node_could_not_start() {
 	let dir = dir("[node]\nnetwork = \"regtest\"\n[api]\nsocket = \"/run/inlet/admin.sock\"\n");
 	assert!(Config::load(&flags(&dir), []).is_err());
 	assert_eq!(Place::find(&flags(&dir), []).unwrap().socket, Path::new("/run/inlet/admin.sock"));
+}
+
+#[test]
+fn a_command_finds_the_systems_node_unless_there_is_one_of_ones_own() {
+	let home = tempfile::tempdir().unwrap();
+	let system = home.path().join("system.sock");
+	let variables = || [("HOME".into(), home.path().as_os_str().to_owned())];
+	let socket = |flags: &Overrides| Place::find(flags, variables()).unwrap().socket_or(flags, &system);
+	let own = home.path().join(".inlet/signet/admin.sock");
+	assert_eq!(socket(&Overrides::default()), own, "there is none");
+	std::fs::write(&system, "").unwrap();
+	assert_eq!(socket(&Overrides::default()), system);
+	let asked = Overrides { network: Some("signet".to_owned()), ..Overrides::default() };
+	assert_eq!(socket(&asked), own, "this network was asked for");
+	std::fs::create_dir_all(own.parent().unwrap()).unwrap();
+	assert_eq!(socket(&Overrides::default()), own, "the node of one's own");
+}
+
+#[test]
+fn a_second_socket_is_not_the_first() {
+	assert_eq!(load("", &[]).unwrap().monitor, None);
+	let error = load("[api]\nmonitor_socket = \"admin.sock\"\n", &[]).unwrap_err();
+	assert_eq!(error.key.as_deref(), Some("api.monitor_socket"));
+	let monitor = load("[api]\nmonitor_socket = \"/run/inlet/monitor.sock\"\n", &[]).unwrap().monitor;
+	assert_eq!(monitor.unwrap(), Path::new("/run/inlet/monitor.sock"));
 }
 
 #[test]
