@@ -168,11 +168,9 @@ fn check_risk(own: &RiskPolicy) -> Checked {
 	demand((1..=100_000).contains(&own.max_feerate_sat_per_vb), "risk.max_feerate_sat_per_vb", || {
 		"must be from 1 to 100000".to_string()
 	})?;
-	demand(
-		(1..=own.max_feerate_sat_per_vb).contains(&own.patient_feerate_sat_per_vb),
-		"risk.patient_feerate_sat_per_vb",
-		|| format!("must be from 1 to risk.max_feerate_sat_per_vb ({})", own.max_feerate_sat_per_vb),
-	)?;
+	demand((1..=100_000).contains(&own.patient_feerate_sat_per_vb), "risk.patient_feerate_sat_per_vb", || {
+		"must be from 1 to 100000".to_string()
+	})?;
 	demand((6..=2_016).contains(&own.patient_blocks), "risk.patient_blocks", || "must be from 6 to 2016".to_string())?;
 	demand(own.max_loss_sat <= Sat(100_000_000), "risk.max_loss_sat", || at_most(Sat(100_000_000)))?;
 	demand((1..=100_000).contains(&own.max_open_total), "risk.max_open_total", || {

@@ -110,8 +110,8 @@ fn r7_thirty_hours_of_a_fee_spike() {
 			let sale =
 				spike.sim.book.sales().max_by_key(|sale| (sale.created_at, sale.client == client)).unwrap().clone();
 			assert_eq!(sale.client, client);
-			// Every second payer pays at once, the others within the promise.
-			let wait = if minute % 2 == 0 { 0 } else { 1 + minute % 14 };
+			// Every fourth payer pays at once, the others within the promise.
+			let wait = if minute % 4 == 0 { 0 } else { 1 + minute % 9 };
 			waiting.push((minute + wait, sale, size));
 		}
 		let (due, later): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|(at, ..)| *at <= minute);

@@ -1,7 +1,7 @@
 //! Rows of a book.
 
 use bdk_wallet::bitcoin::secp256k1::{PublicKey, Secp256k1, SecretKey};
-use inlet_lsp::book::{Client, Entry, EntryKind, OrderState, SaleState, Wake, Webhook, Write};
+use inlet_lsp::book::{Client, Entry, EntryKind, OrderState, SaleState, Webhook, Write};
 use inlet_lsp::time::Timestamp;
 use serde_json::{Value, json};
 use std::str::FromStr;
