@@ -231,6 +231,7 @@ mod tests {
 				height: 100,
 				synced: true,
 				feerate: Some(FeePerKw(500)),
+				market: inlet_lsp::market::Market::default(),
 				spendable: Sat(10_000_000),
 				peer: PeerView { connected: true, ..Default::default() },
 				entropy: [7; 32],

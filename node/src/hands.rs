@@ -326,6 +326,7 @@ impl Surroundings for Hands {
 			height,
 			synced,
 			feerate: self.fees.fresh(),
+			market: self.fees.market(),
 			spendable: Sat(self.spendable(book).to_sat()),
 			peer: client.map(|client| self.peer(client)).unwrap_or_default(),
 			entropy: self.lightning.keys.get_secure_random_bytes(),

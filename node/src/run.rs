@@ -118,7 +118,7 @@ struct Node {
 
 async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<Node> {
 	let network = config.node.network;
-	let fees = Arc::new(Fees::new(network));
+	let fees = Arc::new(Fees::open(network, store.clone()).await.context("the feerates of the past cannot be read")?);
 	let broadcaster = Broadcaster::open(store.clone()).await.context("the broadcasts under way cannot be read")?;
 	let (backend, log) = (chain_config(&config.chain), Arc::new(LdkLogger));
 	let mut chain =

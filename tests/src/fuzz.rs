@@ -107,6 +107,7 @@ fn world() -> World {
 		height: 800_000,
 		synced: true,
 		feerate: Some(FeePerKw(1_000)),
+		market: inlet_lsp::market::Market::default(),
 		spendable: Sat(10_000_000),
 		peer: PeerView { connected: true, ..PeerView::default() },
 		entropy: [3; 32],

@@ -96,6 +96,7 @@ impl Book {
 			Write::Sale(sale) => self.apply_sale(sale),
 			Write::Order(order) => self.apply_order(order),
 			Write::Ledger(entry) => self.apply_entry(entry),
+			Write::Token(token) => self.apply_token(token),
 		}
 	}
 

@@ -4,7 +4,7 @@ use crate::harness::*;
 use inlet_lsp::book::{EntryKind, SaleState};
 use inlet_lsp::input::{Action, Input};
 use inlet_lsp::money::{FeePerKw, Msat, Sat};
-use inlet_lsp::policy::{Policy, Trust};
+use inlet_lsp::policy::Trust;
 
 fn ready_to_pay() -> (Sim, inlet_lsp::book::NodeId, inlet_lsp::book::Sale) {
 	let (mut sim, client) = (Sim::new(), node(1));
@@ -69,7 +69,7 @@ fn l2_20_the_clock_decides_even_before_the_tick() {
 
 #[test]
 fn l2_19_too_many_parts_are_refused() {
-	let mut policy = Policy::default();
+	let mut policy = plain();
 	policy.risk.max_parts = 3;
 	let (mut sim, client) = (Sim::with(policy), node(1));
 	sim.connect(client);
@@ -93,7 +93,7 @@ fn l2_22_no_more_is_counted_than_what_arrived() {
 
 #[test]
 fn l2_27_parts_that_cannot_bear_the_fee_above_the_smallest_htlc_are_failed() {
-	let mut policy = Policy::default();
+	let mut policy = plain();
 	policy.risk.max_parts = 200;
 	let (mut sim, client) = (Sim::with(policy), node(1));
 	sim.connect(client);
@@ -148,8 +148,10 @@ fn r7_a_fee_spike_stops_the_opening_and_the_payer_is_told() {
 	let actions = sim.htlc(&sale, 1, 1, 50_000_000);
 	assert_eq!(failed(&actions), [1]);
 	assert!(opened(&actions).is_none());
-	sim.feerate = Some(FeePerKw(25_000));
-	assert!(opened(&sim.htlc(&sale, 2, 1, 50_000_000)).is_some());
+	sim.feerate = Some(FeePerKw(1_401));
+	assert_eq!(failed(&sim.htlc(&sale, 2, 1, 50_000_000)), [2], "501 sat of loss");
+	sim.feerate = Some(FeePerKw(1_400));
+	assert!(opened(&sim.htlc(&sale, 3, 1, 50_000_000)).is_some());
 }
 
 #[test]

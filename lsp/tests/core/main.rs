@@ -3,6 +3,7 @@
 
 #![allow(clippy::arithmetic_side_effects, clippy::unwrap_used, missing_docs)]
 
+mod fee_spike;
 mod found_by_sim;
 mod harness;
 mod interop;
@@ -21,6 +22,8 @@ mod order_rules;
 mod policy;
 mod random_jit;
 mod random_orders;
+mod tiers;
+mod tokens;
 mod wake;
 mod webhooks;
 mod wire;

@@ -78,6 +78,7 @@ impl Sim {
 			height: self.chain.height,
 			synced: self.chain.synced,
 			feerate: self.chain.feerate.map(FeePerKw),
+			market: inlet_lsp::market::Market::default(),
 			spendable: Sat(self.spendable()),
 			peer,
 			entropy: self.rng.bytes(),
