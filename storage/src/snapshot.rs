@@ -4,7 +4,7 @@
 //! is told with it. The pieces, and the changes from the first piece's moment to the last one's, make the store as it was at
 //! the last one's: a value is put as its piece has it, and the changes that are in it already are left out.
 
-use crate::book::{CLIENT, ORDER, Row, SALE};
+use crate::book::{CLIENT, ORDER, Row, SALE, TOKEN};
 use crate::db::{Connection, params};
 use crate::error::ReadError;
 use crate::kv::Key;
@@ -176,6 +176,6 @@ fn sound(crc: u32, json: &str) -> Result<(), ReadError> {
 impl Row {
 	/// The kind of that name, as the book writes it.
 	pub fn kind_of(name: &str) -> Option<&'static str> {
-		[CLIENT, SALE, ORDER].into_iter().find(|kind| *kind == name)
+		[CLIENT, SALE, ORDER, TOKEN].into_iter().find(|kind| *kind == name)
 	}
 }

@@ -5,6 +5,7 @@
 
 mod backup;
 mod channels;
+mod clients;
 mod lsp;
 mod node;
 mod payments;
@@ -14,6 +15,7 @@ mod wallet;
 
 pub(super) use backup::*;
 pub(super) use channels::*;
+pub(super) use clients::*;
 pub(super) use lsp::*;
 pub(super) use node::*;
 pub(super) use payments::*;
