@@ -9,6 +9,7 @@ use inlet_lsp::time::Timestamp;
 
 use inlet_lsp::tokens::Token;
 use serde::{Serialize, de::DeserializeOwned};
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::future::Future;
 
@@ -23,7 +24,7 @@ pub const MAX_LEDGER_LOADED: usize = 2000;
 /// A row of the book, ready to be written.
 #[derive(Debug)]
 pub(crate) enum Row {
-	Thing { kind: &'static str, id: String, at: i64, live: bool, json: String },
+	Thing { kind: Cow<'static, str>, id: String, at: i64, live: bool, json: String },
 	Entry { seq: i64, kind: String, amount_msat: i64, json: String },
 }
 
@@ -88,7 +89,7 @@ fn order_is_live(order: &Order) -> bool {
 }
 
 fn thing(kind: &'static str, id: String, at: Timestamp, live: bool, value: &impl Serialize) -> Row {
-	Row::Thing { kind, id, at: sql_int(at.0), live, json: to_json(value) }
+	Row::Thing { kind: kind.into(), id, at: sql_int(at.0), live, json: to_json(value) }
 }
 
 fn is_open(channel: &Option<SoldChannel>) -> bool {
@@ -143,7 +144,7 @@ pub(crate) fn write(conn: &Connection, rows: &[Row]) -> Sql<()> {
 					ON CONFLICT (kind, id) DO UPDATE SET at = excluded.at, live = excluded.live, crc = excluded.crc,
 						json = excluded.json",
 				)?
-				.execute(params![kind, id, at, live, crc32fast::hash(json.as_bytes()), json])?,
+				.execute(params![&**kind, id, at, live, crc32fast::hash(json.as_bytes()), json])?,
 			Row::Entry { seq, kind, amount_msat, json } => write_entry(conn, *seq, kind, *amount_msat, json)?,
 		}
 	}

@@ -4,7 +4,7 @@
 //! is told with it. The pieces, and the changes from the first piece's moment to the last one's, make the store as it was at
 //! the last one's: a value is put as its piece has it, and the changes that are in it already are left out.
 
-use crate::book::{CLIENT, ORDER, Row, SALE, TOKEN};
+use crate::book::Row;
 use crate::db::{Connection, params};
 use crate::error::ReadError;
 use crate::kv::Key;
@@ -109,7 +109,7 @@ impl Snapshot {
 			let rows = book_rows(conn, &after)?;
 			// A page that is not full was the last: what is added meanwhile is among the changes.
 			let next = rows.last().filter(|_| rows.len() == ROWS as usize).and_then(|row| match row {
-				Row::Thing { kind, id, .. } => Some(((*kind).to_owned(), id.clone())),
+				Row::Thing { kind, id, .. } => Some((kind.clone().into_owned(), id.clone())),
 				Row::Entry { .. } => None,
 			});
 			rows.iter().for_each(|row| stream.row(row));
@@ -144,10 +144,9 @@ fn book_rows(conn: &Connection, after: &(String, String)) -> Result<Vec<Row>, Re
 	let mut rows = Vec::new();
 	while let Some(row) = found.next()? {
 		let (kind, json): (String, String) = (row.get(0)?, row.get(4)?);
-		let kind = Row::kind_of(&kind).ok_or_else(|| ReadError::Damaged(format!("a row of kind {kind}")))?;
 		sound(row.get(5)?, &json)?;
 		let live = row.get::<_, i64>(3)? != 0;
-		rows.push(Row::Thing { kind, id: row.get(1)?, at: row.get(2)?, live, json });
+		rows.push(Row::Thing { kind: kind.into(), id: row.get(1)?, at: row.get(2)?, live, json });
 	}
 	Ok(rows)
 }
@@ -170,12 +169,5 @@ fn sound(crc: u32, json: &str) -> Result<(), ReadError> {
 	match crc32fast::hash(json.as_bytes()) == crc {
 		true => Ok(()),
 		false => Err(ReadError::Damaged("a row is not what was written".into())),
-	}
-}
-
-impl Row {
-	/// The kind of that name, as the book writes it.
-	pub fn kind_of(name: &str) -> Option<&'static str> {
-		[CLIENT, SALE, ORDER, TOKEN].into_iter().find(|kind| *kind == name)
 	}
 }

@@ -86,7 +86,7 @@ impl Stream {
 		match row {
 			Row::Thing { kind, id, at, live, json } => {
 				self.tag(THING);
-				for text in [kind, id.as_str(), json] {
+				for text in [&**kind, id.as_str(), json] {
 					put_bytes(&mut self.bytes, text.as_bytes());
 				}
 				delta::put_number(&mut self.bytes, at.cast_unsigned());
@@ -158,8 +158,7 @@ pub(crate) fn read(bytes: &mut &[u8]) -> Option<Entry> {
 			let at = number(bytes)?;
 			let (live, rest) = bytes.split_first()?;
 			*bytes = rest;
-			let kind = Row::kind_of(&kind)?;
-			Change::Rows(vec![Row::Thing { kind, id, at, live: *live != 0, json }])
+			Change::Rows(vec![Row::Thing { kind: kind.into(), id, at, live: *live != 0, json }])
 		}
 		LEDGER => {
 			let (kind, json) = (text(bytes)?, text(bytes)?);
