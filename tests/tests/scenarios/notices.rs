@@ -61,8 +61,10 @@ fn l5_16_r2_a_client_that_holds_a_payment_is_told_before_its_channel_has_to_be_c
 		client.wait_for(SOON, |event| arrived(event).then_some(())).await?;
 		leaves(&world, &client).await?;
 		let before = receiver.requests().len();
+		world.mine(u32::from(PATIENCE_BLOCKS) / 2, &[]).await?;
+		ensure!(receiver.requests().len() == before, "too early: {:?}", notices(&receiver.requests()));
 		let mut told = None;
-		for _ in 0..200 {
+		for _ in 0..100 {
 			world.mine(1, &[]).await?;
 			let height = u64::from(world.bitcoind.height().await?);
 			if let Some(request) = receiver.requests().get(before) {
