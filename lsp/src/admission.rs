@@ -14,6 +14,9 @@ pub enum Refusal {
 	/// Wait: our view of the chain is behind.
 	#[error("our view of the chain is not current")]
 	NotSynced,
+	/// Wait: the disk is nearly full, and what is sold already comes first.
+	#[error("the disk of this node is nearly full")]
+	DiskLow,
 	/// Wait: no fresh estimate.
 	#[error("no fresh feerate estimate")]
 	NoFeerate,
@@ -96,6 +99,14 @@ pub fn feerate(policy: &Policy, world: &World) -> Result<FeePerKw, Refusal> {
 	Ok(feerate)
 }
 
+/// Is anything new sold at all? What was sold before is delivered without asking this.
+///
+/// # Errors
+/// The disk is nearly full.
+pub(crate) fn selling(world: &World) -> Result<(), Refusal> {
+	if world.disk_low { Err(Refusal::DiskLow) } else { Ok(()) }
+}
+
 /// Can a channel of this capacity be funded, besides all that is reserved for others? Gives what is to be reserved.
 /// `own` is what is reserved for it already.
 ///
@@ -116,6 +127,7 @@ pub(crate) fn funding(turn: &Turn<'_>, feerate: FeePerKw, capacity: Sat, own: Sa
 
 /// May this client have one more unpaid sale? One that owes us a fee counts too.
 pub(crate) fn one_more_sale(turn: &Turn<'_>, client: &NodeId) -> Result<(), Refusal> {
+	selling(turn.world)?;
 	crate::trust::admit(turn, client)?;
 	let own = turn.book.live_sales().filter(|sale| sale.client == *client && !sale.state.is_finished()).count();
 	per_client(own, turn.policy().risk.max_open_sales_per_client)?;
@@ -124,6 +136,7 @@ pub(crate) fn one_more_sale(turn: &Turn<'_>, client: &NodeId) -> Result<(), Refu
 
 /// May this client have one more unpaid order?
 pub(crate) fn one_more_order(turn: &Turn<'_>, client: &NodeId) -> Result<(), Refusal> {
+	selling(turn.world)?;
 	let own = turn.book.live_orders().filter(|order| order.client == *client && order.state.is_unpaid()).count();
 	let own = own.saturating_add(crate::order::refused_lately(turn, Some(client)));
 	per_client(own, turn.policy().risk.max_open_orders_per_client)?;

@@ -4,6 +4,7 @@
 //! 1 sat/vB), times are RFC 3339 in UTC, node ids, channel ids, hashes and txids are lower-case hex.
 
 mod channels;
+mod doctor;
 mod events;
 #[cfg(test)]
 pub(crate) mod fake;
@@ -17,6 +18,7 @@ mod time;
 mod wallet;
 
 pub use channels::*;
+pub use doctor::*;
 pub use events::*;
 pub use list::*;
 pub use lsp::*;
@@ -46,6 +48,8 @@ pub trait Control: Send + Sync + 'static {
 	async fn fees(&self) -> Result<Fees, Refusal>;
 	/// What the store has written since the start.
 	async fn storage(&self) -> Result<Storage, Refusal>;
+	/// A look at everything that can be wrong.
+	async fn doctor(&self) -> Result<Doctor, Refusal>;
 	/// Begins a graceful stop and returns at once.
 	async fn stop(&self) -> Result<Stopping, Refusal>;
 

@@ -223,6 +223,7 @@ mod tests {
 				network: Network::Regtest,
 				height: 100,
 				synced: true,
+				disk_low: false,
 				feerate: Some(FeePerKw(500)),
 				spendable: Sat(10_000_000),
 				peer: PeerView { connected: true, ..Default::default() },

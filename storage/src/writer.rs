@@ -1,7 +1,8 @@
 //! The writer: the one thread that owns the connection.
 
 use crate::error::{ReadError, WriteError};
-use crate::queue::{Answer, Change, MAX_LAZY, Op, Queue};
+use crate::queue::{Answer, Change, MAX_LAZY, Op, Queue, Sees};
+use crate::rare::Rare;
 use crate::record::Recorder;
 use crate::schema::PAGE_SIZE;
 use crate::stats::{Purpose, add};
@@ -20,7 +21,7 @@ pub const MAX_WAL_FRAMES: u64 = 4 * CHECKPOINT_FRAMES;
 const FRAME_HEADER: u64 = 24;
 
 /// Something was not written, so nothing more may be: the process has to end.
-struct Trouble(String);
+pub(crate) struct Trouble(String);
 
 pub(crate) struct Writer {
 	pub queue: Arc<Queue>,
@@ -36,7 +37,13 @@ pub(crate) struct Writer {
 	frames: u64,
 	/// The next commit starts the log anew, which costs a sync of its header.
 	fresh_log: bool,
-	recorder: Option<Recorder>,
+	/// A value that is written rarely, on its way.
+	pub rare: Option<Rare>,
+	/// There is a step of it to be made as soon as nothing waits.
+	pub rare_goes_on: bool,
+	/// Batches since it got on.
+	pub rare_waited: u32,
+	pub recorder: Option<Recorder>,
 }
 
 impl Writer {
@@ -57,6 +64,9 @@ impl Writer {
 			lazy: 0,
 			frames: 0,
 			fresh_log: true,
+			rare: None,
+			rare_goes_on: false,
+			rare_waited: 0,
 			recorder: Recorder::from_environment(),
 		}
 	}
@@ -69,7 +79,9 @@ impl Writer {
 			Err(trouble) => return self.fail(&trouble),
 		}
 		loop {
-			let mut batch = self.queue.take().into_iter();
+			let batch = self.queue.take(self.rare_goes_on);
+			self.queue.room.keep_for(batch.iter().map(Op::bytes).sum());
+			let mut batch = batch.into_iter();
 			let mut answers = Vec::with_capacity(batch.len());
 			match self.work(&mut batch, &mut answers) {
 				Ok(true) => return answers,
@@ -77,7 +89,8 @@ impl Writer {
 				// The hook comes first: with the default one, nobody lives to see the senders dropped.
 				Err(trouble) => return self.fail(&trouble),
 			}
-			if let Err(trouble) = self.checkpoint_if_due().and_then(|()| self.settle_if_due()) {
+			let rest = self.checkpoint_if_due().and_then(|()| self.settle_if_due()).and_then(|()| self.rare_if_idle());
+			if let Err(trouble) = rest {
 				return self.fail(&trouble);
 			}
 		}
@@ -101,7 +114,11 @@ impl Writer {
 					self.apply(change)?;
 					self.lazy += 1;
 				}
-				Op::Ask(question, _) => {
+				Op::Idle(key, value) => self.write_rare(key, value)?,
+				Op::Ask(question, sees) => {
+					if sees == Sees::Soon {
+						self.finish_rare()?;
+					}
 					answers.push(question(&self.conn, &self.values));
 					self.check_transaction()?;
 				}
@@ -119,6 +136,7 @@ impl Writer {
 			self.commit()?;
 		}
 		if closing {
+			self.finish_rare()?;
 			self.checkpoint("TRUNCATE")?;
 		}
 		Ok(closing)
@@ -139,6 +157,7 @@ impl Writer {
 				return self.count_record(purpose, recorded);
 			}
 			Change::Remove { key } => {
+				self.stop_rare(&key)?;
 				let recorded = self.values.remove(&self.conn, key);
 				return self.count_record(purpose, recorded);
 			}
@@ -149,13 +168,13 @@ impl Writer {
 		done.map_err(|e| self.explain(&e))
 	}
 
-	fn count_record(&self, purpose: Purpose, recorded: Result<usize, WriteError>) -> Result<(), Trouble> {
+	pub fn count_record(&self, purpose: Purpose, recorded: Result<usize, WriteError>) -> Result<(), Trouble> {
 		let bytes = recorded.map_err(|e| self.explain_value(&e))?;
 		self.queue.counters.record(purpose, bytes as u64);
 		Ok(())
 	}
 
-	fn begin(&mut self) -> Result<(), Trouble> {
+	pub fn begin(&mut self) -> Result<(), Trouble> {
 		if !self.in_transaction {
 			self.conn.execute_batch("BEGIN IMMEDIATE").map_err(|e| self.explain(&e))?;
 			self.in_transaction = true;
@@ -186,7 +205,7 @@ impl Writer {
 		Ok(())
 	}
 
-	fn commit(&mut self) -> Result<(), Trouble> {
+	pub fn commit(&mut self) -> Result<(), Trouble> {
 		if !self.in_transaction {
 			return Ok(());
 		}
@@ -241,7 +260,7 @@ impl Writer {
 	}
 
 	/// A value that cannot be written, perhaps because what it builds on cannot be read.
-	fn explain_value(&self, e: &WriteError) -> Trouble {
+	pub fn explain_value(&self, e: &WriteError) -> Trouble {
 		let advice = match e {
 			WriteError::Sql(e) => return self.explain(e),
 			WriteError::Read(ReadError::Damaged(_)) => DAMAGED,
@@ -256,7 +275,7 @@ impl Writer {
 	}
 
 	/// What happened, in the operator's words.
-	fn explain(&self, e: &rusqlite::Error) -> Trouble {
+	pub fn explain(&self, e: &rusqlite::Error) -> Trouble {
 		let path = self.path.display();
 		let advice = match e.sqlite_error_code() {
 			Some(ErrorCode::DiskFull) => "The disk is full: free space on it, then start again.",

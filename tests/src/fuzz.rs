@@ -119,6 +119,7 @@ fn world() -> World {
 		network: Network::Regtest,
 		height: 800_000,
 		synced: true,
+		disk_low: false,
 		feerate: Some(FeePerKw(1_000)),
 		spendable: Sat(10_000_000),
 		peer: PeerView { connected: true, ..PeerView::default() },

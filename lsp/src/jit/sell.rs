@@ -34,6 +34,7 @@ pub(crate) fn get_info(turn: &Turn<'_>, peer: NodeId, call: &GetInfo) -> Result<
 /// What we offer now.
 fn offer(turn: &Turn<'_>) -> Result<Terms, Refusal> {
 	let policy = turn.policy();
+	admission::selling(turn.world)?;
 	let feerate = admission::feerate(policy, turn.world)?;
 	let free = turn.free_funds(Sat::ZERO);
 	let limit = policy.risk.max_channel_sat;

@@ -26,6 +26,7 @@ pub struct Sim {
 	pub feerate: Option<FeePerKw>,
 	pub spendable: Sat,
 	pub synced: bool,
+	pub disk_low: bool,
 	pub peers: BTreeMap<NodeId, PeerView>,
 	counter: u64,
 }
@@ -65,6 +66,7 @@ impl Sim {
 			feerate: Some(FeePerKw(1000)),
 			spendable: Sat(10_000_000),
 			synced: true,
+			disk_low: false,
 			peers: BTreeMap::new(),
 			counter: 0,
 		}
@@ -82,6 +84,7 @@ impl Sim {
 			network: Network::Regtest,
 			height: self.height,
 			synced: self.synced,
+			disk_low: self.disk_low,
 			feerate: self.feerate,
 			spendable: self.spendable,
 			peer: client.and_then(|client| self.peers.get(&client).cloned()).unwrap_or_default(),

@@ -66,6 +66,10 @@ impl Control for Fake {
 		Ok(storage())
 	}
 
+	async fn doctor(&self) -> Result<Doctor, Refusal> {
+		Ok(doctor())
+	}
+
 	async fn stop(&self) -> Result<Stopping, Refusal> {
 		self.note("stop", ());
 		Ok(Stopping { stopping: true })

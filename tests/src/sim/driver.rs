@@ -74,6 +74,7 @@ impl Sim {
 			network: Network::Regtest,
 			height: self.chain.height,
 			synced: self.chain.synced,
+			disk_low: false,
 			feerate: self.chain.feerate.map(FeePerKw),
 			spendable: Sat(self.spendable()),
 			peer,
