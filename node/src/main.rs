@@ -112,7 +112,7 @@ fn look(flags: &Overrides, place: &Place, json: bool) -> Option<ExitCode> {
 		Err(_) => return None,
 	};
 	let exe = std::env::current_exe().ok();
-	let found = wait(async { Ok(doctor::stopped(flags, place, exe.as_deref()).await) });
+	let found = wait(async { Ok(doctor::stopped(flags, std::env::vars_os(), place, exe.as_deref()).await) });
 	Some(match found {
 		Ok(found) => client::show_doctor(&found, json),
 		Err(e) => complain(&e, json),

@@ -21,6 +21,7 @@ use crate::control::{Doctor, DoctorCheck, Health};
 use crate::operator::Operator;
 use lightning::ln::types::ChannelId;
 use std::collections::HashSet;
+use std::ffi::OsString;
 use std::path::Path;
 
 /// What was found so far.
@@ -76,10 +77,16 @@ fn common(findings: &mut Findings, config: &Config) {
 	files::room(findings, config);
 }
 
-/// Looks at a node that does not run. The caller holds its lock. `exe`: this program, which is run for the trial.
-pub async fn stopped(flags: &Overrides, place: &Place, exe: Option<&Path>) -> Doctor {
+/// Looks at a node that does not run. The caller holds its lock. `variables`: the environment, for the configuration; `exe`: this
+/// program, which is run for the trial, in the same environment.
+pub async fn stopped(
+	flags: &Overrides,
+	variables: impl IntoIterator<Item = (OsString, OsString)>,
+	place: &Place,
+	exe: Option<&Path>,
+) -> Doctor {
 	let mut findings = Findings::default();
-	let config = match Config::load(flags, std::env::vars_os()) {
+	let config = match Config::load(flags, variables) {
 		Ok(config) => {
 			findings.ok("config", "the configuration is right");
 			Some(config)

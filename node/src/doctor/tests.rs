@@ -25,7 +25,7 @@ fn data_dir() -> tempfile::TempDir {
 async fn look(dir: &Path) -> Doctor {
 	let flags = Overrides { data_dir: Some(dir.to_owned()), ..Overrides::default() };
 	let place = Place::find(&flags, []).unwrap();
-	stopped(&flags, &place, None).await
+	stopped(&flags, [], &place, None).await
 }
 
 fn verdict(found: &Doctor, name: &str) -> Health {
@@ -51,7 +51,7 @@ async fn all_is_well_with_a_new_node() {
 async fn each_damage_is_told() {
 	type Damage = fn(&Path);
 	let cases: [(&str, Health, Damage); 8] = [
-		("config", Health::Bad, |dir| fs::write(dir.join(FILE_NAME), "[node]\nalais = 1\n").unwrap()),
+		("config", Health::Bad, |dir| fs::write(dir.join(FILE_NAME), "[peers]\nmax_strangers = 0\n").unwrap()),
 		("directory", Health::Bad, |dir| fs::set_permissions(dir, Permissions::from_mode(0o755)).unwrap()),
 		("seed", Health::Bad, |dir| {
 			fs::set_permissions(dir.join(seed::FILE_NAME), Permissions::from_mode(0o644)).unwrap();
@@ -91,4 +91,42 @@ fn a_clock_without_a_battery_is_bad() {
 	let mut findings = Findings::default();
 	files::clock(&mut findings, SystemTime::now());
 	assert_eq!(findings.report(false).verdict, Health::Ok);
+}
+
+/// Every release's data directory, as its binary left it (`tests/tests/scenarios/disk.rs` makes them): it is whole, LDK starts
+/// with it, and it is the same node with the same channels. For ever.
+#[tokio::test]
+async fn data_directories_that_were_released_open_for_ever() {
+	let mut tried = 0;
+	for release in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data")).unwrap() {
+		let release = release.unwrap().path();
+		let (dir, scratch) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+		for file in fs::read_dir(&release).unwrap() {
+			let file = file.unwrap().path();
+			let to = dir.path().join(file.file_name().unwrap());
+			fs::copy(&file, &to).unwrap();
+			// What is in git has no modes of its own.
+			fs::set_permissions(&to, Permissions::from_mode(0o600)).unwrap();
+		}
+		fs::set_permissions(dir.path(), Permissions::from_mode(0o700)).unwrap();
+		let flags = Overrides {
+			data_dir: Some(dir.path().to_owned()),
+			network: Some("regtest".to_owned()),
+			chain: Some("bitcoind:http://u:p@127.0.0.1:1".to_owned()),
+			..Overrides::default()
+		};
+		let place = Place::find(&flags, []).unwrap();
+		let found = stopped(&flags, [], &place, None).await;
+		let bad: Vec<_> = found.checks.iter().filter(|check| check.verdict == Health::Bad).collect();
+		assert!(bad.is_empty(), "{}: {bad:?}", release.display());
+
+		let expected: serde_json::Value =
+			serde_json::from_str(&fs::read_to_string(release.join("expected.json")).unwrap()).unwrap();
+		fs::copy(dir.path().join(STORE_FILE), scratch.path().join(STORE_FILE)).unwrap();
+		let started = trial::built(&Config::load(&flags, []).unwrap(), scratch.path()).await.unwrap();
+		assert_eq!(started.node_id.to_string(), expected["node_id"].as_str().unwrap(), "{}", release.display());
+		assert_eq!(started.channels as u64, expected["channels"].as_u64().unwrap(), "{}", release.display());
+		tried += 1;
+	}
+	assert!(tried > 0);
 }

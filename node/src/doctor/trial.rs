@@ -11,6 +11,7 @@ use crate::run::{STORE_FILE, chain_config};
 use crate::seed::{FILE_NAME, Seed};
 use bitcoin::Network;
 use bitcoin::constants::genesis_block;
+use bitcoin::secp256k1::PublicKey;
 use inlet_storage::{Inspection, Store, free_bytes};
 use lightning::chain::BlockLocator;
 use std::os::unix::fs::DirBuilderExt;
@@ -101,9 +102,9 @@ pub async fn trial(flags: &Overrides, scratch: &Path) -> anyhow::Result<()> {
 
 async fn start(findings: &mut Findings, config: &Config, scratch: &Path) -> Option<Arc<Wallet>> {
 	match built(config, scratch).await {
-		Ok((wallet, channels)) => {
-			findings.ok("start", format!("LDK starts with this state; {channels} channels"));
-			Some(wallet)
+		Ok(started) => {
+			findings.ok("start", format!("LDK starts with this state; {} channels", started.channels));
+			Some(started.wallet)
 		}
 		Err(e) => {
 			findings.bad("start", format!("{e:#}"), DAMAGED);
@@ -112,7 +113,16 @@ async fn start(findings: &mut Findings, config: &Config, scratch: &Path) -> Opti
 	}
 }
 
-async fn built(config: &Config, scratch: &Path) -> anyhow::Result<(Arc<Wallet>, usize)> {
+/// A node that LDK has started with, and that goes no further.
+pub(super) struct Started {
+	pub wallet: Arc<Wallet>,
+	pub channels: usize,
+	/// The node's public key.
+	#[cfg_attr(not(test), expect(dead_code, reason = "for the tests of data directories that were released"))]
+	pub node_id: PublicKey,
+}
+
+pub(super) async fn built(config: &Config, scratch: &Path) -> anyhow::Result<Started> {
 	let network = config.node.network;
 	let seed = Seed::load(&config.place.data_dir.join(FILE_NAME))?;
 	let store = Store::open(&scratch.join(STORE_FILE), inlet_storage::abort)?;
@@ -134,8 +144,8 @@ async fn built(config: &Config, scratch: &Path) -> anyhow::Result<(Arc<Wallet>, 
 		limits: config.peers,
 		wakes: config.policy.lsps5.enabled,
 	};
-	let built = Lightning::build(parts).await?;
-	Ok((wallet, built.lightning.manager.list_channels().len()))
+	let lightning = Lightning::build(parts).await?.lightning;
+	Ok(Started { wallet, channels: lightning.manager.list_channels().len(), node_id: lightning.keys.node_id() })
 }
 
 /// The wallet against the chain, if the backend can be reached.

@@ -7,6 +7,7 @@ mod export;
 mod faults;
 mod full_disk;
 mod group;
+mod image;
 mod inspect;
 mod lazy;
 mod model;
