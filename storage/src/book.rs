@@ -1,11 +1,11 @@
 //! The LSP's book: clients, sales, orders, ledger, as JSON rows.
 
+use crate::db::{Connection, OptionalExtension, Params, Result as Sql, params};
 use crate::error::ReadError;
 use crate::queue::Change;
 use crate::store::{Store, never_if_dropped};
 use inlet_lsp::book::{Client, Entry, EntryKind, Order, OrderState, Sale, SaleState, SoldChannel, Write};
 use inlet_lsp::time::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Params, Result as Sql, params};
 use serde::{Serialize, de::DeserializeOwned};
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -122,7 +122,7 @@ pub(crate) fn rows<T: DeserializeOwned>(conn: &Connection, sql: &str, with: impl
 	let mut found = select.query(with)?;
 	let mut parsed = Vec::new();
 	while let Some(row) = found.next()? {
-		parsed.push(from_json(row.get(0)?, row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?)?);
+		parsed.push(from_json(row.get(0)?, &row.get::<_, String>(1)?)?);
 	}
 	Ok(parsed)
 }
@@ -134,11 +134,10 @@ pub(crate) fn write(conn: &Connection, rows: &[Row]) -> Sql<()> {
 			Row::Thing { kind, id, at, live, json } => conn
 				.prepare_cached(
 					"INSERT INTO book (kind, id, at, live, crc, json) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-					ON CONFLICT DO UPDATE SET at = excluded.at, live = excluded.live, crc = excluded.crc,
+					ON CONFLICT (kind, id) DO UPDATE SET at = excluded.at, live = excluded.live, crc = excluded.crc,
 						json = excluded.json",
 				)?
-				.execute(params![kind, id, at, live, crc32fast::hash(json.as_bytes()), json])
-				.map(drop)?,
+				.execute(params![kind, id, at, live, crc32fast::hash(json.as_bytes()), json])?,
 			Row::Entry { seq, kind, amount_msat, json } => write_entry(conn, *seq, kind, *amount_msat, json)?,
 		}
 	}
@@ -154,7 +153,9 @@ fn write_entry(conn: &Connection, seq: i64, kind: &str, amount_msat: i64, json: 
 		add_to_total(conn, &kind, -1, 0i64.saturating_sub(amount_msat))?;
 	}
 	conn.prepare_cached(
-		"INSERT OR REPLACE INTO ledger (seq, kind, amount_msat, crc, json) VALUES (?1, ?2, ?3, ?4, ?5)",
+		"INSERT INTO ledger (seq, kind, amount_msat, crc, json) VALUES (?1, ?2, ?3, ?4, ?5)
+		ON CONFLICT (seq) DO UPDATE SET kind = excluded.kind, amount_msat = excluded.amount_msat, crc = excluded.crc,
+			json = excluded.json",
 	)?
 	.execute(params![seq, kind, amount_msat, crc32fast::hash(json.as_bytes()), json])?;
 	add_to_total(conn, kind, 1, amount_msat)
@@ -166,9 +167,11 @@ fn add_to_total(conn: &Connection, kind: &str, entries: i64, amount_msat: i64) -
 		.query_row([kind], |row| Ok((row.get(0)?, row.get(1)?)))
 		.optional()?;
 	let (n, sum) = total.unwrap_or((0, 0));
-	conn.prepare_cached("INSERT OR REPLACE INTO ledger_total (kind, entries, amount_msat) VALUES (?1, ?2, ?3)")?
-		.execute(params![kind, n + entries, sum.saturating_add(amount_msat)])
-		.map(drop)
+	conn.prepare_cached(
+		"INSERT INTO ledger_total (kind, entries, amount_msat) VALUES (?1, ?2, ?3)
+		ON CONFLICT (kind) DO UPDATE SET entries = excluded.entries, amount_msat = excluded.amount_msat",
+	)?
+	.execute(params![kind, n + entries, sum.saturating_add(amount_msat)])
 }
 
 fn load(conn: &Connection) -> Result<Vec<Write>, ReadError> {

@@ -1,6 +1,7 @@
 //! A look at a store that nobody runs: is what is in it what was written? Nothing is changed by it.
 
 use crate::book::{CLIENT, ORDER, SALE, from_json};
+use crate::db::{Connection, Row};
 use crate::error::{OpenError, ReadError};
 use crate::history::totals;
 use crate::kv::{Key, NODE_NAMESPACE};
@@ -13,8 +14,8 @@ use lightning::util::persist::{
 	CHANNEL_MANAGER_PERSISTENCE_KEY, CHANNEL_MONITOR_PERSISTENCE_PRIMARY_NAMESPACE,
 	CHANNEL_MONITOR_UPDATE_PERSISTENCE_PRIMARY_NAMESPACE,
 };
+use rusqlite::OpenFlags;
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags};
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -39,7 +40,7 @@ impl Inspection {
 	pub fn open(path: &Path) -> Result<Inspection, OpenError> {
 		let refused = |e: rusqlite::Error| schema::refuse(path, &e);
 		let had_log = log_of(path).exists();
-		let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(refused)?;
+		let conn = rusqlite::Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(refused)?;
 		conn.busy_timeout(Duration::ZERO).map_err(refused)?;
 		conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(refused)?;
 		conn.execute_batch("PRAGMA locking_mode = EXCLUSIVE; PRAGMA query_only = ON; PRAGMA trusted_schema = OFF")
@@ -53,7 +54,7 @@ impl Inspection {
 		if version > known {
 			return Err(OpenError::TooNew { path: path.to_owned(), found: version, known });
 		}
-		Ok(Inspection { conn, path: path.to_owned(), version, had_log })
+		Ok(Inspection { conn: Connection::Sqlite(conn), path: path.to_owned(), version, had_log })
 	}
 
 	/// The version of its schema, and the one that this program writes. What is older can be copied, but not looked into.
@@ -66,7 +67,8 @@ impl Inspection {
 	/// # Errors
 	/// They cannot be read.
 	pub fn pages(&self) -> Result<Vec<String>, ReadError> {
-		let mut check = self.conn.prepare(&format!("PRAGMA integrity_check({MAX_COMPLAINTS})"))?;
+		let Some(conn) = self.conn.sqlite() else { return Ok(Vec::new()) };
+		let mut check = conn.prepare(&format!("PRAGMA integrity_check({MAX_COMPLAINTS})"))?;
 		let mut complaints: Vec<String> = check.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
 		complaints.retain(|complaint| complaint != "ok");
 		Ok(complaints)
@@ -197,11 +199,11 @@ impl Inspection {
 		let mut count = 0;
 		while let Some(row) = found.next()? {
 			count += 1;
-			let read = |row: &rusqlite::Row<'_>| -> Result<(), ReadError> {
-				let json = row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
-				from_json::<T>(row.get(0)?, json).map(drop)
+			let read = |row: &Row<'_>| -> Result<(), ReadError> {
+				let json: String = row.get(1)?;
+				from_json::<T>(row.get(0)?, &json).map(drop)
 			};
-			if let Err(e) = read(row) {
+			if let Err(e) = read(&row) {
 				complaints.push(format!("{what} {}: {e}", row.get::<_, String>(2).unwrap_or_default()));
 			}
 		}
