@@ -4,6 +4,7 @@
 //! commands take.
 
 mod channels;
+mod clients;
 mod doctor;
 mod lsp;
 mod node;
@@ -13,6 +14,7 @@ mod table;
 mod wallet;
 
 pub(super) use channels::*;
+pub(super) use clients::*;
 pub(super) use doctor::*;
 pub(super) use lsp::*;
 pub(super) use node::*;

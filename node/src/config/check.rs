@@ -225,7 +225,7 @@ fn notify(layers: &Layers, raw: &RawNotify, place: &Place) -> Result<NotifyConfi
 
 /// The policy, checked as the core checks it when it is built, so that nothing is right here and refused there.
 fn policy(layers: &Layers, raw: RawConfig) -> Result<Policy, ConfigError> {
-	let RawConfig { lsps1, lsps2, lsps5, price, risk, .. } = raw;
+	let RawConfig { lsps1, lsps2, lsps5, price, risk, tier, .. } = raw;
 	let sat = |key, Sat(amount): Sat| (key, amount);
 	in_order(
 		layers,
@@ -255,7 +255,7 @@ fn policy(layers: &Layers, raw: RawConfig) -> Result<Policy, ConfigError> {
 			return Err(refusal(layers, "risk", "max_channel_sat", wrong));
 		}
 	}
-	let policy = Policy { lsps1, lsps2, lsps5, price, risk };
+	let policy = Policy { lsps1, lsps2, lsps5, price, risk, tier };
 	policy.check().map_err(|error| core_refusal(layers, &error))?;
 	Ok(policy)
 }
@@ -263,9 +263,9 @@ fn policy(layers: &Layers, raw: RawConfig) -> Result<Policy, ConfigError> {
 /// What the core says of a key, with the place of that key. A key that nobody set is blamed on the one that it is
 /// measured against, if that was set.
 fn core_refusal(layers: &Layers, PolicyError { key, problem }: &PolicyError) -> ConfigError {
-	let place = |name: &str| name.split_once('.').map(|(section, key)| layers.origin(section, key));
+	let place = |name: &str| name.rsplit_once('.').map(|(section, key)| layers.origin(section, key));
 	let origin = place(key).unwrap_or(Origin::Default);
-	let value = |name: &str| name.split_once('.').and_then(|(section, key)| layers.value(section, key));
+	let value = |name: &str| name.rsplit_once('.').and_then(|(section, key)| layers.value(section, key));
 	let is = |name: &str| value(name).map_or_else(String::new, |value| format!("is {value}"));
 	let right = format!("it {problem}");
 	if origin == Origin::Default {

@@ -175,6 +175,21 @@ fn document() -> Value {
 	d.list::<Sale>("/v1/sales", "sales", "Channels sold just in time with LSPS2, newest first.");
 	d.get::<SaleDetail>("/v1/sales/{id}", "sale", "One sale with its history.");
 	d.list::<Client>("/v1/clients", "clients", "Clients.");
+	d.get::<HoldTimes>("/v1/holds", "holds", "For how long payments are held.");
+	d.get::<ClientDetail>("/v1/clients/{id}", "client", "A client, what holds for it and why.");
+	d.send::<ClientSettings, ClientDetail>(
+		"PATCH",
+		"/v1/clients/{id}",
+		"setClient",
+		"Sets what holds for a client; what is left out stays.",
+	);
+	let forget = "Forgets all that was set for a client.";
+	d.change::<ClientDetail>("POST", "/v1/clients/{id}/clear", "clearClient", forget);
+	d.list::<Token>("/v1/tokens", "tokens", "Tokens, newest first.");
+	d.send::<TokenRequest, IssuedToken>("POST", "/v1/tokens", "issueToken", "Issues a token, and shows it this once.");
+	d.get::<TokenDetail>("/v1/tokens/{id}", "token", "A token and who uses it.");
+	let revoke = "Revokes a token: who uses it falls back to the tier that it has earned.";
+	d.change::<TokenDetail>("POST", "/v1/tokens/{id}/revoke", "revokeToken", revoke);
 	quote(&mut d);
 	let ledger = d.reply::<Ledger>();
 	let parameters = json!({ "parameters": list_parameters() });
@@ -302,6 +317,8 @@ fn example_path(method: &str, path: &str) -> String {
 		"sales" => "s_7",
 		"peers" => "03ab",
 		"channels" => "a41e",
+		"clients" => "03ab",
+		"tokens" => "t_7Q",
 		_ => "",
 	};
 	let query = if path == "/v1/quote" && method == "GET" { "?kind=jit&size_sat=250000" } else { "" };
@@ -315,6 +332,7 @@ fn example_body(route: &str) -> &'static str {
 		"POST /v1/channels" => "{\"node_id\":\"02\",\"capacity_sat\":100000}",
 		"POST /v1/invoices" => "{\"amount_msat\":1000,\"description\":\"x\",\"expiry_secs\":60}",
 		"POST /v1/offers" => "{\"amount_msat\":1000,\"expiry_secs\":60}",
+		"POST /v1/tokens" => "{\"tier\":\"known\"}",
 		"POST /v1/payments" => "{\"to\":\"lnbc1\"}",
 		_ => "",
 	}
