@@ -15,6 +15,9 @@ pub enum Refusal {
 	/// Wait: our view of the chain is behind.
 	#[error("our view of the chain is not current")]
 	NotSynced,
+	/// Wait: the disk is nearly full, and what is sold already comes first.
+	#[error("the disk of this node is nearly full")]
+	DiskLow,
 	/// Wait: no fresh estimate.
 	#[error("no fresh feerate estimate")]
 	NoFeerate,
@@ -175,6 +178,14 @@ pub fn at_ceilings(policy: &Policy, live: FeePerKw, within_blocks: u16) -> Resul
 	Ok(())
 }
 
+/// Is anything new sold at all? What was sold before is delivered without asking this.
+///
+/// # Errors
+/// The disk is nearly full.
+pub(crate) fn selling(world: &World) -> Result<(), Refusal> {
+	if world.disk_low { Err(Refusal::DiskLow) } else { Ok(()) }
+}
+
 /// Can a channel of this capacity be funded, besides all that is reserved for others? Gives what is to be reserved.
 /// `own` is what is reserved for it already, `limit` the largest channel that the client may have.
 ///
@@ -194,6 +205,7 @@ pub(crate) fn funding(turn: &Turn<'_>, feerate: FeePerKw, capacity: Sat, own: Sa
 
 /// May this client have one more unpaid sale? One that owes us a fee counts too.
 pub(crate) fn one_more_sale(turn: &Turn<'_>, client: &NodeId) -> Result<(), Refusal> {
+	selling(turn.world)?;
 	tiers::admit(turn.policy(), turn.known_client(client).as_ref(), client)?;
 	crate::trust::admit(turn, client)?;
 	one_more_client(turn, client)?;
@@ -204,6 +216,7 @@ pub(crate) fn one_more_sale(turn: &Turn<'_>, client: &NodeId) -> Result<(), Refu
 
 /// May this client have one more unpaid order?
 pub(crate) fn one_more_order(turn: &Turn<'_>, client: &NodeId) -> Result<(), Refusal> {
+	selling(turn.world)?;
 	tiers::admit(turn.policy(), turn.known_client(client).as_ref(), client)?;
 	one_more_client(turn, client)?;
 	let own = turn.book.live_orders().filter(|order| order.client == *client && order.state.is_unpaid()).count();

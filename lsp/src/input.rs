@@ -17,6 +17,8 @@ pub struct World {
 	pub height: u32,
 	/// Is our view of the chain current? Nothing is sold while it is not.
 	pub synced: bool,
+	/// Is the disk nearly full? Nothing new is sold while it is; what was sold is delivered.
+	pub disk_low: bool,
 	/// Feerate of a transaction that should be mined in about six blocks; `None` while no fresh estimate is known.
 	pub feerate: Option<FeePerKw>,
 	/// What the node knows of feerates besides.

@@ -5,6 +5,7 @@
 
 mod channels;
 mod clients;
+mod doctor;
 mod events;
 #[cfg(test)]
 pub(crate) mod fake;
@@ -20,6 +21,7 @@ mod wallet;
 
 pub use channels::*;
 pub use clients::*;
+pub use doctor::*;
 pub use events::*;
 pub use holds::*;
 pub use list::*;
@@ -50,6 +52,8 @@ pub trait Control: Send + Sync + 'static {
 	async fn fees(&self) -> Result<Fees, Refusal>;
 	/// What the store has written since the start.
 	async fn storage(&self) -> Result<Storage, Refusal>;
+	/// A look at everything that can be wrong.
+	async fn doctor(&self) -> Result<Doctor, Refusal>;
 	/// Begins a graceful stop and returns at once.
 	async fn stop(&self) -> Result<Stopping, Refusal>;
 

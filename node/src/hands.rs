@@ -1,6 +1,7 @@
 //! What the core's actions do to the node, and what the core is told of it.
 
 use crate::control::{EventKind, Events};
+use crate::disk::Disk;
 use crate::driver::{Driver, Surroundings};
 use crate::lightning::channels::{CLOSED, Channels, Left};
 use crate::lightning::{Lightning, payments, trial};
@@ -84,6 +85,8 @@ pub struct Hands {
 	pub surveyed: Mutex<Option<BlockHash>>,
 	/// Wakes clients.
 	pub notify: Arc<Notifier>,
+	/// Room on the disk.
+	pub disk: Arc<Disk>,
 }
 
 impl Hands {
@@ -325,6 +328,7 @@ impl Surroundings for Hands {
 			network: self.network,
 			height,
 			synced,
+			disk_low: self.disk.is_low(),
 			feerate: self.fees.fresh(),
 			market: self.fees.market(),
 			spendable: Sat(self.spendable(book).to_sat()),

@@ -6,6 +6,8 @@ pub mod client;
 pub mod config;
 pub mod control;
 pub mod crash;
+pub mod disk;
+pub mod doctor;
 pub mod driver;
 pub mod hands;
 pub mod lightning;

@@ -3,6 +3,7 @@
 use crate::api::Admin;
 use crate::config::{BitcoindAuth, ChainBackend, ChainDoubt, Config, network_name};
 use crate::control::{EventKind, Events};
+use crate::disk::Disk;
 use crate::driver::{Driver, Engine};
 use crate::hands::Hands;
 use crate::lightning::build::{Built, Parts, user_config};
@@ -37,7 +38,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 /// The store's file in the data directory.
-const STORE_FILE: &str = "inlet.sqlite";
+pub const STORE_FILE: &str = "inlet.sqlite";
 /// The driver and LDK's loop must have come round within this time, or the watchdog is not fed.
 const HEALTHY_WITHIN: Duration = Duration::from_secs(30);
 
@@ -159,6 +160,9 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 	let withheld = book.withheld_fundings().iter().map(|funding| funding.txid).collect();
 	lightning.release_unused(&wallet, &withheld).await;
 	let (driver, engine) = Driver::new(Lsp::new(config.policy.clone(), seed.promise_key())?, book, store.clone());
+	let totals = store.ledger_totals().await?;
+	let disk = Disk::new(store.clone(), config.place.data_dir.clone(), config.storage, &totals);
+	let disk = Arc::new(disk);
 	let channels = Arc::new(Channels::new(
 		user_config(&config.routing, config.policy.lsps5.enabled),
 		config.routing.clone(),
@@ -181,6 +185,7 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 		looked: Mutex::default(),
 		refunding: Arc::default(),
 		surveyed: Mutex::default(),
+		disk,
 		notify: notify::Notifier::of_node(&config, move |text| keys.sign_text(text))?,
 	});
 	let payments = Arc::new(Payments::load(store.clone()).await?);
@@ -326,6 +331,7 @@ fn start(
 	);
 	tasks.spawn(announce::announce(lightning.clone(), node.config.node.clone(), stopping.clone()));
 	tasks.spawn(tell_sync(node.hands.tip.clone(), events, stopping.clone()));
+	tasks.spawn(node.hands.disk.clone().watch(node.events, stopping.clone()));
 	tasks.spawn(heartbeat(node.driver.clone(), pulse.clone(), stopping.clone()));
 	for socket in sockets.into_iter().flatten() {
 		tasks.spawn(socket.serve(operator.clone(), stopping.clone()));
@@ -499,7 +505,7 @@ async fn introduce(node: &Node, listening: &[String], first_run: bool) -> anyhow
 const FIRST_CHANNEL_EXTRA_SAT: u64 = 50_000;
 
 /// The backend, in the words of the on-chain room.
-fn chain_config(chain: &ChainBackend) -> ChainConfig {
+pub(crate) fn chain_config(chain: &ChainBackend) -> ChainConfig {
 	match chain {
 		ChainBackend::Esplora { urls } => ChainConfig::Esplora { urls: urls.clone() },
 		ChainBackend::Bitcoind { url, auth } => ChainConfig::Bitcoind {

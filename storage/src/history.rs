@@ -107,7 +107,7 @@ fn bound(limit: usize) -> i64 {
 	sql_int(limit.min(MAX_PAGE) as u64)
 }
 
-fn totals(conn: &Connection) -> Result<Vec<LedgerTotal>, ReadError> {
+pub(crate) fn totals(conn: &Connection) -> Result<Vec<LedgerTotal>, ReadError> {
 	let mut select = conn.prepare_cached("SELECT kind, entries, amount_msat FROM ledger_total ORDER BY kind")?;
 	let found = select.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?, row.get(2)?)))?;
 	found

@@ -3,6 +3,7 @@
 use crate::db::Connection;
 use crate::error::{OpenError, ReadError};
 use crate::queue::{Change, Op, Question, Queue, Sees};
+use crate::room::{Room, Space};
 use crate::schema;
 use crate::stats::Stats;
 use crate::values::Values;
@@ -32,13 +33,15 @@ impl Store {
 	/// that says what happened and what to do. It is meant not to return ([`abort`]); if it does, the store is dead:
 	/// what was not acknowledged never will be, and reads fail.
 	pub fn open(path: &Path, fatal: impl Fn(&str) + Send + 'static) -> Result<Store, OpenError> {
+		// A disk may be so full that even a start has no room.
+		Room::of(path).keep_for(0);
 		Store::start(Connection::Sqlite(schema::open(path)?), path, Box::new(fatal))
 	}
 
 	/// Starts the writer on a database that is ready.
 	fn start(conn: Connection, path: &Path, fatal: Box<dyn Fn(&str) + Send>) -> Result<Store, OpenError> {
 		let values = load_values(&conn).map_err(|e| schema::unreadable(path, &e))?;
-		let queue = Arc::new(Queue::default());
+		let queue = Arc::new(Queue::new(Room::of(path)));
 		let mut writer = Writer::new(queue.clone(), conn, values, path.to_owned(), fatal);
 		let thread = std::thread::Builder::new()
 			.name("store".into())
@@ -55,8 +58,8 @@ impl Store {
 		Ok(Store(Arc::new(Handle { queue, writer: Mutex::new(Some(thread)) })))
 	}
 
-	/// Everything enqueued before this call, lazy removes included, is durable when it returns. Never returns if the
-	/// store has died or was closed.
+	/// Everything enqueued before this call, lazy removes included, is durable when it returns, but for the graph and the
+	/// scorer, for which nothing has to wait. Never returns if the store has died or was closed.
 	pub fn drain(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
 		let (done, wait) = oneshot::channel();
 		self.push(Op::Drain(done));
@@ -75,6 +78,21 @@ impl Store {
 	/// What was written so far, and what waits.
 	pub fn stats(&self) -> Stats {
 		self.0.queue.counters.snapshot()
+	}
+
+	/// Keeps a file of so many bytes beside the store's, which is given up when the disk is full, so that what is in flight can
+	/// still be finished. Makes it, if it is not there (or has another size) and the disk has room for it and for as much again;
+	/// to be called now and then, because there may be room again. Blocks for as long as the file system takes.
+	///
+	/// # Errors
+	/// What the system says; the store works all the same.
+	pub fn keep_reserve(&self, bytes: u64) -> std::io::Result<()> {
+		self.0.queue.room.keep_reserve(bytes)
+	}
+
+	/// How much room there is.
+	pub fn space(&self) -> Space {
+		self.0.queue.room.space()
 	}
 
 	/// Takes its place now; false if the store is closed or dead.
@@ -119,6 +137,13 @@ impl Store {
 		self.push(Op::Ask(question, sees));
 		async move { wait.await.unwrap_or(Err(ReadError::Closed)) }
 	}
+}
+
+/// Where the write-ahead log of a store is.
+pub(crate) fn log_of(store: &Path) -> std::path::PathBuf {
+	let mut name = store.as_os_str().to_owned();
+	name.push("-wal");
+	name.into()
 }
 
 fn load_values(conn: &Connection) -> Result<Values, ReadError> {

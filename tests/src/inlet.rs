@@ -239,6 +239,11 @@ impl Inlet {
 		&self.exe
 	}
 
+	/// Its chain backend, as `--chain` wants it.
+	pub fn chain(&self) -> &str {
+		&self.options.chain
+	}
+
 	/// Its data directory.
 	pub fn data_dir(&self) -> &Path {
 		&self.data_dir

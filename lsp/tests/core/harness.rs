@@ -28,6 +28,7 @@ pub struct Sim {
 	pub market: Market,
 	pub spendable: Sat,
 	pub synced: bool,
+	pub disk_low: bool,
 	pub peers: BTreeMap<NodeId, PeerView>,
 	counter: u64,
 }
@@ -81,6 +82,7 @@ impl Sim {
 			market: Market::default(),
 			spendable: Sat(10_000_000),
 			synced: true,
+			disk_low: false,
 			peers: BTreeMap::new(),
 			counter: 0,
 		}
@@ -98,6 +100,7 @@ impl Sim {
 			network: Network::Regtest,
 			height: self.height,
 			synced: self.synced,
+			disk_low: self.disk_low,
 			feerate: self.feerate,
 			market: self.market.clone(),
 			spendable: self.spendable,

@@ -66,6 +66,8 @@ pub enum Command {
 	Fees,
 	/// What was written to the disk, for what, and what that means for it
 	Storage(StorageArgs),
+	/// Look at everything that can be wrong, and say what to do; also when the node is stopped
+	Doctor(DoctorArgs),
 	/// Where the node stands with the chain
 	Sync,
 	/// What happened, or happens
@@ -383,6 +385,28 @@ pub struct StorageArgs {
 	/// What the disk is rated for, in terabytes written (TBW, from its data sheet)
 	#[arg(long, value_name = "TB")]
 	pub rated_tbw: Option<u32>,
+	/// Something else.
+	#[command(subcommand)]
+	pub verb: Option<StorageCommand>,
+}
+
+/// `storage`, but for the figures.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum StorageCommand {
+	/// Write all of LDK's state as plain files, as lightning-persister's FilesystemStore reads them; the node must be stopped
+	Export {
+		/// A directory that does not exist yet
+		#[arg(long, value_name = "DIR")]
+		to: PathBuf,
+	},
+}
+
+/// `doctor`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct DoctorArgs {
+	/// Start LDK on this copy (the doctor's own second process)
+	#[arg(long, value_name = "DIR", hide = true)]
+	pub trial: Option<PathBuf>,
 }
 
 /// `clients`.

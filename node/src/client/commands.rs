@@ -62,6 +62,10 @@ pub(super) async fn perform(cli: Cli, ui: &mut Ui<'_>) -> Result<(), Failure> {
 		Command::Quote(args) => s.quote(args).await,
 		Command::Ledger(list) => s.show(page("/v1/ledger", list.page()), render::ledger).await,
 		Command::Fees => s.show(Request::get("/v1/fees"), render::fees).await,
+		Command::Doctor(_) => {
+			let found = s.ask(Request::get("/v1/doctor"), render::doctor).await?;
+			well(&found)
+		}
 		Command::Storage(args) => {
 			let render = |storage: &Storage, style: &Style| render::storage(storage, args.rated_tbw, style);
 			s.show(Request::get("/v1/storage"), render).await
@@ -75,6 +79,16 @@ pub(super) async fn perform(cli: Cli, ui: &mut Ui<'_>) -> Result<(), Failure> {
 			Err(Failure::Usage { detail, hint: "run it as: inlet COMMAND".to_owned() })
 		}
 	}
+}
+
+/// Something bad makes the command fail.
+pub(super) fn well(found: &Doctor) -> Result<(), Failure> {
+	let bad = found.checks.iter().filter(|check| check.verdict == Health::Bad).count();
+	if bad == 0 {
+		return Ok(());
+	}
+	let are = if bad == 1 { "1 thing is".to_owned() } else { format!("{bad} things are") };
+	Err(Failure::refused("not_well", format!("{are} bad"), "what to do stands with each"))
 }
 
 fn page(path: &str, page: &PageArgs) -> Request {

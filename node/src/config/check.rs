@@ -1,12 +1,12 @@
 //! From laid-out settings to a validated [`Config`]: each value parsed, then what must fit together.
 
 use super::error::ConfigError;
-use super::keys::{RawChain, RawConfig, RawNode, RawNotify, RawPeers, RawRouting};
+use super::keys::{RawChain, RawConfig, RawNode, RawNotify, RawPeers, RawRouting, RawStorage};
 use super::layers::Layers;
 use super::value::{self, Wrong};
 use super::{
 	ChainBackend, ChainDoubt, Config, InboundFrom, LogConfig, NodeConfig, NotifyConfig, Origin, PeerLimits, Place,
-	RoutingConfig,
+	RoutingConfig, StorageConfig,
 };
 use crate::notify::https::check_roots;
 use bitcoin::Network;
@@ -49,8 +49,9 @@ pub(super) fn config(layers: &Layers, place: Place) -> Result<Config, ConfigErro
 	}
 	fits_a_socket(layers, "socket", &place.socket)?;
 	let monitor = monitor_socket(layers, &raw.api.monitor_socket, &place)?;
+	let storage = storage(layers, &raw.storage)?;
 	let policy = policy(layers, raw)?;
-	Ok(Config { place, monitor, node, chain, doubt, policy, routing, peers, notify, log })
+	Ok(Config { place, monitor, node, chain, doubt, policy, routing, peers, notify, storage, log })
 }
 
 fn no_socket_path(bytes: usize, example: &str) -> Wrong {
@@ -184,6 +185,21 @@ fn peers(layers: &Layers, raw: &RawPeers) -> Result<PeerLimits, ConfigError> {
 		max_per_ip: count(raw.max_per_ip),
 		max_per_local_ip: count(raw.max_per_local_ip),
 		max_strangers: count(raw.max_strangers),
+	})
+}
+
+fn storage(layers: &Layers, raw: &RawStorage) -> Result<StorageConfig, ConfigError> {
+	if raw.reserve_mb > raw.low_water_mb && raw.low_water_mb > 0 {
+		let problem = format!("is {}, more than storage.low_water_mb ({})", raw.reserve_mb, raw.low_water_mb);
+		let wrong = value::wrong(problem, format!("write {} or less, or raise the mark", raw.low_water_mb));
+		return Err(refusal(layers, "storage", "reserve_mb", wrong));
+	}
+	let mb = |number: u64| number.saturating_mul(1_000_000);
+	Ok(StorageConfig {
+		low_water_bytes: mb(raw.low_water_mb),
+		reserve_bytes: mb(raw.reserve_mb),
+		card_bytes: mb(raw.card_gb).saturating_mul(1_000),
+		rated_bytes: mb(raw.card_rated_tbw).saturating_mul(1_000_000),
 	})
 }
 

@@ -22,6 +22,7 @@ pub(super) struct RawConfig {
 	pub routing: RawRouting,
 	pub peers: RawPeers,
 	pub notify: RawNotify,
+	pub storage: RawStorage,
 	pub log: RawLog,
 	pub api: RawApi,
 }
@@ -116,6 +117,21 @@ pub(super) struct RawPeers {
 impl Default for RawPeers {
 	fn default() -> Self {
 		RawPeers { max_per_ip: 64, max_per_local_ip: 1_000, max_strangers: 200 }
+	}
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawStorage {
+	pub low_water_mb: u64,
+	pub reserve_mb: u64,
+	pub card_gb: u64,
+	pub card_rated_tbw: u64,
+}
+
+impl Default for RawStorage {
+	fn default() -> Self {
+		RawStorage { low_water_mb: 256, reserve_mb: 32, card_gb: 0, card_rated_tbw: 0 }
 	}
 }
 
@@ -404,6 +420,30 @@ pub(super) const SECTIONS: &[Section] = &[
 				"ca_file",
 				"A PEM file with root certificates to trust besides the public ones; a relative path starts in the data \
 				 directory. Empty: none.",
+			),
+		],
+	},
+	Section {
+		name: "storage",
+		about: "The disk.",
+		keys: &[
+			(
+				"low_water_mb",
+				"Nothing new is sold while less than this is free where the data directory is, in megabytes; what was sold is \
+				 delivered. 0: that is not looked at.",
+			),
+			(
+				"reserve_mb",
+				"A file of so many megabytes that is given up when the disk is full, to finish what is in flight; 0: none.",
+			),
+			(
+				"card_gb",
+				"Size of the card or disk in gigabytes, for the estimate of its wear; 0: that of its file system.",
+			),
+			(
+				"card_rated_tbw",
+				"What it is rated for, in terabytes written (its data sheet's TBW); 0: a hundred times its size, which is \
+				 little.",
 			),
 		],
 	},

@@ -70,6 +70,10 @@ impl Control for Fake {
 		Ok(holds())
 	}
 
+	async fn doctor(&self) -> Result<Doctor, Refusal> {
+		Ok(doctor())
+	}
+
 	async fn stop(&self) -> Result<Stopping, Refusal> {
 		self.note("stop", ());
 		Ok(Stopping { stopping: true })

@@ -78,7 +78,10 @@ impl Control for Operator {
 		Ok(self.fees_now())
 	}
 	async fn storage(&self) -> Result<Storage, Refusal> {
-		Ok(self.storage_now())
+		self.storage_now().await
+	}
+	async fn doctor(&self) -> Result<Doctor, Refusal> {
+		Ok(crate::doctor::running(self).await)
 	}
 	async fn stop(&self) -> Result<Stopping, Refusal> {
 		self.stop.send_replace(true);

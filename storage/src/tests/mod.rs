@@ -3,14 +3,20 @@
 mod book;
 mod crash;
 mod deltas;
+mod export;
+mod faults;
 mod full_disk;
 mod group;
+mod image;
+mod inspect;
 mod lazy;
 mod model;
 mod opening;
 mod order;
 mod power_cut;
+mod rare;
 mod reading;
+mod room;
 mod samples;
 mod wallet;
 

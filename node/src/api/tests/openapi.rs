@@ -135,6 +135,7 @@ fn document() -> Value {
 	d.get::<SyncState>("/v1/sync", "sync", "Where the node stands with the chain.");
 	d.get::<Fees>("/v1/fees", "fees", "The feerates in use and how old they are.");
 	d.get::<Storage>("/v1/storage", "storage", "What the store has written, and for what.");
+	d.get::<Doctor>("/v1/doctor", "doctor", "A look at everything that can be wrong.");
 	d.change::<Stopping>("POST", "/v1/stop", "stop", "Begins a graceful stop.");
 	d.get::<Balance>("/v1/balance", "balance", "All money, on-chain and in channels.");
 	d.change::<NewAddress>("POST", "/v1/addresses", "newAddress", "A fresh address of the wallet.");

@@ -46,6 +46,7 @@ const COMMANDS: &[&str] = &[
 	"fees",
 	"storage",
 	"storage --rated-tbw 40",
+	"doctor",
 	"sync",
 	"events",
 	"events --limit 1",

@@ -41,7 +41,15 @@ pub(crate) fn status() -> Status {
 		channels: ChannelsStatus { total: 47, online: 45, inbound_msat: 3_410_222_000, outbound_msat: 5_020_118_999 },
 		today: TodayStatus { sold_jit: 16, sold_ordered: 2, forwards: 412, earned_msat: 14_220_000, spent_sat: 3_011 },
 		clients: ClientsStatus { total: 39, connected: 36, waiting: 3, oldest_wait_secs: Some(12) },
-		disk: DiskStatus { written_bytes: 41_000_000, syncs: 1_812, free_bytes: Some(12_400_000_000) },
+		disk: DiskStatus {
+			written_bytes: 41_000_000,
+			syncs: 1_812,
+			free_bytes: Some(12_400_000_000),
+			today_bytes: 41_000_000,
+			card_bytes: 32_000_000_000,
+			wear_ppm_a_year: 9_353,
+			low: false,
+		},
 		attention: vec![Attention {
 			code: s("feerate_above_ceiling"),
 			text: s("feerate 61 sat/vB is above your ceiling of 50: sales paused since 09:12"),
@@ -110,7 +118,33 @@ pub(crate) fn storage() -> Storage {
 		queued_bytes: 0,
 		queued_bytes_peak: 95_507,
 		bytes_per_day: 82_000_000,
+		payments: 1_366,
+		bytes_per_payment: Some(30_014),
+		card_bytes: 32_000_000_000,
+		rated_bytes: 3_200_000_000_000,
+		wear_ppm_a_year: 9_353,
+		free_bytes: Some(12_400_000_000),
+		low_water_bytes: 256_000_000,
+		reserve_bytes: 32_000_000,
 		purposes: vec![purpose("manager", 611_000_000, 9_100_000), purpose("monitors", 12_000_000, 8_000_000)],
+	}
+}
+
+pub(crate) fn doctor() -> Doctor {
+	let check = |name: &str, verdict, text: &str, advice: Option<&str>| DoctorCheck {
+		name: s(name),
+		verdict,
+		text: s(text),
+		advice: advice.map(s),
+	};
+	let low = "200 MB are free, less than the low-water mark of 256 MB";
+	Doctor {
+		running: true,
+		verdict: Health::Warn,
+		checks: vec![
+			check("seed", Health::Ok, "24 words with a right checksum, readable by their owner only", None),
+			check("disk", Health::Warn, low, Some("free space on the disk: nothing new is sold")),
+		],
 	}
 }
 
