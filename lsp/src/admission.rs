@@ -63,6 +63,12 @@ pub enum Refusal {
 		/// When the pause ends.
 		until: Timestamp,
 	},
+	/// A limit of `[capital]` is reached.
+	#[error("{key} is reached")]
+	Limit {
+		/// Which.
+		key: &'static str,
+	},
 	/// All clients together have enough unpaid ones.
 	#[error("{open} unpaid already, at most {limit} in all")]
 	TooMany {
@@ -102,7 +108,8 @@ pub fn feerate(policy: &Policy, world: &World) -> Result<FeePerKw, Refusal> {
 /// # Errors
 /// Too large, or too little money.
 pub(crate) fn funding(turn: &Turn<'_>, feerate: FeePerKw, capacity: Sat, own: Sat) -> Result<Sat, Refusal> {
-	let limit = turn.policy().risk.max_channel_sat;
+	let share = turn.policy().capital.max_wallet_share_ppm.of_sat_ceil(turn.world.spendable);
+	let limit = turn.policy().risk.max_channel_sat.min(share);
 	if capacity > limit {
 		return Err(Refusal::ChannelTooLarge { capacity, limit });
 	}
@@ -117,6 +124,7 @@ pub(crate) fn funding(turn: &Turn<'_>, feerate: FeePerKw, capacity: Sat, own: Sa
 /// May this client have one more unpaid sale? One that owes us a fee counts too.
 pub(crate) fn one_more_sale(turn: &Turn<'_>, client: &NodeId) -> Result<(), Refusal> {
 	crate::trust::admit(turn, client)?;
+	within_limits(turn, client)?;
 	let own = turn.book.live_sales().filter(|sale| sale.client == *client && !sale.state.is_finished()).count();
 	per_client(own, turn.policy().risk.max_open_sales_per_client)?;
 	in_all(turn)
@@ -124,10 +132,19 @@ pub(crate) fn one_more_sale(turn: &Turn<'_>, client: &NodeId) -> Result<(), Refu
 
 /// May this client have one more unpaid order?
 pub(crate) fn one_more_order(turn: &Turn<'_>, client: &NodeId) -> Result<(), Refusal> {
+	within_limits(turn, client)?;
 	let own = turn.book.live_orders().filter(|order| order.client == *client && order.state.is_unpaid()).count();
 	let own = own.saturating_add(crate::order::refused_lately(turn, Some(client)));
 	per_client(own, turn.policy().risk.max_open_orders_per_client)?;
 	in_all(turn)
+}
+
+/// The limits of `[capital]` on what is sold to whom and how fast.
+fn within_limits(turn: &Turn<'_>, client: &NodeId) -> Result<(), Refusal> {
+	match crate::capital::exceeds(turn.policy(), turn.book, *client, turn.now) {
+		Some(key) => Err(Refusal::Limit { key }),
+		None => Ok(()),
+	}
 }
 
 fn per_client(open: usize, limit: u32) -> Result<(), Refusal> {

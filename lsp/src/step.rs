@@ -89,7 +89,11 @@ impl Lsp {
 			Input::PaymentHeld { payment_hash, amount, claim_deadline } => {
 				order::payment_held(&mut turn, *payment_hash, *amount, *claim_deadline);
 			}
-			Input::PaymentClaimed { payment_hash, amount } => order::claimed(&mut turn, payment_hash, *amount),
+			Input::PaymentClaimed { payment_hash, amount, over } => {
+				ledger::claimed(&mut turn, payment_hash, over);
+				order::claimed(&mut turn, payment_hash, *amount);
+			}
+			Input::Money(fact) => ledger::money(&mut turn, fact),
 			Input::Survey { clients } => wake::survey(&mut turn, clients),
 			Input::Wanted { peer, notice } => wake::wanted(&mut turn, *peer, notice),
 		}
@@ -111,7 +115,7 @@ impl Input {
 			| Input::Connected { peer }
 			| Input::ForwardFailed { peer, .. }
 			| Input::Wanted { peer, .. } => Some(*peer),
-			Input::Tick | Input::Started | Input::Survey { .. } => None,
+			Input::Tick | Input::Started | Input::Survey { .. } | Input::Money(_) => None,
 			Input::HtlcIntercepted { scid, channel, .. } => {
 				let by_channel = || channel.map(|channel| channel.peer);
 				book.sale_by_scid(*scid).map(|sale| sale.client).or_else(by_channel)

@@ -63,7 +63,7 @@ mod debug {
 		let (kind, state) = match write {
 			Write::Sale(sale) => ("sale", serde_json::to_value(&sale.state)),
 			Write::Order(order) => ("order", serde_json::to_value(&order.state)),
-			Write::Client(_) | Write::Ledger(_) => return None,
+			Write::Client(_) | Write::Ledger(_) | Write::Books(_) => return None,
 		};
 		Some(format!("{kind}.{}", state.ok()?.get("is")?.as_str()?))
 	}

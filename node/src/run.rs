@@ -16,13 +16,16 @@ use crate::lightning::wire::{Wire, WireEvent};
 use crate::lightning::{Lightning, announce};
 use crate::lock::DataDir;
 use crate::notify;
-use crate::onchain::{Broadcaster, Chain, ChainConfig, Fees, Listeners, RpcAuth, Tip, Trouble, Trust, Wallet};
+use crate::onchain::{
+	Broadcaster, Chain, ChainConfig, Fees, Listeners, ReservePolicy, RpcAuth, Tip, Trouble, Trust, Wallet,
+};
 use crate::operator::Operator;
 use crate::pulse::Pulse;
 use crate::seed::Seed;
 use crate::stop::stopped;
 use crate::systemd::Notifier;
 use anyhow::{Context, bail};
+use bitcoin::FeeRate;
 use inlet_lsp::Lsp;
 use inlet_lsp::book::Book;
 use inlet_lsp::input::Input;
@@ -133,6 +136,10 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 		routing: config.routing.clone(),
 		gossip: config.node.gossip.clone(),
 		limits: config.peers,
+		reserve: ReservePolicy {
+			feerate: FeeRate::from_sat_per_kwu(config.policy.capital.stress_feerate_sat_per_vb.saturating_mul(250)),
+			htlcs: config.policy.capital.stress_htlcs,
+		},
 		wakes: config.policy.lsps5.enabled,
 	})
 	.await?;
@@ -175,6 +182,7 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 		looked: Mutex::default(),
 		refunding: Arc::default(),
 		surveyed: Mutex::default(),
+		books: Default::default(),
 		notify: notify::Notifier::of_node(&config, move |text| keys.sign_text(text))?,
 	});
 	let payments = Arc::new(Payments::load(store.clone()).await?);

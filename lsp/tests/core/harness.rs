@@ -251,6 +251,8 @@ impl Sim {
 			total_fee: Msat(skimmed),
 			skimmed: Msat(skimmed),
 			reference: reference.to_string(),
+			came: Vec::new(),
+			went: Vec::new(),
 		})
 	}
 
@@ -309,6 +311,7 @@ impl Sim {
 		self.give(Input::PaymentClaimed {
 			payment_hash: order.lightning.as_ref().unwrap().payment_hash,
 			amount: amount.to_msat().unwrap(),
+			over: Vec::new(),
 		})
 	}
 

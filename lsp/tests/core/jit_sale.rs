@@ -105,6 +105,8 @@ fn forwards_are_booked_once_and_apart_from_the_opening_fee() {
 		total_fee: Msat(77),
 		skimmed: Msat(0),
 		reference: reference.to_string(),
+		came: Vec::new(),
+		went: Vec::new(),
 	};
 	for reference in ["x", "x", "y", "x"] {
 		sim.give(routing(reference));

@@ -309,6 +309,8 @@ fn a_fee_settled_over_another_channel_of_the_client_is_credited() {
 		total_fee: sale.fee.unwrap(),
 		skimmed: sale.fee.unwrap(),
 		reference: "a".into(),
+		came: Vec::new(),
+		went: Vec::new(),
 	});
 	assert_eq!(sim.sale(&sale).state, SaleState::Done);
 }

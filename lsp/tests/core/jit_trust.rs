@@ -245,6 +245,8 @@ fn a_client_with_enough_room_gets_the_payment_there_in_full_and_pays_for_nothing
 			total_fee: Msat(0),
 			skimmed: Msat(0),
 			reference: reference.into(),
+			came: Vec::new(),
+			went: Vec::new(),
 		};
 		assert!(sim.give(forwarded).is_empty());
 	}

@@ -116,6 +116,8 @@ fn r12_a_crash_before_the_decision_replays_it() {
 		total_fee: sale.fee.unwrap(),
 		skimmed: sale.fee.unwrap(),
 		reference: "a".into(),
+		came: Vec::new(),
+		went: Vec::new(),
 	};
 	assert_eq!(broadcasts(&sim.look(settled.clone()).actions).first(), Some(&open.user_channel_id));
 	sim.restart();
@@ -193,6 +195,8 @@ fn r2_r12_a_payment_that_was_taken_although_the_channel_ended_still_gets_it_on_t
 		total_fee: sale.fee.unwrap(),
 		skimmed: sale.fee.unwrap(),
 		reference: "a".into(),
+		came: Vec::new(),
+		went: Vec::new(),
 	};
 	assert_eq!(broadcasts(&sim.give(settled)), [open.user_channel_id]);
 	sim.pass(DISCARD_AFTER_SECS);

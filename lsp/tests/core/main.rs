@@ -11,6 +11,7 @@ mod jit_sale;
 mod jit_trouble;
 mod jit_trust;
 mod jit_withheld;
+mod ledger;
 mod money;
 mod order_lightning;
 mod order_onchain;

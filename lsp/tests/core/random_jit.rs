@@ -352,6 +352,8 @@ impl Ldk {
 						total_fee: Msat(flight.skimmed),
 						skimmed: Msat(flight.skimmed),
 						reference: flight.reference,
+						came: Vec::new(),
+						went: Vec::new(),
 					});
 				}
 			}

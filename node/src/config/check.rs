@@ -183,7 +183,7 @@ fn notify(layers: &Layers, raw: &RawNotify, place: &Place) -> Result<NotifyConfi
 
 /// The policy, checked as the core checks it when it is built, so that nothing is right here and refused there.
 fn policy(layers: &Layers, raw: RawConfig) -> Result<Policy, ConfigError> {
-	let RawConfig { lsps1, lsps2, lsps5, price, risk, .. } = raw;
+	let RawConfig { lsps1, lsps2, lsps5, price, risk, capital, .. } = raw;
 	let sat = |key, Sat(amount): Sat| (key, amount);
 	in_order(
 		layers,
@@ -213,7 +213,7 @@ fn policy(layers: &Layers, raw: RawConfig) -> Result<Policy, ConfigError> {
 			return Err(refusal(layers, "risk", "max_channel_sat", wrong));
 		}
 	}
-	let policy = Policy { lsps1, lsps2, lsps5, price, risk };
+	let policy = Policy { lsps1, lsps2, lsps5, price, risk, capital };
 	policy.check().map_err(|error| core_refusal(layers, &error))?;
 	Ok(policy)
 }

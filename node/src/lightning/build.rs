@@ -7,6 +7,7 @@ use super::gossip::Gossip;
 use super::wire::Wire;
 use super::*;
 use crate::config::{PeerLimits, RoutingConfig};
+use crate::onchain::ReservePolicy;
 use anyhow::{Context, bail};
 use bitcoin::Network;
 use lightning::chain::{BlockLocator, ChannelMonitorUpdateStatus};
@@ -54,6 +55,8 @@ pub struct Parts {
 	pub gossip: crate::config::Gossip,
 	/// How many connections there may be.
 	pub limits: PeerLimits,
+	/// For which weather anchors are kept.
+	pub reserve: ReservePolicy,
 	/// Are sleeping clients woken (bLIP-55)?
 	pub wakes: bool,
 }
@@ -247,6 +250,7 @@ impl Lightning {
 			peers,
 			messenger,
 			sweeper,
+			reserve: parts.reserve,
 			graph,
 			wire,
 			door: Door::new(parts.limits),

@@ -246,6 +246,8 @@ impl Sim {
 			total_fee: Msat(inbound - amount),
 			skimmed: Msat(expected - amount),
 			reference: format!("{}", u64::from_be_bytes(id[8..16].try_into().expect("8 bytes"))),
+			came: Vec::new(),
+			went: Vec::new(),
 		});
 	}
 
