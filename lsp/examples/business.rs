@@ -16,6 +16,7 @@ use inlet_lsp::book::{Book, EntryKind, NodeId, SaleState};
 use inlet_lsp::capital::{self, Holding, Verdict};
 use inlet_lsp::input::{Action, ChannelView, Input, OpenChannel, PeerView, World};
 use inlet_lsp::ledger::{Fact, Flow, Purpose, WalletTx};
+use inlet_lsp::market::Market;
 use inlet_lsp::money::{FeePerKw, Msat, Ppm, Sat};
 use inlet_lsp::policy::Trust;
 use inlet_lsp::quote::{CLOSE_WEIGHT, FUNDING_WEIGHT};
@@ -229,6 +230,7 @@ impl Shop {
 			synced: true,
 			feerate: Some(self.feerate()),
 			spendable: Sat((u64::try_from(self.coins).unwrap_or(0) / 1000).saturating_sub(kept)),
+			market: Market { long_run: Some(LONG_RUN), ..Market::default() },
 			peer,
 			entropy: bytes32("entropy", u128::from(self.rng.next())),
 			fresh_scid: (1 << 40) | self.rng.below(1 << 39),
@@ -352,6 +354,7 @@ impl Shop {
 			reference: format!("{:?}", &intercept_id[..8]),
 			came: vec![Flow { channel_id: UPSTREAM, amount: Msat(inbound) }],
 			went: vec![Flow { channel_id, amount }],
+			intercept_id: None,
 		});
 	}
 
@@ -474,7 +477,16 @@ impl Shop {
 		let reference = format!("use{}", self.rng.next());
 		let (next_channel, total_fee) = (Some(next), Msat(u64::try_from(fee).unwrap()));
 		let skimmed = Msat::ZERO;
-		self.give(Input::Forwarded { next_peer: None, next_channel, total_fee, skimmed, reference, came, went });
+		self.give(Input::Forwarded {
+			next_peer: None,
+			next_channel,
+			total_fee,
+			skimmed,
+			reference,
+			came,
+			went,
+			intercept_id: None,
+		});
 	}
 
 	fn close(&mut self, user_channel_id: u128, forced: bool) {

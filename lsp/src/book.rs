@@ -4,7 +4,9 @@
 //! store; a field is only ever added, with a default.
 
 use crate::money::{FeePerKw, Msat, Sat};
+use crate::tiers::Overrides;
 use crate::time::Timestamp;
+use crate::tokens::{Token, TokenId};
 use crate::trust::Offence;
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::{OutPoint, Txid};
@@ -39,6 +41,8 @@ pub struct Book {
 	pub(crate) clients: BTreeMap<NodeId, Client>,
 	pub(crate) sales: BTreeMap<SaleId, Sale>,
 	pub(crate) orders: BTreeMap<OrderId, Order>,
+	/// At most [`MAX_TOKENS`](crate::tokens::MAX_TOKENS).
+	pub(crate) tokens: BTreeMap<TokenId, Token>,
 	/// The newest entries only; the store keeps them all.
 	pub(crate) ledger: VecDeque<Entry>,
 	pub(crate) next_entry: u64,
@@ -62,6 +66,8 @@ pub enum Write {
 	Ledger(Entry),
 	/// Insert or replace what the books keep beside the entries.
 	Books(BooksRow),
+	/// Insert or replace a token.
+	Token(Token),
 }
 
 /// What we know of a client.
@@ -90,6 +96,21 @@ pub struct Client {
 	/// The newest of them, newest last, at most [`MAX_OFFENCES_KEPT`](crate::trust::MAX_OFFENCES_KEPT).
 	#[serde(default)]
 	pub offence_log: Vec<Offence>,
+	/// Payments that it received over its channels, up to [`MAX_COUNTED_PAYMENTS`](crate::policy::MAX_COUNTED_PAYMENTS).
+	#[serde(default)]
+	pub payments: u32,
+	/// The tier that the operator was told last; empty is `new`.
+	#[serde(default)]
+	pub tier: String,
+	/// What the operator has set for it.
+	#[serde(default, skip_serializing_if = "Overrides::is_empty")]
+	pub overrides: Overrides,
+	/// What happened to its tier, newest last, at most [`MAX_CLIENT_HISTORY`].
+	#[serde(default, skip_serializing_if = "Vec::is_empty")]
+	pub history: Vec<Note>,
+	/// The token that it has shown.
+	#[serde(default, skip_serializing_if = "Option::is_none")]
+	pub token: Option<TokenId>,
 }
 
 /// The terms of an LSPS2 offer, as promised: bLIP-52's `opening_fee_params` without the promise.
@@ -155,8 +176,17 @@ pub struct Sale {
 	pub discarding: Vec<Discarding>,
 	/// Which payment pays the fee, once the parts of one have added up.
 	pub paying: Option<PaymentHash>,
+	/// When the client must have taken the payment that was sent over its withheld channel.
+	#[serde(default)]
+	pub claim_by: Option<Timestamp>,
+	/// Since when it has not, if that time is over: the channel is dropped when it is seen to be here and to hold it.
+	#[serde(default)]
+	pub overdue_since: Option<Timestamp>,
 	/// How much of the fee has been credited, part by part.
 	pub fee_credited: Msat,
+	/// What the channel was expected to cost us when it was opened (see [`Costs`](crate::quote::Costs)).
+	#[serde(default)]
+	pub expected_cost: Sat,
 	/// The channel, from `OpenChannel` on.
 	pub channel: Option<SoldChannel>,
 	/// When `buy` was answered.
@@ -170,6 +200,8 @@ pub type PaymentHash = [u8; 32];
 
 /// How many lines of its history a sale or an order keeps.
 pub const MAX_HISTORY: usize = 64;
+/// How many lines of its history a client keeps.
+pub const MAX_CLIENT_HISTORY: usize = 16;
 /// How many decided and settled forwards a sale remembers.
 pub const MAX_FORWARDS_KEPT: usize = 64;
 /// How often the fee of a refund is raised.
@@ -254,9 +286,12 @@ pub struct PlannedForward {
 	/// Height at which it expires.
 	#[serde(default)]
 	pub expiry_height: Option<u32>,
-	/// Over another channel of the client, which it goes in full; else over the sale's own.
+	/// Over another channel of the client, which it goes in full; else over the sale's own. LDK may take any of the client's.
 	#[serde(default)]
 	pub channel: Option<[u8; 32]>,
+	/// What of the opening fee is kept back of it.
+	#[serde(default)]
+	pub skim: Msat,
 }
 
 /// A channel that ended before its funding transaction was broadcast. Its coins stay locked a while: LDK may have a
@@ -270,6 +305,9 @@ pub struct Discarding {
 	pub channel_id: [u8; 32],
 	/// The funding output that holds the coins.
 	pub funding: OutPoint,
+	/// Its capacity.
+	#[serde(default)]
+	pub capacity: Sat,
 	/// When the node is asked to free them (again).
 	pub until: Timestamp,
 	/// A payment over it was taken after all: the funding transaction goes out.
@@ -330,8 +368,11 @@ pub struct Order {
 	pub funding_confirms_within_blocks: u16,
 	/// The lease, in blocks.
 	pub channel_expiry_blocks: u32,
-	/// Token, empty if none.
+	/// A token that the config lists, empty if none.
 	pub token: String,
+	/// A token that was issued, [sealed](crate::tokens::seal).
+	#[serde(default, skip_serializing_if = "String::is_empty")]
+	pub sealed_token: String,
 	/// Public channel?
 	pub announce_channel: bool,
 	/// Where money goes back to.
@@ -340,6 +381,9 @@ pub struct Order {
 	pub fee_total: Sat,
 	/// Fee and client balance: what is to be paid.
 	pub order_total: Sat,
+	/// What the channel was expected to cost us when it was ordered, or opened (see [`Costs`](crate::quote::Costs)).
+	#[serde(default)]
+	pub expected_cost: Sat,
 	/// When `create_order` came in.
 	pub created_at: Timestamp,
 	/// Unpaid after this, it is over.
@@ -356,6 +400,10 @@ pub struct Order {
 	/// The client refused such a channel before it was offered: nothing was ever promised.
 	#[serde(default)]
 	pub refused: bool,
+	/// The held payment went back, or LDK let it go, before it was known whether the channel's funding is out: if it is, the
+	/// channel is delivered and nobody pays for it.
+	#[serde(default)]
+	pub lapsed: bool,
 	/// Where it stands.
 	pub state: OrderState,
 	/// The channel, from `OpenChannel` on.

@@ -76,13 +76,13 @@ pub(crate) fn funding_cost(turn: &mut Turn<'_>, fee: Option<Sat>, client: NodeId
 	}
 }
 
-/// [`Input::Forwarded`]: what moved, and the part of it that is no opening fee; once per reference.
-pub(crate) fn forwarded(turn: &mut Turn<'_>, input: &Input) {
-	let Input::Forwarded { next_peer, next_channel, total_fee, skimmed, reference, came, went } = input else { return };
+/// [`Input::Forwarded`]: what moved, and the part of it that is no opening fee (`skimmed`); once per reference.
+pub(crate) fn forwarded(turn: &mut Turn<'_>, input: &Input, skimmed: Msat) {
+	let Input::Forwarded { next_peer, next_channel, total_fee, reference, came, went, .. } = input else { return };
 	let told = i64::try_from(total_fee.0.saturating_sub(skimmed.0)).unwrap_or(i64::MAX);
 	let moved = !came.is_empty() && !went.is_empty();
 	let (came_msat, went_msat) = (total(came), total(went));
-	let routing = if moved { came_msat.saturating_sub(went_msat).saturating_sub(signed(*skimmed)) } else { told };
+	let routing = if moved { came_msat.saturating_sub(went_msat).saturating_sub(signed(skimmed)) } else { told };
 	let known = [EntryKind::RoutingFee, EntryKind::Forward].iter().any(|kind| turn.is_booked(*kind, reference));
 	if known || (!moved && routing == 0) {
 		return;
@@ -91,7 +91,7 @@ pub(crate) fn forwarded(turn: &mut Turn<'_>, input: &Input) {
 	if moved {
 		postings.extend(came.iter().map(|flow| debit(Account::Channel(flow.channel_id), signed(flow.amount))));
 		postings.extend(went.iter().map(|flow| credit(Account::Channel(flow.channel_id), signed(flow.amount))));
-		postings.push(credit(Account::Skims, signed(*skimmed)));
+		postings.push(credit(Account::Skims, signed(skimmed)));
 	} else {
 		postings.push(debit(Account::Unassigned, routing));
 	}

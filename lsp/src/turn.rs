@@ -8,6 +8,7 @@ use crate::money::{Msat, Sat};
 use crate::policy::Policy;
 use crate::step::Lsp;
 use crate::time::Timestamp;
+use crate::tokens::{Token, TokenId};
 use bitcoin::hashes::{Hash, HashEngine, sha256};
 use std::collections::BTreeMap;
 
@@ -24,6 +25,7 @@ pub(crate) struct Turn<'a> {
 	clients: BTreeMap<NodeId, Client>,
 	sales: BTreeMap<SaleId, Sale>,
 	orders: BTreeMap<OrderId, Order>,
+	tokens: BTreeMap<TokenId, Token>,
 	entries: Vec<Entry>,
 	books: BTreeMap<String, BooksRow>,
 	actions: Vec<Action>,
@@ -41,6 +43,7 @@ impl<'a> Turn<'a> {
 			clients: BTreeMap::new(),
 			sales: BTreeMap::new(),
 			orders: BTreeMap::new(),
+			tokens: BTreeMap::new(),
 			entries: Vec::new(),
 			books: BTreeMap::new(),
 			actions: Vec::new(),
@@ -74,6 +77,25 @@ impl<'a> Turn<'a> {
 		known.unwrap_or_else(|| Client::new(*id, self.now))
 	}
 
+	/// The client as this step has left it so far, if we know it.
+	pub(crate) fn known_client(&self, id: &NodeId) -> Option<Client> {
+		self.clients.get(id).or_else(|| self.book.client(id)).cloned()
+	}
+
+	/// The clients whose rows this step has changed.
+	pub(crate) fn changed_clients(&self) -> Vec<Client> {
+		self.clients.values().filter(|row| self.book.client(&row.id) != Some(row)).cloned().collect()
+	}
+
+	pub(crate) fn put_token(&mut self, token: Token) {
+		self.tokens.insert(token.id.clone(), token);
+	}
+
+	/// How many entries this step has booked so far.
+	pub(crate) fn booked(&self) -> usize {
+		self.entries.len()
+	}
+
 	pub(crate) fn put_client(&mut self, client: Client) {
 		self.clients.insert(client.id, client);
 	}
@@ -85,6 +107,13 @@ impl<'a> Turn<'a> {
 
 	pub(crate) fn act(&mut self, action: Action) {
 		self.actions.push(action);
+	}
+
+	/// Unless this step does it already.
+	pub(crate) fn act_once(&mut self, action: Action) {
+		if !self.actions.contains(&action) {
+			self.act(action);
+		}
 	}
 
 	pub(crate) fn send(&mut self, peer: NodeId, bytes: Vec<u8>) {
@@ -181,7 +210,8 @@ impl<'a> Turn<'a> {
 		let orders = self.orders.into_values().filter(|row| book.order(&row.id) != Some(row)).map(Write::Order);
 		let entries = self.entries.into_iter().map(Write::Ledger);
 		let books = self.books.into_values().filter(|row| !book.books.has(row)).map(Write::Books);
-		let writes = clients.chain(sales).chain(orders).chain(entries).chain(books).collect();
+		let tokens = self.tokens.into_values().filter(|row| book.token(&row.id) != Some(row)).map(Write::Token);
+		let writes = clients.chain(sales).chain(orders).chain(entries).chain(tokens).chain(books).collect();
 		Step { writes, actions: self.actions }
 	}
 }

@@ -5,9 +5,11 @@
 
 mod capital;
 mod channels;
+mod clients;
 mod events;
 #[cfg(test)]
 pub(crate) mod fake;
+mod holds;
 mod ledger;
 mod list;
 mod lsp;
@@ -20,7 +22,9 @@ mod wallet;
 
 pub use capital::*;
 pub use channels::*;
+pub use clients::*;
 pub use events::*;
+pub use holds::*;
 pub use ledger::*;
 pub use list::*;
 pub use lsp::*;
@@ -100,8 +104,24 @@ pub trait Control: Send + Sync + 'static {
 	async fn sales(&self, list: ListRequest) -> Result<Page<Sale>, Refusal>;
 	/// One sale with its history.
 	async fn sale(&self, id: String) -> Result<SaleDetail, Refusal>;
+	/// For how long payments are held.
+	async fn holds(&self) -> Result<HoldTimes, Refusal>;
 	/// Clients.
 	async fn clients(&self, list: ListRequest) -> Result<Page<Client>, Refusal>;
+	/// A client, what holds for it and why.
+	async fn client(&self, id: String) -> Result<ClientDetail, Refusal>;
+	/// Sets what holds for a client, known or (by its whole node id) not yet. What is left out stays as it is.
+	async fn set_client(&self, id: String, settings: ClientSettings) -> Result<ClientDetail, Refusal>;
+	/// Forgets all that was set for a client.
+	async fn clear_client(&self, id: String) -> Result<ClientDetail, Refusal>;
+	/// Tokens, newest first.
+	async fn tokens(&self, list: ListRequest) -> Result<Page<Token>, Refusal>;
+	/// Issues a token, and shows it this once.
+	async fn issue_token(&self, request: TokenRequest) -> Result<IssuedToken, Refusal>;
+	/// A token and who uses it.
+	async fn token(&self, id: String) -> Result<TokenDetail, Refusal>;
+	/// Revokes a token: who uses it falls back to the tier that it has earned.
+	async fn revoke_token(&self, id: String) -> Result<TokenDetail, Refusal>;
 	/// What a channel would cost a client now, term by term.
 	async fn quote(&self, request: QuoteRequest) -> Result<Quote, Refusal>;
 	/// What was earned and spent, newest first, with totals over all time.

@@ -2,9 +2,10 @@
 
 use inlet::api::Problem;
 use inlet::cli::{Cli, Command, ConfigCommand, RunArgs, SeedCommand};
-use inlet::config::{Config, ConfigError, Overrides, Place};
+use inlet::config::{Config, ConfigError, Overrides, Place, SYSTEM_SOCKET};
 use inlet::{cli, client, logging, run, seed};
 use std::io::{IsTerminal, stdin, stdout};
+use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -16,8 +17,8 @@ fn main() -> ExitCode {
 		Command::Seed { verb: SeedCommand::Show { yes } } => show(&flags, *yes),
 		_ => match Place::find(&flags, std::env::vars_os()) {
 			Ok(place) => {
-				cli.data_dir = Some(place.data_dir);
-				cli.socket = Some(place.socket);
+				cli.data_dir = Some(place.data_dir.clone());
+				cli.socket = Some(place.socket_or(&flags, Path::new(SYSTEM_SOCKET)));
 				return client::run(cli);
 			}
 			Err(e) => Err(e.into()),

@@ -26,6 +26,7 @@ use crate::stop::stopped;
 use crate::systemd::Notifier;
 use anyhow::{Context, bail};
 use bitcoin::FeeRate;
+use bitcoin::hex::DisplayHex;
 use inlet_lsp::Lsp;
 use inlet_lsp::book::Book;
 use inlet_lsp::input::Input;
@@ -50,6 +51,7 @@ struct Opened {
 	seed: Seed,
 	listeners: Vec<TcpListener>,
 	admin: Admin,
+	monitor: Option<Admin>,
 	first_run: bool,
 }
 
@@ -73,6 +75,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 async fn open(config: &Config, lock: DataDir) -> anyhow::Result<Opened> {
 	let listeners = peers::bind(&config.node.listen).await?;
 	let admin = Admin::bind(&config.place.socket).await?;
+	let monitor = match &config.monitor {
+		Some(path) => Some(Admin::bind(path).await?.reads_only()),
+		None => None,
+	};
 	let (seed_file, store_file) = (lock.seed_file(), config.place.data_dir.join(STORE_FILE));
 	let first_run = !seed_file.exists();
 	if first_run && store_file.exists() {
@@ -85,7 +91,7 @@ async fn open(config: &Config, lock: DataDir) -> anyhow::Result<Opened> {
 	}
 	let seed = if first_run { Seed::create(&seed_file)? } else { Seed::load(&seed_file)? };
 	let store = Store::open(&store_file, inlet_storage::abort)?;
-	Ok(Opened { _lock: lock, store, seed, listeners, admin, first_run })
+	Ok(Opened { _lock: lock, store, seed, listeners, admin, monitor, first_run })
 }
 
 fn greet(config: &Config, opened: &Opened) {
@@ -115,7 +121,7 @@ struct Node {
 
 async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<Node> {
 	let network = config.node.network;
-	let fees = Arc::new(Fees::new(network));
+	let fees = Arc::new(Fees::open(network, store.clone()).await.context("the feerates of the past cannot be read")?);
 	let broadcaster = Broadcaster::open(store.clone()).await.context("the broadcasts under way cannot be read")?;
 	let (backend, log) = (chain_config(&config.chain), Arc::new(LdkLogger));
 	let mut chain =
@@ -223,11 +229,11 @@ async fn serve(
 ) -> anyhow::Result<()> {
 	let notifier = Arc::new(Notifier::from_env().context("the service manager cannot be reached")?);
 	notifier.status("catching up with the chain");
-	let Opened { store, seed, listeners, admin, first_run, _lock } = opened;
+	let Opened { store, seed, listeners, admin, monitor, first_run, _lock } = opened;
 	let mut early = stopping.clone();
 	let node = tokio::select! {
 		node = assemble(config, store.clone(), &seed) => node?,
-		() = admin.starting(stop.clone()) => return Ok(()),
+		() = not_yet(&admin, monitor.as_ref(), &stop) => return Ok(()),
 		() = stopped(&mut early) => {
 			// Before anything was begun.
 			store.close().await;
@@ -237,7 +243,7 @@ async fn serve(
 	let listening = listeners.iter().map(|l| l.local_addr().map(|a| a.to_string())).collect::<Result<Vec<_>, _>>()?;
 	introduce(&node, &listening, first_run).await?;
 	let (events, socket) = (node.events.clone(), node.config.place.socket.clone());
-	let running = start(node, &store, listeners, admin, listening.clone(), &stop, &notifier);
+	let running = start(node, &store, listeners, [Some(admin), monitor], listening.clone(), &stop, &notifier);
 
 	events.publish(SystemTime::now().into(), EventKind::Started, None, "the node runs", json!({}));
 	notifier.ready(&format!("serving on {}", listening.join(", ")));
@@ -255,6 +261,16 @@ async fn serve(
 	}?;
 	println!("stopped; everything is on disk");
 	Ok(())
+}
+
+/// Says on both sockets that the node starts. Never returns.
+async fn not_yet(admin: &Admin, monitor: Option<&Admin>, stop: &watch::Sender<bool>) {
+	match monitor {
+		Some(monitor) => {
+			tokio::join!(admin.starting(stop.clone()), monitor.starting(stop.clone()));
+		}
+		None => admin.starting(stop.clone()).await,
+	}
 }
 
 /// The node's tasks. Each ends when the node stops; one that ends before is a fault that the node does not survive.
@@ -277,7 +293,7 @@ fn start(
 	node: Node,
 	store: &Store,
 	listeners: Vec<TcpListener>,
-	admin: Admin,
+	sockets: [Option<Admin>; 2],
 	listening: Vec<String>,
 	stop: &watch::Sender<bool>,
 	notifier: &Arc<Notifier>,
@@ -292,7 +308,7 @@ fn start(
 		lsp: node.lsp,
 		store: store.clone(),
 		peers: node.peers.clone(),
-		payments: node.payments,
+		payments: node.payments.clone(),
 		events: events.clone(),
 		stop: stop.clone(),
 	});
@@ -312,10 +328,16 @@ fn start(
 	tasks.spawn(guard(node.peers, lightning.clone(), node.driver.clone(), stopping.clone()));
 	tasks.spawn(lightning.clone().send(stopping.clone()));
 	tasks.spawn(lightning.clone().pump(node.config.routing.forward_delay, stopping.clone()));
+	let own = node.payments.clone();
+	tasks.spawn(
+		lightning.clone().time_holds(move |hash| own.get(&hash.to_lower_hex_string()).is_some(), stopping.clone()),
+	);
 	tasks.spawn(announce::announce(lightning.clone(), node.config.node.clone(), stopping.clone()));
 	tasks.spawn(tell_sync(node.hands.tip.clone(), events, stopping.clone()));
 	tasks.spawn(heartbeat(node.driver.clone(), pulse.clone(), stopping.clone()));
-	tasks.spawn(admin.serve(operator, stopping.clone()));
+	for socket in sockets.into_iter().flatten() {
+		tasks.spawn(socket.serve(operator.clone(), stopping.clone()));
+	}
 
 	let mut idle = JoinSet::new();
 	idle.spawn(lightning.clone().refresh_gossip());

@@ -1,5 +1,6 @@
 //! Errors, named by what the caller does next.
 
+use crate::db;
 use std::path::PathBuf;
 use thiserror::Error;
 
@@ -68,6 +69,15 @@ pub enum ReadError {
 	Closed,
 }
 
+impl From<db::Error> for ReadError {
+	fn from(e: db::Error) -> ReadError {
+		match e {
+			db::Error::Sqlite(e) => e.into(),
+			db::Error::NoRow => ReadError::Damaged("a row is missing".into()),
+		}
+	}
+}
+
 impl From<rusqlite::Error> for ReadError {
 	fn from(e: rusqlite::Error) -> ReadError {
 		use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
@@ -84,7 +94,7 @@ impl From<rusqlite::Error> for ReadError {
 #[derive(Debug, Error)]
 pub(crate) enum WriteError {
 	#[error(transparent)]
-	Sql(#[from] rusqlite::Error),
+	Sql(#[from] db::Error),
 	/// What it builds on.
 	#[error(transparent)]
 	Read(#[from] ReadError),

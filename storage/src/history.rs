@@ -1,11 +1,11 @@
 //! Pages of what happened, newest first, for people to read.
 
 use crate::book::{BOOKS, ORDER, SALE, from_json, rows, sql_int};
+use crate::db::{Connection, Result as Sql, params};
 use crate::error::ReadError;
 use crate::kv::NODE_NAMESPACE;
 use crate::store::Store;
 use inlet_lsp::book::{BooksRow, Entry, EntryKind, Order, Sale};
-use rusqlite::{Connection, Result as Sql, params};
 use serde::de::DeserializeOwned;
 
 /// Rows in a page; whoever asks for more gets these. It bounds how long a page keeps the writer.

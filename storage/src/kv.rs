@@ -6,6 +6,7 @@
 //! is on the disk is a prefix of it. LDK's loader needs that: it panics if a monitor's update N is missing and N+1 is
 //! there.
 
+use crate::db::{Connection, Result as Sql};
 use crate::error::ReadError;
 use crate::queue::{Change, Op, Sees};
 use crate::stats::Purpose;
@@ -18,7 +19,6 @@ use lightning::util::persist::{
 	KVSTORE_NAMESPACE_KEY_ALPHABET, KVSTORE_NAMESPACE_KEY_MAX_LEN, KVStore, MigratableKVStore,
 	NETWORK_GRAPH_PERSISTENCE_KEY, SCORER_PERSISTENCE_KEY,
 };
-use rusqlite::{Connection, Result as Sql};
 use std::future::Future;
 
 /// The primary namespace of the node's own rows (peers, payments, addresses, ...). LDK does not use it.

@@ -8,6 +8,7 @@
 //! Opens no socket, reads no clock, holds no policy.
 
 mod book;
+mod db;
 mod delta;
 mod error;
 mod history;

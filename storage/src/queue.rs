@@ -1,10 +1,10 @@
 //! The queue: everything that is to be done to the store, in the order of the calls.
 
 use crate::book::Row;
+use crate::db::Connection;
 use crate::kv::Key;
 use crate::stats::{Counters, Purpose};
 use crate::values::Values;
-use rusqlite::Connection;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;

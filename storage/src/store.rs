@@ -1,12 +1,12 @@
 //! The handle.
 
+use crate::db::Connection;
 use crate::error::{OpenError, ReadError};
 use crate::queue::{Change, Op, Question, Queue, Sees};
 use crate::schema;
 use crate::stats::Stats;
 use crate::values::Values;
 use crate::writer::Writer;
-use rusqlite::{Connection, TransactionBehavior};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -32,10 +32,14 @@ impl Store {
 	/// that says what happened and what to do. It is meant not to return ([`abort`]); if it does, the store is dead:
 	/// what was not acknowledged never will be, and reads fail.
 	pub fn open(path: &Path, fatal: impl Fn(&str) + Send + 'static) -> Result<Store, OpenError> {
-		let mut conn = schema::open(path)?;
-		let values = load_values(&mut conn).map_err(|e| schema::unreadable(path, &e))?;
+		Store::start(Connection::Sqlite(schema::open(path)?), path, Box::new(fatal))
+	}
+
+	/// Starts the writer on a database that is ready.
+	fn start(conn: Connection, path: &Path, fatal: Box<dyn Fn(&str) + Send>) -> Result<Store, OpenError> {
+		let values = load_values(&conn).map_err(|e| schema::unreadable(path, &e))?;
 		let queue = Arc::new(Queue::default());
-		let mut writer = Writer::new(queue.clone(), conn, values, path.to_owned(), Box::new(fatal));
+		let mut writer = Writer::new(queue.clone(), conn, values, path.to_owned(), fatal);
 		let thread = std::thread::Builder::new()
 			.name("store".into())
 			.spawn(move || {
@@ -117,10 +121,10 @@ impl Store {
 	}
 }
 
-fn load_values(conn: &mut Connection) -> Result<Values, ReadError> {
-	let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-	let values = Values::load(&tx)?;
-	tx.commit()?;
+fn load_values(conn: &Connection) -> Result<Values, ReadError> {
+	conn.begin()?;
+	let values = Values::load(conn)?;
+	conn.commit()?;
 	Ok(values)
 }
 

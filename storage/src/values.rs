@@ -7,13 +7,13 @@
 //! Records are numbered for ever, and a row of the table knows the number of the last record that is in it. So a record
 //! that is read again after its key was settled is known, and left out.
 
+use crate::db::{Connection, OptionalExtension, Result as Sql};
 use crate::delta;
 use crate::error::{ReadError, WriteError};
 use crate::kv::Key;
 use crate::log::Log;
 use crate::settle::{SETTLE_SLOTS, Settling};
 use crate::table::{self, Row};
-use rusqlite::{Connection, OptionalExtension, Result as Sql};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 

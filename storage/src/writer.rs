@@ -1,5 +1,6 @@
 //! The writer: the one thread that owns the connection.
 
+use crate::db::{self, Connection};
 use crate::error::{ReadError, WriteError};
 use crate::queue::{Answer, Change, MAX_LAZY, Op, Queue};
 use crate::record::Recorder;
@@ -7,7 +8,7 @@ use crate::schema::PAGE_SIZE;
 use crate::stats::{Purpose, add};
 use crate::values::Values;
 use crate::{book, kv, table, wallet};
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::ErrorCode;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -157,7 +158,7 @@ impl Writer {
 
 	fn begin(&mut self) -> Result<(), Trouble> {
 		if !self.in_transaction {
-			self.conn.execute_batch("BEGIN IMMEDIATE").map_err(|e| self.explain(&e))?;
+			self.conn.begin().map_err(|e| self.explain(&e))?;
 			self.in_transaction = true;
 		}
 		Ok(())
@@ -174,10 +175,10 @@ impl Writer {
 		Ok(())
 	}
 
-	/// SQLite rolls a transaction back by itself on some errors, also of a read. Then changes are lost that were
-	/// already made, and must not be acknowledged.
+	/// If the database has rolled the transaction back by itself, changes are lost that were already made, and must not
+	/// be acknowledged.
 	fn check_transaction(&self) -> Result<(), Trouble> {
-		if self.in_transaction && self.conn.is_autocommit() {
+		if self.in_transaction && self.conn.has_lost_transaction() {
 			return Err(Trouble(format!(
 				"{} lost a transaction to a read error. Check the disk, then start again. {NOTHING_LOST}",
 				self.path.display()
@@ -192,7 +193,7 @@ impl Writer {
 		}
 		self.check_transaction()?;
 		self.values.flush(&self.conn).map_err(|e| self.explain(&e))?;
-		self.conn.execute_batch("COMMIT").map_err(|e| self.explain(&e))?;
+		self.conn.commit().map_err(|e| self.explain(&e))?;
 		(self.in_transaction, self.lazy) = (false, 0);
 		if let Some(recorder) = &mut self.recorder {
 			recorder.committed();
@@ -233,11 +234,11 @@ impl Writer {
 
 	/// Runs a checkpoint in this mode; frames in the log, and how many of them are in the database.
 	fn log_frames(&self, mode: &str) -> Result<(u64, u64), Trouble> {
+		let Some(file) = self.conn.sqlite() else { return Ok((0, 0)) };
 		let sql = format!("PRAGMA wal_checkpoint({mode})");
-		self.conn
-			.query_row(&sql, [], |row| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)))
+		file.query_row(&sql, [], |row| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)))
 			.map(|(frames, copied)| (frames.max(0).cast_unsigned(), copied.max(0).cast_unsigned()))
-			.map_err(|e| self.explain(&e))
+			.map_err(|e| self.explain(&e.into()))
 	}
 
 	/// A value that cannot be written, perhaps because what it builds on cannot be read.
@@ -256,9 +257,13 @@ impl Writer {
 	}
 
 	/// What happened, in the operator's words.
-	fn explain(&self, e: &rusqlite::Error) -> Trouble {
+	fn explain(&self, e: &db::Error) -> Trouble {
 		let path = self.path.display();
-		let advice = match e.sqlite_error_code() {
+		let code = match e {
+			db::Error::Sqlite(e) => e.sqlite_error_code(),
+			db::Error::NoRow => None,
+		};
+		let advice = match code {
 			Some(ErrorCode::DiskFull) => "The disk is full: free space on it, then start again.",
 			Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
 				"The disk has become read-only, which a failing card or cable does: check it, then start again."

@@ -203,6 +203,10 @@ fn funding(turn: &mut Turn<'_>, tx: &WalletTx) -> Booking {
 	sums.client = who;
 	sums.sold_as = sums.sold_as.or(sold_as);
 	sums.quoted = quoted;
+	sums.tier = who.and_then(|who| turn.book.client(&who)).map(|client| match client.tier.as_str() {
+		"" => "new".to_owned(),
+		tier => tier.to_owned(),
+	});
 	sums.capacity = *capacity;
 	sums.funding = Some(*funding);
 	turn.put_books(BooksRow::Channel(sums));

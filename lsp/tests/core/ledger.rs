@@ -5,6 +5,7 @@ use bitcoin::{Network, OutPoint, Txid};
 use inlet_lsp::book::{Account, Book, BooksRow, ChannelSums, EntryKind, NodeId, Write};
 use inlet_lsp::input::{Input, PeerView, World};
 use inlet_lsp::ledger::{Fact, Flow, Purpose, Standing, WalletTx};
+use inlet_lsp::market::Market;
 use inlet_lsp::money::{Msat, Sat};
 use inlet_lsp::time::Timestamp;
 use inlet_lsp::{Lsp, Policy};
@@ -94,6 +95,7 @@ impl Ledger {
 			synced: true,
 			feerate: None,
 			spendable: Sat(0),
+			market: Market::default(),
 			peer: PeerView::default(),
 			entropy: [1; 32],
 			fresh_scid: 1,
@@ -252,6 +254,7 @@ impl Ledger {
 			reference: format!("f{}", self.real.next),
 			came: vec![Flow { channel_id: to, amount: Msat(amount + fee + skim) }],
 			went: vec![Flow { channel_id: from, amount: Msat(amount) }],
+			intercept_id: None,
 		});
 		self.move_channel(to, i64::try_from(amount + fee + skim).unwrap());
 		self.move_channel(from, -i64::try_from(amount).unwrap());

@@ -4,7 +4,7 @@ use super::context::{Context, Reply};
 use super::extract::{Args, Id, List};
 use super::routes::{Endpoint, on};
 use crate::control::{
-	Capital, Client, Ledger, LedgerCheck, LedgerCheckRequest, LedgerReport, LedgerReportRequest, Order, OrderDetail,
+	Capital, HoldTimes, Ledger, LedgerCheck, LedgerCheckRequest, LedgerReport, LedgerReportRequest, Order, OrderDetail,
 	Page, Quote, QuoteRequest, ReclaimPlan, Sale, SaleDetail,
 };
 use axum::extract::State;
@@ -16,7 +16,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 		on(Method::GET, "/v1/orders/{id}", order),
 		on(Method::GET, "/v1/sales", sales),
 		on(Method::GET, "/v1/sales/{id}", sale),
-		on(Method::GET, "/v1/clients", clients),
+		on(Method::GET, "/v1/holds", holds),
 		on(Method::GET, "/v1/quote", quote),
 		on(Method::GET, "/v1/ledger", ledger),
 		on(Method::GET, "/v1/capital", capital),
@@ -42,8 +42,8 @@ async fn sale(State(context): State<Context>, Id(id): Id) -> Reply<SaleDetail> {
 	context.ask(|node| async move { node.sale(id).await }).await
 }
 
-async fn clients(State(context): State<Context>, List(list): List) -> Reply<Page<Client>> {
-	context.ask(|node| async move { node.clients(list).await }).await
+async fn holds(State(context): State<Context>) -> Reply<HoldTimes> {
+	context.ask(|node| async move { node.holds().await }).await
 }
 
 async fn quote(State(context): State<Context>, Args(request): Args<QuoteRequest>) -> Reply<Quote> {

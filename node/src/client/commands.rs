@@ -6,9 +6,9 @@ use super::http::{Node, Request, escape};
 use super::render::{self, Style};
 use super::terminal::Ui;
 use crate::cli::{
-	AmountOrAll, CapitalCommand, ChannelsCommand, Cli, CloseArgs, Command, EventsArgs, ExportFormat, ForceCloseArgs,
-	InvoiceArgs, LedgerArgs, LedgerCommand, OfferArgs, OpenArgs, PageArgs, PayArgs, PeersCommand, PolicyArgs,
-	QuoteArgs, QuoteKindArg, Records, RecordsCommand, ReportByArg, SendArgs, completions,
+	AmountOrAll, CapitalCommand, ChannelsCommand, Cli, ClientsCommand, CloseArgs, Command, EventsArgs, ExportFormat,
+	ForceCloseArgs, InvoiceArgs, LedgerArgs, LedgerCommand, OfferArgs, OpenArgs, PageArgs, PayArgs, PeersCommand,
+	PolicyArgs, QuoteArgs, QuoteKindArg, Records, RecordsCommand, ReportByArg, SendArgs, TokensCommand, completions,
 };
 use crate::control::*;
 use http_body_util::BodyExt;
@@ -58,7 +58,8 @@ pub(super) async fn perform(cli: Cli, ui: &mut Ui<'_>) -> Result<(), Failure> {
 		Command::Payments(records) => s.records("/v1/payments", records, render::payments, render::payment).await,
 		Command::Orders(records) => s.records("/v1/orders", records, render::orders, render::order).await,
 		Command::Sales(records) => s.records("/v1/sales", records, render::sales, render::sale).await,
-		Command::Clients(list) => s.show(page("/v1/clients", list.page()), render::clients).await,
+		Command::Clients(args) => s.clients(args.verb.unwrap_or(ClientsCommand::List(args.page))).await,
+		Command::Tokens { verb } => s.tokens(verb.unwrap_or_else(|| TokensCommand::List(PageArgs::default()))).await,
 		Command::Quote(args) => s.quote(args).await,
 		Command::Capital { verb: None } => s.show(Request::get("/v1/capital"), render::capital).await,
 		Command::Capital { verb: Some(CapitalCommand::Reclaim { .. }) } => {
@@ -281,15 +282,63 @@ impl Session<'_, '_> {
 		}
 	}
 
+	async fn clients(&mut self, verb: ClientsCommand) -> Result<(), Failure> {
+		const PATH: &str = "/v1/clients";
+		match verb {
+			ClientsCommand::List(args) => self.show(page(PATH, &args), render::clients).await,
+			ClientsCommand::Show { id } => self.show(Request::get(at(PATH, &id)), render::client).await,
+			ClientsCommand::Clear { id } => {
+				self.show(Request::post(format!("{}/clear", at(PATH, &id))), render::client).await
+			}
+			ClientsCommand::Set(args) => {
+				let settings = ClientSettings {
+					tier: args.tier,
+					listed: match (args.block, args.allow) {
+						(true, _) => Some(ClientListing::Blocked),
+						(_, true) => Some(ClientListing::Allowed),
+						_ => None,
+					},
+					max_payment_sat: args.max_payment.map(|amount| amount.sat()).transpose()?,
+					max_channel_sat: args.max_channel.map(|amount| amount.sat()).transpose()?,
+					fee_share_ppm: args.fee_share,
+					headroom_ppm: args.headroom,
+					note: args.note,
+				};
+				self.show(Request::new(Method::PATCH, at(PATH, &args.id)).body(&settings), render::client).await
+			}
+		}
+	}
+
+	async fn tokens(&mut self, verb: TokensCommand) -> Result<(), Failure> {
+		const PATH: &str = "/v1/tokens";
+		match verb {
+			TokensCommand::List(args) => self.show(page(PATH, &args), render::tokens).await,
+			TokensCommand::Show { id } => self.show(Request::get(at(PATH, &id)), render::token).await,
+			TokensCommand::Revoke { id } => {
+				self.show(Request::post(format!("{}/revoke", at(PATH, &id))), render::token).await
+			}
+			TokensCommand::Issue { tier, uses, expires, label } => {
+				let expires_in_secs = expires.map(|time| time.0.into());
+				let request = TokenRequest { tier, label, max_uses: uses, expires_in_secs };
+				self.show(Request::post(PATH).body(&request), render::issued).await
+			}
+		}
+	}
+
 	async fn quote(&mut self, args: QuoteArgs) -> Result<(), Failure> {
 		let kind = match args.kind {
-			QuoteKindArg::Jit => "jit",
 			QuoteKindArg::Order => "order",
+			QuoteKindArg::Jit if args.lsps1 => "order",
+			QuoteKindArg::Jit => "jit",
 		};
+		let size = args.size.or(args.size_flag).map(|amount| amount.sat()).transpose()?;
 		let client_balance = args.client_balance.map(|amount| amount.sat()).transpose()?;
 		let request = Request::get("/v1/quote")
 			.query("kind", Some(kind))
-			.query("size_sat", Some(args.size.sat()?))
+			.query("size_sat", size)
+			.query("tier", args.tier)
+			.query("client", args.client)
+			.query("feerate_sat_per_kw", args.feerate.map(|feerate| feerate.sat_per_kw))
 			.query("client_balance_sat", client_balance)
 			.query("channel_expiry_blocks", args.expiry_blocks)
 			.query("funding_confirms_within_blocks", args.confirms_within);

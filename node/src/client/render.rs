@@ -4,6 +4,7 @@
 //! commands take.
 
 mod channels;
+mod clients;
 mod lsp;
 mod node;
 mod payments;
@@ -12,6 +13,7 @@ mod table;
 mod wallet;
 
 pub(super) use channels::*;
+pub(super) use clients::*;
 pub(super) use lsp::*;
 pub(super) use node::*;
 pub(super) use payments::*;

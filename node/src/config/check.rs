@@ -12,6 +12,7 @@ use crate::notify::https::check_roots;
 use bitcoin::Network;
 use inlet_lsp::money::Sat;
 use inlet_lsp::policy::{Policy, PolicyError};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// LDK's `MIN_CLTV_EXPIRY_DELTA`: less leaves no time to claim on-chain.
@@ -43,14 +44,39 @@ pub(super) fn config(layers: &Layers, place: Place) -> Result<Config, ConfigErro
 		targets: blame(layers, "log", "level", value::log_level(&raw.log.level))?,
 		format: blame(layers, "log", "format", value::log_format(&raw.log.format))?,
 	};
-	if raw.api.socket.is_empty() || place.socket.as_os_str().len() > MAX_SOCKET_PATH {
-		let problem = format!("makes a path of {} bytes", place.socket.as_os_str().len());
-		let right =
-			format!("write a file name, or a path of at most {MAX_SOCKET_PATH} bytes such as /run/inlet/admin.sock");
-		return Err(refusal(layers, "api", "socket", value::wrong(problem, right)));
+	if raw.api.socket.is_empty() {
+		return Err(refusal(layers, "api", "socket", no_socket_path(0, "/run/inlet/admin.sock")));
 	}
+	fits_a_socket(layers, "socket", &place.socket)?;
+	let monitor = monitor_socket(layers, &raw.api.monitor_socket, &place)?;
 	let policy = policy(layers, raw)?;
-	Ok(Config { place, node, chain, doubt, policy, routing, peers, notify, log })
+	Ok(Config { place, monitor, node, chain, doubt, policy, routing, peers, notify, log })
+}
+
+fn no_socket_path(bytes: usize, example: &str) -> Wrong {
+	let right = format!("write a file name, or a path of at most {MAX_SOCKET_PATH} bytes such as {example}");
+	value::wrong(format!("makes a path of {bytes} bytes"), right)
+}
+
+fn fits_a_socket(layers: &Layers, key: &'static str, path: &Path) -> Result<(), ConfigError> {
+	let bytes = path.as_os_str().len();
+	if bytes > MAX_SOCKET_PATH {
+		return Err(refusal(layers, "api", key, no_socket_path(bytes, "/run/inlet/admin.sock")));
+	}
+	Ok(())
+}
+
+fn monitor_socket(layers: &Layers, raw: &str, place: &Place) -> Result<Option<PathBuf>, ConfigError> {
+	if raw.is_empty() {
+		return Ok(None);
+	}
+	let path = place.data_dir.join(raw);
+	fits_a_socket(layers, "monitor_socket", &path)?;
+	if path == place.socket {
+		let wrong = value::wrong("is the admin socket".to_owned(), "give it a path of its own".to_owned());
+		return Err(refusal(layers, "api", "monitor_socket", wrong));
+	}
+	Ok(Some(path))
 }
 
 fn node(layers: &Layers, raw: &RawNode, network: Network) -> Result<NodeConfig, ConfigError> {
@@ -183,7 +209,7 @@ fn notify(layers: &Layers, raw: &RawNotify, place: &Place) -> Result<NotifyConfi
 
 /// The policy, checked as the core checks it when it is built, so that nothing is right here and refused there.
 fn policy(layers: &Layers, raw: RawConfig) -> Result<Policy, ConfigError> {
-	let RawConfig { lsps1, lsps2, lsps5, price, risk, capital, .. } = raw;
+	let RawConfig { lsps1, lsps2, lsps5, price, risk, capital, tier, .. } = raw;
 	let sat = |key, Sat(amount): Sat| (key, amount);
 	in_order(
 		layers,
@@ -213,7 +239,7 @@ fn policy(layers: &Layers, raw: RawConfig) -> Result<Policy, ConfigError> {
 			return Err(refusal(layers, "risk", "max_channel_sat", wrong));
 		}
 	}
-	let policy = Policy { lsps1, lsps2, lsps5, price, risk, capital };
+	let policy = Policy { lsps1, lsps2, lsps5, price, risk, capital, tier };
 	policy.check().map_err(|error| core_refusal(layers, &error))?;
 	Ok(policy)
 }
@@ -221,9 +247,9 @@ fn policy(layers: &Layers, raw: RawConfig) -> Result<Policy, ConfigError> {
 /// What the core says of a key, with the place of that key. A key that nobody set is blamed on the one that it is
 /// measured against, if that was set.
 fn core_refusal(layers: &Layers, PolicyError { key, problem }: &PolicyError) -> ConfigError {
-	let place = |name: &str| name.split_once('.').map(|(section, key)| layers.origin(section, key));
+	let place = |name: &str| name.rsplit_once('.').map(|(section, key)| layers.origin(section, key));
 	let origin = place(key).unwrap_or(Origin::Default);
-	let value = |name: &str| name.split_once('.').and_then(|(section, key)| layers.value(section, key));
+	let value = |name: &str| name.rsplit_once('.').and_then(|(section, key)| layers.value(section, key));
 	let is = |name: &str| value(name).map_or_else(String::new, |value| format!("is {value}"));
 	let right = format!("it {problem}");
 	if origin == Origin::Default {

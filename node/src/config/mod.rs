@@ -31,6 +31,9 @@ use tracing_subscriber::filter::Targets;
 /// The config file's name in the data directory.
 pub const FILE_NAME: &str = "inlet.toml";
 
+/// Where the packages' service has its admin socket. Commands go there if there is no node of one's own.
+pub const SYSTEM_SOCKET: &str = "/run/inlet/admin/admin.sock";
+
 /// `INLET_` variables that are no settings of the file: the data directory itself, and what the test harness reads.
 const FOREIGN_VARIABLES: &[&str] = &["INLET_DATA_DIR", "INLET_EXE", "INLET_WALLET_EXE"];
 
@@ -77,6 +80,8 @@ pub struct Place {
 pub struct Config {
 	/// Data directory, config file, admin socket.
 	pub place: Place,
+	/// `api.monitor_socket`: where reading is all that can be done.
+	pub monitor: Option<PathBuf>,
 	/// `[node]`
 	pub node: NodeConfig,
 	/// `chain.backend`, or the network's public servers.
@@ -219,6 +224,13 @@ impl Place {
 		variables: impl IntoIterator<Item = (OsString, OsString)>,
 	) -> Result<Place, ConfigError> {
 		lay(flags, variables).map(|(_, place)| place)
+	}
+
+	/// The socket for a command: this place's, or the one at `system`, if nothing is there, nobody asked for a data directory or
+	/// network of their own, and that one exists.
+	pub fn socket_or(self, flags: &Overrides, system: &Path) -> PathBuf {
+		let own = flags.data_dir.is_some() || flags.network.is_some() || self.data_dir.exists();
+		if own || !system.exists() { self.socket } else { system.to_owned() }
 	}
 }
 

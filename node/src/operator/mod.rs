@@ -2,6 +2,8 @@
 
 mod capital;
 mod channels;
+mod clients;
+mod holds;
 mod ledger;
 mod money;
 mod node;
@@ -155,9 +157,34 @@ impl Control for Operator {
 	async fn sale(&self, id: String) -> Result<SaleDetail, Refusal> {
 		self.sale_detail(&id)
 	}
+	async fn holds(&self) -> Result<HoldTimes, Refusal> {
+		Ok(self.holds_now())
+	}
 	async fn clients(&self, list: ListRequest) -> Result<Page<Client>, Refusal> {
 		list.check(|cursor| is_hex(cursor, 66))?;
 		Ok(Page::ascending(self.all_clients(), &list, |client| client.node_id.clone()))
+	}
+	async fn client(&self, id: String) -> Result<ClientDetail, Refusal> {
+		self.client_detail(&id)
+	}
+	async fn set_client(&self, id: String, settings: ClientSettings) -> Result<ClientDetail, Refusal> {
+		Operator::set_client(self, &id, settings).await
+	}
+	async fn clear_client(&self, id: String) -> Result<ClientDetail, Refusal> {
+		Operator::clear_client(self, &id).await
+	}
+	async fn tokens(&self, list: ListRequest) -> Result<Page<Token>, Refusal> {
+		list.check(is_time_and_id)?;
+		Ok(self.token_page(&list))
+	}
+	async fn issue_token(&self, request: TokenRequest) -> Result<IssuedToken, Refusal> {
+		self.issue(request).await
+	}
+	async fn token(&self, id: String) -> Result<TokenDetail, Refusal> {
+		self.token_detail(&id)
+	}
+	async fn revoke_token(&self, id: String) -> Result<TokenDetail, Refusal> {
+		self.revoke(&id).await
 	}
 	async fn quote(&self, request: QuoteRequest) -> Result<Quote, Refusal> {
 		self.price(&request)

@@ -215,9 +215,16 @@ impl Operator {
 		match self.hands.fees.fresh() {
 			None => say("no_feerate", "no fresh fee estimate: nothing is sold".to_owned(), "inlet fees"),
 			Some(rate) => {
-				let (vb, ceiling) = (u64::from(rate.0).div_ceil(250), self.config.policy.risk.max_feerate_sat_per_vb);
+				let (vb, risk) = (u64::from(rate.0).div_ceil(250), &self.config.policy.risk);
+				let (ceiling, patient) = (risk.max_feerate_sat_per_vb, risk.patient_feerate_sat_per_vb);
 				if vb > ceiling {
 					let text = format!("feerate {vb} sat/vB is above your ceiling of {ceiling}: nothing is sold");
+					say("feerate_ceiling", text, "inlet fees");
+				} else if vb > patient {
+					let text = format!(
+						"feerate {vb} sat/vB is above {patient}: only orders that can wait {} blocks are sold",
+						risk.patient_blocks
+					);
 					say("feerate_ceiling", text, "inlet fees");
 				}
 			}

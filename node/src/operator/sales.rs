@@ -1,10 +1,11 @@
 //! What is sold, for the operator.
 
-use super::Operator;
 use super::channels::{local_msat, scid_text};
+use super::{Operator, holds};
 use crate::control::*;
 use bitcoin::hex::DisplayHex;
 use inlet_lsp::book::{self, OrderState, PaidBy, PaymentState, SaleState, Write};
+use inlet_lsp::tiers;
 use inlet_lsp::time::Timestamp;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -15,7 +16,10 @@ pub fn publish(events: &Events, write: &Write, at: Timestamp) {
 	let (kind, id, client, history) = match write {
 		Write::Sale(sale) => (EventKind::Sale, sale.id.clone(), sale.client, &sale.history),
 		Write::Order(order) => (EventKind::Order, order.id.clone(), order.client, &order.history),
-		Write::Client(client) => (EventKind::Client, client.id.to_string(), client.id, &client.wake.history),
+		Write::Client(client) => {
+			publish_tier(events, client, at);
+			(EventKind::Client, client.id.to_string(), client.id, &client.wake.history)
+		}
 		_ => return,
 	};
 	for note in history.iter().filter(|note| note.at == at) {
@@ -25,7 +29,22 @@ pub fn publish(events: &Events, write: &Write, at: Timestamp) {
 	}
 }
 
-fn history(notes: &[book::Note]) -> Vec<HistoryLine> {
+fn publish_tier(events: &Events, client: &book::Client, at: Timestamp) {
+	let id = client.id.to_string();
+	for note in client.history.iter().filter(|note| note.at == at) {
+		tracing::info!(target: "inlet::lsp", client = %id, "client: {} {}", note.step, note.text);
+		let data = json!({ "step": note.step, "client": id });
+		events.publish(
+			note.at.into(),
+			EventKind::Client,
+			Some(id.clone()),
+			format!("{} {}", note.step, note.text),
+			data,
+		);
+	}
+}
+
+pub(super) fn history(notes: &[book::Note]) -> Vec<HistoryLine> {
 	notes.iter().map(|n| HistoryLine { at: n.at.into(), step: n.step.clone(), text: n.text.clone() }).collect()
 }
 
@@ -213,6 +232,7 @@ impl Operator {
 
 	pub(super) fn all_clients(&self) -> Vec<Client> {
 		let channels = self.hands.lightning.manager.list_channels();
+		let (policy, now) = (&self.config.policy, crate::driver::now());
 		self.driver.read(|book| {
 			let mut unfinished: BTreeMap<book::NodeId, u32> = BTreeMap::new();
 			let sales = book.sales().filter(|sale| !matches!(sale.state, SaleState::Done | SaleState::Failed { .. }));
@@ -240,6 +260,10 @@ impl Operator {
 					orders_done: client.orders_done,
 					unfinished: unfinished.get(&client.id).copied().unwrap_or(0),
 					offences: client.offences,
+					holds: holds::of_client(&self.hands.lightning.holds.of(&client.id)),
+					tier: tiers::standing(policy, book, &client.id, now).tier,
+					score: tiers::score(client, now),
+					listed: super::clients::listing(client),
 				}
 			};
 			book.clients().map(view).collect()

@@ -1,10 +1,10 @@
 //! What is sold.
 
 use super::table::{Column::*, Table, cut, pairs};
-use super::{Style, WIDTH, ends, feerate, msat, number, prefix, signed_msat, word, yes_no};
+use super::{Style, WIDTH, ends, feerate, msat, number, prefix, signed_msat, word};
 use crate::control::{
-	Capital, Client, HistoryLine, Ledger, LedgerCheck, LedgerReport, Order, OrderDetail, Page, Quote, QuoteKind,
-	ReclaimPlan, Sale, SaleDetail, SaleStatus, SoldChannel,
+	Capital, HistoryLine, Ledger, LedgerCheck, LedgerReport, Order, OrderDetail, Page, Quote, QuoteKind, ReclaimPlan,
+	Sale, SaleDetail, SaleStatus, SoldChannel,
 };
 
 pub(in crate::client) fn sales(page: &Page<Sale>, style: &Style) -> String {
@@ -88,7 +88,7 @@ fn sold(channel: &SoldChannel) -> String {
 }
 
 /// What happened; a line with the day where a new one begins.
-fn history(lines: &[HistoryLine], style: &Style) -> Vec<String> {
+pub(super) fn history(lines: &[HistoryLine], style: &Style) -> Vec<String> {
 	let mut day = String::new();
 	let mut shown = Vec::new();
 	for line in lines {
@@ -176,34 +176,6 @@ pub(in crate::client) fn order(detail: &OrderDetail, style: &Style) -> String {
 	lines.join("\n")
 }
 
-pub(in crate::client) fn clients(page: &Page<Client>, style: &Style) -> String {
-	let mut table = Table::new([
-		("NODE ID", Left),
-		("HERE", Left),
-		("CHAN", Right),
-		("CAPACITY", Right),
-		("JIT", Right),
-		("ORDERS", Right),
-		("OPEN", Right),
-		("OFFENCES", Right),
-		("FIRST SEEN", Left),
-	]);
-	for client in &page.items {
-		table.row([
-			prefix(&client.node_id),
-			yes_no(client.connected).to_owned(),
-			client.channels.to_string(),
-			number(client.capacity_sat),
-			client.sales_done.to_string(),
-			client.orders_done.to_string(),
-			client.unfinished.to_string(),
-			client.offences.to_string(),
-			style.full(client.first_seen),
-		]);
-	}
-	table.page(page.next.as_ref(), "no clients yet")
-}
-
 fn quote_lines(q: &Quote, style: &Style) -> Vec<String> {
 	let kind = match q.kind {
 		QuoteKind::Jit => "just in time, for a payment of",
@@ -213,7 +185,7 @@ fn quote_lines(q: &Quote, style: &Style) -> Vec<String> {
 	let (rate, until) = (feerate(q.feerate_sat_per_kw), style.full(q.valid_until));
 	let mut lines = vec![
 		format!("{fee} sat for a channel {kind} {size} sat"),
-		format!("capacity {capacity} sat, priced at {rate} sat/vB, holds until {until}"),
+		format!("capacity {capacity} sat, tier {}, priced at {rate} sat/vB, holds until {until}", q.tier),
 	];
 	if let Some(because) = &q.not_sold_because {
 		lines.push(style.warn(&format!("not sold now: {because}")));
@@ -230,7 +202,9 @@ pub(in crate::client) fn quote_explained(q: &Quote, style: &Style) -> String {
 	for term in &q.terms {
 		table.row([term.name.clone(), msat(term.amount_msat), term.how.clone()]);
 	}
-	table.row(["fee".to_owned(), msat(q.fee_msat), String::new()]);
+	let least = "the four above: never sold below it".to_owned();
+	table.row(["cost".to_owned(), msat(q.cost_sat.saturating_mul(1000)), least]);
+	table.row(["fee".to_owned(), msat(q.fee_msat), q.rule.clone()]);
 	format!("{}\n{}", quote_lines(q, style).join("\n"), table.text())
 }
 

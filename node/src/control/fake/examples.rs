@@ -344,7 +344,56 @@ pub(crate) fn client() -> Client {
 		orders_done: 0,
 		unfinished: 1,
 		offences: 0,
+		holds: ClientHolds {
+			now: 1,
+			oldest_secs: 12,
+			forwarded: HoldSummary { count: 41, p50_ms: Some(5_000), max_ms: Some(190_000) },
+			intercepted: HoldSummary { count: 1, p50_ms: Some(740), max_ms: Some(740) },
+		},
+		tier: s("known"),
+		score: 54,
+		listed: None,
 	}
+}
+
+pub(crate) fn client_detail() -> ClientDetail {
+	ClientDetail {
+		client: client(),
+		payments: 14,
+		lsp_trusts: true,
+		risk_ppm: 50_000,
+		fee_share_ppm: 1_000_000,
+		headroom_ppm: 350_000,
+		max_payment_sat: 500_000,
+		max_channel_sat: 10_000_000,
+		set: ClientSettings { max_payment_sat: Some(500_000), note: Some(s("the cafe")), ..ClientSettings::default() },
+		token: Some(token().id),
+		history: vec![HistoryLine { at: T0, step: s("tier"), text: s("promoted from new to known") }],
+	}
+}
+
+pub(crate) fn token() -> Token {
+	Token {
+		id: s("t_7Q2M0ABC"),
+		status: TokenStatus::Active,
+		tier: s("known"),
+		label: s("for the fair"),
+		max_uses: Some(5),
+		uses: 1,
+		expires_at: Some(T1),
+		created_at: T0,
+		revoked_at: None,
+	}
+}
+
+fn hold_histogram(sum_ms: u64, max_ms: u64) -> HoldHistogram {
+	let buckets = [(5, 30), (60, 40), (300, 41)].map(|(secs, count)| HoldBucket { secs, count });
+	HoldHistogram { buckets: buckets.into(), count: 41, sum_ms, max_ms }
+}
+
+pub(crate) fn holds() -> HoldTimes {
+	let (forwarded, intercepted) = (hold_histogram(612_345, 190_000), hold_histogram(61_234, 61_000));
+	HoldTimes { forwarded, intercepted, now: 1, oldest_secs: 12 }
 }
 
 pub(crate) fn quote(request: &QuoteRequest) -> Quote {
@@ -352,13 +401,20 @@ pub(crate) fn quote(request: &QuoteRequest) -> Quote {
 	Quote {
 		kind: request.kind,
 		size_sat: request.size_sat,
+		tier: request.tier.clone().unwrap_or_else(|| s("new")),
 		capacity_sat: 312_500,
 		feerate_sat_per_kw: 2_000,
-		fee_msat: 2_200_000,
+		long_run_feerate_sat_per_kw: 1_500,
+		cost_sat: 4_201,
+		fee_msat: 4_600_000,
+		min_fee_msat: 4_600_000,
+		proportional_ppm: 7_451,
+		rule: s("4,600 sat, or 7,451 ppm of the payment if that is more"),
 		terms: vec![
-			term("open", 1_000_000, "500 weight units at 8 sat/vB"),
-			term("close", 200_000, "half of the expected close"),
-			term("share", 1_000_000, "0.4 % of 250,000 sat"),
+			term("open", 1_700_000, "850 weight units at 8 sat/vB"),
+			term("close", 1_348_000, "90 % of closes take 800 weight units, 10 % take 2,450 and 660 sat, at 6 sat/vB"),
+			term("capital", 771_000, "30,000 ppm a year of 312,500 sat for 4,320 blocks"),
+			term("risk", 382_000, "100,000 ppm of these, for tier new"),
 		],
 		valid_until: T1,
 		not_sold_because: Some(s("feerate 61 sat/vB is above the ceiling of 50")),
