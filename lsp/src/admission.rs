@@ -103,6 +103,12 @@ pub enum Refusal {
 		/// When the pause ends.
 		until: Timestamp,
 	},
+	/// A limit of `[capital]` is reached.
+	#[error("{key} is reached")]
+	Limit {
+		/// Which.
+		key: &'static str,
+	},
 	/// Channels that are not broadcast yet hold enough of our coins.
 	#[error("{taken} held for channels that are not paid for yet, at most {limit}")]
 	Withheld {
@@ -192,6 +198,7 @@ pub(crate) fn selling(world: &World) -> Result<(), Refusal> {
 /// # Errors
 /// Too large, or too little money.
 pub(crate) fn funding(turn: &Turn<'_>, feerate: FeePerKw, capacity: Sat, own: Sat, limit: Sat) -> Result<Sat, Refusal> {
+	let limit = limit.min(turn.policy().capital.max_wallet_share_ppm.of_sat_ceil(turn.world.spendable));
 	if capacity > limit {
 		return Err(Refusal::ChannelTooLarge { capacity, limit });
 	}
@@ -208,6 +215,7 @@ pub(crate) fn one_more_sale(turn: &Turn<'_>, client: &NodeId) -> Result<(), Refu
 	selling(turn.world)?;
 	tiers::admit(turn.policy(), turn.known_client(client).as_ref(), client)?;
 	crate::trust::admit(turn, client)?;
+	within_limits(turn, client)?;
 	one_more_client(turn, client)?;
 	let own = turn.book.live_sales().filter(|sale| sale.client == *client && !sale.state.is_finished()).count();
 	per_client(own, tiers::here(turn, client).max_open_sales)?;
@@ -217,12 +225,21 @@ pub(crate) fn one_more_sale(turn: &Turn<'_>, client: &NodeId) -> Result<(), Refu
 /// May this client have one more unpaid order?
 pub(crate) fn one_more_order(turn: &Turn<'_>, client: &NodeId) -> Result<(), Refusal> {
 	selling(turn.world)?;
+	within_limits(turn, client)?;
 	tiers::admit(turn.policy(), turn.known_client(client).as_ref(), client)?;
 	one_more_client(turn, client)?;
 	let own = turn.book.live_orders().filter(|order| order.client == *client && order.state.is_unpaid()).count();
 	let own = own.saturating_add(crate::order::refused_lately(turn, Some(client)));
 	per_client(own, tiers::here(turn, client).max_open_orders)?;
 	in_all(turn)
+}
+
+/// The limits of `[capital]` on what is sold to whom and how fast.
+fn within_limits(turn: &Turn<'_>, client: &NodeId) -> Result<(), Refusal> {
+	match crate::capital::exceeds(turn.policy(), turn.book, *client, turn.now) {
+		Some(key) => Err(Refusal::Limit { key }),
+		None => Ok(()),
+	}
 }
 
 /// Can we remember this client? The book forgets those with whom nothing is at stake, as long as there are any.

@@ -1,6 +1,7 @@
 //! What goes into the core and what comes out of it.
 
 use crate::book::{NodeId, OrderId, PaymentHash, SaleId, Write};
+use crate::ledger::{Fact, Flow};
 use crate::market::Market;
 use crate::money::{FeePerKw, Msat, Sat};
 use crate::notice::Notice;
@@ -121,6 +122,10 @@ pub enum Input {
 		intercept_id: Option<[u8; 32]>,
 		/// What names this forward for ever, so that it is booked once.
 		reference: String,
+		/// What came in over which channels, if it is known.
+		came: Vec<Flow>,
+		/// What went out over which channels, if it is known.
+		went: Vec<Flow>,
 	},
 	/// The funding transaction is out and the peer's signature in hand.
 	Funded {
@@ -205,6 +210,8 @@ pub enum Input {
 		payment_hash: PaymentHash,
 		/// How much.
 		amount: Msat,
+		/// What came over which channels, if it is known.
+		over: Vec<Flow>,
 	},
 	/// What an order's address holds now: all outputs that ever paid to it and are still in the chain or the mempool.
 	AddressActivity {
@@ -271,6 +278,8 @@ pub enum Input {
 		/// What it is to be told.
 		notice: Notice,
 	},
+	/// What moved in the wallet or the channels that no other input tells: for the books.
+	Money(Fact),
 	/// The operator decided something at run time.
 	Operator(Deed),
 	/// The process has started: re-issue what every unfinished state implies.

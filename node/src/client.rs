@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 refused or failed, 2 usage, 3 node not reachable.
 
 mod commands;
+mod export;
 mod failure;
 mod http;
 mod render;

@@ -81,6 +81,8 @@ pub struct Hands {
 	pub looked: Mutex<Option<Version>>,
 	/// Orders whose refund is being made.
 	pub refunding: UnderWay,
+	/// What the books' last look saw.
+	pub books: crate::books::Seen,
 	/// The block at the last [`Input::Survey`].
 	pub surveyed: Mutex<Option<BlockHash>>,
 	/// Wakes clients.
@@ -152,13 +154,13 @@ impl Hands {
 	}
 
 	/// Height of the best block, and whether that view is current.
-	fn seen(&self) -> (u32, bool) {
+	pub(crate) fn seen(&self) -> (u32, bool) {
 		let tip = self.tip.borrow();
 		(tip.height, tip.synced)
 	}
 
 	/// The wallet's version and the tip, now.
-	fn version(&self) -> Version {
+	pub(crate) fn version(&self) -> Version {
 		let changes = *self.wallet.changed().borrow();
 		let tip = self.tip.borrow().hash;
 		(changes, tip)
@@ -399,7 +401,8 @@ impl Surroundings for Hands {
 
 	fn activity(&self, book: &Book) -> Vec<Input> {
 		self.wallet.await_payments(book.awaited_addresses());
-		let mut news = self.funded(book);
+		let mut news = self.money(book);
+		news.extend(self.funded(book));
 		news.extend(self.survey(book));
 		let version = self.version();
 		if self.looked.lock().expect("not poisoned").replace(version) == Some(version) {

@@ -1,6 +1,7 @@
 //! Inlet's node: everything that touches the world.
 
 pub mod api;
+pub mod books;
 pub mod cli;
 pub mod client;
 pub mod config;

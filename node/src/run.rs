@@ -17,13 +17,16 @@ use crate::lightning::wire::{Wire, WireEvent};
 use crate::lightning::{Lightning, announce};
 use crate::lock::DataDir;
 use crate::notify;
-use crate::onchain::{Broadcaster, Chain, ChainConfig, Fees, Listeners, RpcAuth, Tip, Trouble, Trust, Wallet};
+use crate::onchain::{
+	Broadcaster, Chain, ChainConfig, Fees, Listeners, ReservePolicy, RpcAuth, Tip, Trouble, Trust, Wallet,
+};
 use crate::operator::Operator;
 use crate::pulse::Pulse;
 use crate::seed::Seed;
 use crate::stop::stopped;
 use crate::systemd::Notifier;
 use anyhow::{Context, bail};
+use bitcoin::FeeRate;
 use bitcoin::hex::DisplayHex;
 use inlet_lsp::Lsp;
 use inlet_lsp::book::Book;
@@ -140,6 +143,10 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 		routing: config.routing.clone(),
 		gossip: config.node.gossip.clone(),
 		limits: config.peers,
+		reserve: ReservePolicy {
+			feerate: FeeRate::from_sat_per_kwu(config.policy.capital.stress_feerate_sat_per_vb.saturating_mul(250)),
+			htlcs: config.policy.capital.stress_htlcs,
+		},
 		wakes: config.policy.lsps5.enabled,
 	})
 	.await?;
@@ -186,6 +193,7 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 		refunding: Arc::default(),
 		surveyed: Mutex::default(),
 		disk,
+		books: Default::default(),
 		notify: notify::Notifier::of_node(&config, move |text| keys.sign_text(text))?,
 	});
 	let payments = Arc::new(Payments::load(store.clone()).await?);

@@ -1,11 +1,11 @@
 //! Pages of what happened, newest first, for people to read.
 
-use crate::book::{ORDER, SALE, from_json, rows, sql_int};
+use crate::book::{BOOKS, ORDER, SALE, from_json, rows, sql_int};
 use crate::db::{Connection, Result as Sql, params};
 use crate::error::ReadError;
 use crate::kv::NODE_NAMESPACE;
 use crate::store::Store;
-use inlet_lsp::book::{Entry, EntryKind, Order, Sale};
+use inlet_lsp::book::{BooksRow, Entry, EntryKind, Order, Sale};
 use serde::de::DeserializeOwned;
 
 /// Rows in a page; whoever asks for more gets these. It bounds how long a page keeps the writer.
@@ -49,6 +49,12 @@ impl Store {
 		let before = before_seq.map_or(i64::MAX, sql_int);
 		let sql = "SELECT crc, json FROM ledger WHERE seq < ?1 ORDER BY seq DESC LIMIT ?2";
 		self.ask(move |conn| rows(conn, sql, params![before, bound(limit)])).await
+	}
+
+	/// What the books keep beside the entries and is over (channels whose money is all home, final transactions), newest
+	/// first: what began before the row of this key, or the newest. None if there is no such row.
+	pub async fn books_page(&self, before: Option<&str>, limit: usize) -> Result<Vec<BooksRow>, ReadError> {
+		self.page(BOOKS, before, limit).await
 	}
 
 	/// The whole ledger, added up by kind. Kept with every entry, so it costs the same for any length.

@@ -272,6 +272,8 @@ impl Sim {
 			skimmed: Msat(skimmed),
 			intercept_id: None,
 			reference: reference.to_string(),
+			came: Vec::new(),
+			went: Vec::new(),
 		})
 	}
 
@@ -330,6 +332,7 @@ impl Sim {
 		self.give(Input::PaymentClaimed {
 			payment_hash: order.lightning.as_ref().unwrap().payment_hash,
 			amount: amount.to_msat().unwrap(),
+			over: Vec::new(),
 		})
 	}
 

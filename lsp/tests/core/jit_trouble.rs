@@ -313,6 +313,8 @@ fn a_fee_settled_over_another_channel_of_the_client_is_credited() {
 		skimmed: sale.fee.unwrap(),
 		intercept_id: None,
 		reference: "a".into(),
+		came: Vec::new(),
+		went: Vec::new(),
 	});
 	assert_eq!(sim.sale(&sale).state, SaleState::Done);
 }

@@ -60,8 +60,14 @@ pub enum Command {
 	},
 	/// What a channel would cost a client now
 	Quote(QuoteArgs),
-	/// What was earned and spent
-	Ledger(Listing),
+	/// Where your capital is, how many channels it still makes, and what idle channels keep of it
+	Capital {
+		/// What to do; the picture if left out.
+		#[command(subcommand)]
+		verb: Option<CapitalCommand>,
+	},
+	/// What was earned and spent: list, check, report, export
+	Ledger(LedgerArgs),
 	/// The feerates in use and how old they are
 	Fees,
 	/// What was written to the disk, for what, and what that means for it
@@ -601,4 +607,76 @@ pub enum Shell {
 	Zsh,
 	/// The friendly one.
 	Fish,
+}
+
+/// The ledger.
+#[derive(Clone, Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct LedgerArgs {
+	/// What to do; `list` if left out.
+	#[command(subcommand)]
+	pub verb: Option<LedgerCommand>,
+	/// Without a verb.
+	#[command(flatten)]
+	pub page: PageArgs,
+}
+
+/// What can be done with the ledger.
+#[derive(Clone, Debug, Subcommand)]
+pub enum LedgerCommand {
+	/// List them (also without this word)
+	List(PageArgs),
+	/// Compare it with what LDK and BDK say that there is; exits with 1 if they differ
+	Check {
+		/// Wait so many seconds for what is just being settled
+		#[arg(long, value_name = "SECONDS", default_value_t = 5)]
+		wait: u64,
+	},
+	/// What each client, channel, tier or month brought
+	Report {
+		/// What has a line
+		#[arg(long, value_enum, default_value_t = ReportByArg::Client)]
+		by: ReportByArg,
+	},
+	/// All of it, oldest first, for other programs
+	Export {
+		/// hledger's journal is read by ledger as well
+		#[arg(long, value_enum, default_value_t = ExportFormat::Csv)]
+		format: ExportFormat,
+	},
+}
+
+/// What a report has a line for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ReportByArg {
+	/// Each client.
+	Client,
+	/// Each channel.
+	Channel,
+	/// Each tier of clients.
+	Tier,
+	/// Each month.
+	Month,
+}
+
+/// In which form the ledger is exported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ExportFormat {
+	/// One line for each posting.
+	Csv,
+	/// One entry a line.
+	Json,
+	/// A journal.
+	Hledger,
+}
+
+/// What can be done with the capital.
+#[derive(Clone, Debug, Subcommand)]
+pub enum CapitalCommand {
+	/// Which idle channels could give it back; nothing is done (inlet channels close ID does it)
+	Reclaim {
+		/// Only look, as it always does: closing is left to you
+		#[arg(long)]
+		dry_run: bool,
+	},
 }

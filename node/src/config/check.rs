@@ -225,7 +225,7 @@ fn notify(layers: &Layers, raw: &RawNotify, place: &Place) -> Result<NotifyConfi
 
 /// The policy, checked as the core checks it when it is built, so that nothing is right here and refused there.
 fn policy(layers: &Layers, raw: RawConfig) -> Result<Policy, ConfigError> {
-	let RawConfig { lsps1, lsps2, lsps5, price, risk, tier, .. } = raw;
+	let RawConfig { lsps1, lsps2, lsps5, price, risk, capital, tier, .. } = raw;
 	let sat = |key, Sat(amount): Sat| (key, amount);
 	in_order(
 		layers,
@@ -255,7 +255,7 @@ fn policy(layers: &Layers, raw: RawConfig) -> Result<Policy, ConfigError> {
 			return Err(refusal(layers, "risk", "max_channel_sat", wrong));
 		}
 	}
-	let policy = Policy { lsps1, lsps2, lsps5, price, risk, tier };
+	let policy = Policy { lsps1, lsps2, lsps5, price, risk, capital, tier };
 	policy.check().map_err(|error| core_refusal(layers, &error))?;
 	Ok(policy)
 }

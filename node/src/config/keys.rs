@@ -3,7 +3,7 @@
 
 use super::value::network_name;
 use bitcoin::Network;
-use inlet_lsp::policy::{Lsps1Policy, Lsps2Policy, Lsps5Policy, PricePolicy, RiskPolicy, Tiers};
+use inlet_lsp::policy::{CapitalPolicy, Lsps1Policy, Lsps2Policy, Lsps5Policy, PricePolicy, RiskPolicy, Tiers};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 
@@ -18,6 +18,7 @@ pub(super) struct RawConfig {
 	pub lsps5: Lsps5Policy,
 	pub price: PricePolicy,
 	pub risk: RiskPolicy,
+	pub capital: CapitalPolicy,
 	pub tier: Tiers,
 	pub routing: RawRouting,
 	pub peers: RawPeers,
@@ -358,6 +359,32 @@ pub(super) const SECTIONS: &[Section] = &[
 			("max_offences_per_client", "So many of one client get it no more; at most 16."),
 			("offence_window_secs", "How long such an offence counts, in seconds."),
 			("pause_secs", "How long the pause for strangers lasts, in seconds."),
+		],
+	},
+	Section {
+		name: "capital",
+		about: "Your coins: what is kept for closing, how much is put where, and how it comes home.",
+		keys: &[
+			(
+				"stress_feerate_sat_per_vb",
+				"Feerate at which every anchor channel can still be closed out of what is kept for it, in sat/vB.",
+			),
+			("stress_htlcs", "HTLCs in flight in each channel at that moment."),
+			(
+				"spare_coins",
+				"inlet capital asks for so many coins beside one for each channel, to fund so many in one block.",
+			),
+			("max_client_sat", "Channels of one client together: with so much it gets no further one."),
+			("max_at_risk_sat", "Channels that are funded and not paid for, together: with so much nothing is sold."),
+			("max_channels_per_hour", "Channels funded in an hour before selling pauses."),
+			("max_channels_per_day", "Channels funded in a day before selling pauses."),
+			("max_wallet_share_ppm", "The part of what can be sold that one channel may take, in millionths."),
+			("idle_days", "A channel that no payment went over for so many days is idle."),
+			(
+				"reclaim_feerate_sat_per_vb",
+				"inlet capital reclaim advises closing an idle channel while the feerate is at most this, in sat/vB.",
+			),
+			("reclaim_min_sat", "Closing one must bring home at least this."),
 		],
 	},
 	Section {

@@ -240,6 +240,22 @@ impl Control for Fake {
 		Ok(ledger(&list))
 	}
 
+	async fn capital(&self) -> Result<Capital, Refusal> {
+		Ok(capital())
+	}
+
+	async fn reclaim(&self) -> Result<ReclaimPlan, Refusal> {
+		Ok(reclaim())
+	}
+
+	async fn ledger_check(&self, _: LedgerCheckRequest) -> Result<LedgerCheck, Refusal> {
+		Ok(ledger_check())
+	}
+
+	async fn ledger_report(&self, request: LedgerReportRequest) -> Result<LedgerReport, Refusal> {
+		Ok(ledger_report(request))
+	}
+
 	fn recent_events(&self) -> Vec<Event> {
 		self.bus.recent()
 	}

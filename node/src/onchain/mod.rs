@@ -18,7 +18,7 @@ pub use chain::{
 };
 pub use fees::{Estimates, Fees, Refused};
 pub use reserve::{Reserve, ReservePolicy, anchor_reserve};
-pub use wallet::{Balance, Bumped, Funded, Refunded, Sent, Utxo, Wallet, WalletError};
+pub use wallet::{Balance, Bumped, Funded, Refunded, Sent, Utxo, Wallet, WalletError, WalletView};
 
 #[cfg(test)]
 mod testing;

@@ -147,8 +147,9 @@ impl Operator {
 				EntryKind::JitFee => today.sold_jit += 1,
 				EntryKind::OrderFee => today.sold_ordered += 1,
 				EntryKind::RoutingFee => today.forwards += 1,
-				EntryKind::FundingCost | EntryKind::RefundCost => today.spent_sat += amount / 1000,
-				EntryKind::ClientBalance => {}
+				EntryKind::Forward => today.forwards += 1,
+				kind if kind.is_cost() => today.spent_sat += amount / 1000,
+				_ => {}
 			}
 			if matches!(row.kind, EntryKind::JitFee | EntryKind::OrderFee | EntryKind::RoutingFee) {
 				today.earned_msat += amount;

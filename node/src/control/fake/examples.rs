@@ -463,6 +463,7 @@ pub(crate) fn ledger(list: &ListRequest) -> Ledger {
 		amount_msat,
 		client: Some(s(CLIENT)),
 		reference: s(reference),
+		postings: vec![posting("assets:pending:fees", amount_msat), posting("income:jit", -amount_msat)],
 	};
 	let entries = [entry(0, LedgerKind::FundingCost, -360_000, TXID), entry(1, LedgerKind::JitFee, 2_200_000, SALE)];
 	let page = Page::descending(entries, list, |entry| format!("{:020}", entry.seq));
@@ -475,4 +476,85 @@ pub(crate) fn ledger(list: &ListRequest) -> Ledger {
 		net_msat: 1_840_000,
 		next: page.next,
 	}
+}
+
+fn posting(account: &str, amount_msat: i64) -> LedgerPosting {
+	LedgerPosting { account: s(account), amount_msat }
+}
+
+pub(crate) fn ledger_check() -> LedgerCheck {
+	let same = |what: &str, msat| LedgerComparison { what: s(what), booked_msat: msat, actual_msat: msat };
+	LedgerCheck {
+		balanced: true,
+		entries: 2,
+		sum_msat: 0,
+		wallet: same("wallet", 9_640_000_000),
+		channels: same("channels", 310_000_000),
+		differing: Vec::new(),
+		closing_msat: 0,
+		htlcs_in_flight: 0,
+		agreed_before: 2,
+		agreed_at: Some(T1),
+		accounts: vec![
+			posting("assets:wallet", 9_640_000_000),
+			posting("assets:channels", 310_000_000),
+			posting("equity:deposits", -9_950_000_000),
+		],
+	}
+}
+
+pub(crate) fn ledger_report(request: LedgerReportRequest) -> LedgerReport {
+	let name = match request.by {
+		ReportBy::Client => CLIENT,
+		ReportBy::Channel => CHANNEL,
+		ReportBy::Tier => "known",
+		ReportBy::Month => "2026-11",
+	};
+	let line = LedgerReportLine {
+		name: s(name),
+		channels: 1,
+		earned_msat: 2_200_000,
+		cost_msat: 360_000,
+		profit_msat: 1_840_000,
+		quoted_msat: 2_200_000,
+		sat_days: Some(9_300_000),
+		yearly_ppm: Some(72_215),
+	};
+	LedgerReport { lines: vec![line], cut: false }
+}
+
+pub(crate) fn capital() -> Capital {
+	Capital {
+		confirmed_sat: 9_640_000,
+		unconfirmed_sat: 0,
+		anchors_sat: 22_000,
+		reserved_sat: 310_400,
+		free_sat: 9_296_600,
+		at_risk_sat: 310_000,
+		locked_sat: 1_310_000,
+		offline_sat: 310_000,
+		idle_sat: 310_000,
+		channels: 2,
+		channels_carried: 3,
+		coins_missing: 3,
+		sellable: vec![Sellable { size_sat: 100_000, count: 3 }, Sellable { size_sat: 1_000_000, count: 2 }],
+		fund_sat: 704_000,
+		advice: vec![s("310000 sat are in idle channels: inlet capital reclaim")],
+	}
+}
+
+pub(crate) fn reclaim() -> ReclaimPlan {
+	let line = ReclaimLine {
+		id: s(CHANNEL),
+		client: s(CLIENT),
+		connected: true,
+		local_sat: 310_000,
+		used_at: Some(T0),
+		lease_left_blocks: 0,
+		verdict: s("close"),
+		because: s("idle, its client is here, and fees are low"),
+		profit_msat: 1_840_000,
+		sat_days: 9_300_000,
+	};
+	ReclaimPlan { channels: vec![line], brings_sat: 310_000 }
 }
