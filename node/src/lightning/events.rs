@@ -25,7 +25,7 @@ use lightning::ln::msgs::SocketAddress;
 use lightning::types::payment::PaymentHash;
 use serde_json::json;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 /// Handles LDK's events.
 pub struct Handler {
@@ -99,6 +99,11 @@ impl Handler {
 				expected_outbound_amount_msat,
 				outgoing_htlc_expiry_block_height,
 			} => {
+				let hop = self.hop(requested_next_hop_scid);
+				let buyer =
+					|| self.driver.read(|book| book.sale_by_scid(requested_next_hop_scid).map(|sale| sale.client));
+				let client = hop.map(|hop| hop.peer).or_else(buyer);
+				lightning.intercepts.arrived(intercept_id.0, client, Instant::now());
 				let input = Input::HtlcIntercepted {
 					intercept_id: intercept_id.0,
 					scid: requested_next_hop_scid,
@@ -106,7 +111,7 @@ impl Handler {
 					inbound: Msat(inbound_amount_msat),
 					expected_outbound: Msat(expected_outbound_amount_msat),
 					expiry_height: outgoing_htlc_expiry_block_height,
-					channel: self.hop(requested_next_hop_scid),
+					channel: hop,
 				};
 				self.driver.submit(input).await?;
 			}
@@ -135,6 +140,7 @@ impl Handler {
 				outbound_amount_forwarded_msat,
 				..
 			} => {
+				next_htlcs.iter().filter_map(|htlc| htlc.node_id).for_each(|peer| lightning.holds.ended(peer));
 				let next = next_htlcs.first();
 				let reference = prev_htlcs
 					.iter()
@@ -157,6 +163,7 @@ impl Handler {
 				failure_reason,
 				..
 			} => {
+				lightning.holds.ended(peer);
 				let by_client = failure_reason == Some(HTLCHandlingFailureReason::Downstream);
 				self.driver.submit(Input::ForwardFailed { peer, channel_id: channel_id.0, by_client }).await?;
 			}
