@@ -176,6 +176,7 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 		wallet.clone(),
 		lightning.trials.clone(),
 	));
+	channels.open_to_forwards(&lightning, &lightning.manager.list_channels());
 	let events = Arc::new(Events::new());
 	let keys = lightning.keys.clone();
 	let hands = Arc::new(Hands {
