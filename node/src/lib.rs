@@ -11,6 +11,7 @@ pub mod hands;
 pub mod lightning;
 pub mod lock;
 pub mod logging;
+pub mod migrate;
 pub mod notify;
 pub mod onchain;
 pub mod operator;

@@ -1,9 +1,9 @@
 //! The binary: parse, then be the node or its client.
 
 use inlet::api::Problem;
-use inlet::cli::{Cli, Command, ConfigCommand, RunArgs, SeedCommand};
+use inlet::cli::{Cli, Command, ConfigCommand, MigrateArgs, RunArgs, SeedCommand, StorageArgs, StorageCommand};
 use inlet::config::{Config, ConfigError, Overrides, Place, SYSTEM_SOCKET};
-use inlet::{cli, client, logging, run, seed};
+use inlet::{cli, client, logging, migrate, run, seed};
 use std::io::{IsTerminal, stdin, stdout};
 use std::path::Path;
 use std::process::ExitCode;
@@ -12,7 +12,10 @@ fn main() -> ExitCode {
 	let mut cli = cli::parse();
 	let flags = overrides(&cli);
 	let done = match &cli.command {
-		Command::Run(_) => node(&flags),
+		Command::Run(args) => node(&flags, args.standby),
+		Command::Storage(StorageArgs { verb: Some(StorageCommand::Migrate(args)), .. }) => {
+			migrate(&flags, args, cli.json)
+		}
 		Command::Config { verb: ConfigCommand::Check { .. } } => check(&flags, cli.json),
 		Command::Seed { verb: SeedCommand::Show { yes } } => show(&flags, *yes),
 		_ => match Place::find(&flags, std::env::vars_os()) {
@@ -75,14 +78,26 @@ fn overrides(cli: &Cli) -> Overrides {
 	}
 }
 
-fn node(flags: &Overrides) -> anyhow::Result<()> {
+fn node(flags: &Overrides, standby: bool) -> anyhow::Result<()> {
 	let config = Config::load(flags, std::env::vars_os())?;
 	logging::init(&config.log)?;
 	let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-	let result = runtime.block_on(run::run(config));
+	let result = runtime.block_on(run::run(config, standby));
 	// What is left are look-ups and the like; all that matters was waited for.
 	runtime.shutdown_background();
 	result
+}
+
+fn migrate(flags: &Overrides, args: &MigrateArgs, json: bool) -> anyhow::Result<()> {
+	let config = Config::load(flags, std::env::vars_os())?;
+	logging::init(&config.log)?;
+	let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+	let moved = runtime.block_on(migrate::migrate(&config, args))?;
+	match json {
+		true => println!("{}", serde_json::json!({ "rows": moved.rows, "values": moved.values })),
+		false => println!("{}", migrate::next_step(&config, args)),
+	}
+	Ok(())
 }
 
 fn check(flags: &Overrides, json_wanted: bool) -> anyhow::Result<()> {

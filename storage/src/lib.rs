@@ -5,7 +5,10 @@
 //! one thread writes them in batches, each batch one transaction and one sync. So what is on the disk is always a
 //! prefix of what was asked for, and a future that has resolved is on the disk. `docs/store.md` says why.
 //!
-//! Opens no socket, reads no clock, holds no policy.
+//! The file may be a database on a PostgreSQL server instead ([`PgOptions`]), for a node with a standby:
+//! `docs/decisions/0002-postgresql.md`.
+//!
+//! Opens no socket but that server's, reads no clock but for its lease, holds no policy.
 
 mod book;
 mod db;
@@ -14,6 +17,8 @@ mod error;
 mod history;
 mod kv;
 mod log;
+mod migrate;
+mod pg;
 mod queue;
 mod record;
 mod schema;
@@ -33,6 +38,8 @@ pub use book::{MAX_CLIENTS_LOADED, MAX_LEDGER_LOADED, MAX_RECENT_LOADED};
 pub use error::{OpenError, ReadError};
 pub use history::{LedgerTotal, MAX_PAGE};
 pub use kv::NODE_NAMESPACE;
+pub use migrate::{MigrateError, Moved, Place, migrate};
+pub use pg::{Lease, Patience, PgOptions, PgOptionsError};
 pub use queue::{MAX_LAZY, QUEUE_ALARM_BYTES};
 pub use spawn::CallOrder;
 pub use stats::{ByPurpose, Stats};

@@ -156,10 +156,21 @@ impl Queue {
 		true
 	}
 
-	/// Waits until there is something worth a wake-up, and takes all there is.
-	pub fn take(&self) -> Vec<Op> {
+	/// Waits until there is something worth a wake-up, and takes all there is. Nothing, if that lasts longer than `at_most`.
+	pub fn take(&self, at_most: Option<Duration>) -> Vec<Op> {
 		let waiting = self.lock();
-		let waiting = self.wake.wait_while(waiting, |w| !w.is_due() && !w.soon).unwrap_or_else(PoisonError::into_inner);
+		let nothing = |w: &mut Waiting| !w.is_due() && !w.soon;
+		let waiting = match at_most {
+			None => self.wake.wait_while(waiting, nothing).unwrap_or_else(PoisonError::into_inner),
+			Some(at_most) => {
+				let waited = self.wake.wait_timeout_while(waiting, at_most, nothing);
+				let (waiting, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+				if waited.timed_out() {
+					return Vec::new();
+				}
+				waiting
+			}
+		};
 		let (mut waiting, _) =
 			self.wake.wait_timeout_while(waiting, SOON, |w| !w.is_due()).unwrap_or_else(PoisonError::into_inner);
 		(waiting.urgent, waiting.soon) = (false, false);

@@ -2,6 +2,7 @@
 
 use crate::db::{self, Connection};
 use crate::error::{ReadError, WriteError};
+use crate::pg::{self, Session};
 use crate::queue::{Answer, Change, MAX_LAZY, Op, Queue};
 use crate::record::Recorder;
 use crate::schema::PAGE_SIZE;
@@ -69,8 +70,9 @@ impl Writer {
 			Ok((frames, _)) => (self.frames, self.fresh_log) = (frames, frames == 0),
 			Err(trouble) => return self.fail(&trouble),
 		}
+		let renew_every = self.conn.pg().map(Session::renew_every);
 		loop {
-			let mut batch = self.queue.take().into_iter();
+			let mut batch = self.queue.take(renew_every).into_iter();
 			let mut answers = Vec::with_capacity(batch.len());
 			match self.work(&mut batch, &mut answers) {
 				Ok(true) => return answers,
@@ -78,7 +80,9 @@ impl Writer {
 				// The hook comes first: with the default one, nobody lives to see the senders dropped.
 				Err(trouble) => return self.fail(&trouble),
 			}
-			if let Err(trouble) = self.checkpoint_if_due().and_then(|()| self.settle_if_due()) {
+			if let Err(trouble) =
+				self.checkpoint_if_due().and_then(|()| self.settle_if_due()).and_then(|()| self.keep_lease())
+			{
 				return self.fail(&trouble);
 			}
 		}
@@ -121,8 +125,19 @@ impl Writer {
 		}
 		if closing {
 			self.checkpoint("TRUNCATE")?;
+			if let Some(session) = self.conn.pg() {
+				session.release();
+			}
 		}
 		Ok(closing)
+	}
+
+	/// Before the writer waits for work: the lease does not run out meanwhile, nor is its row kept locked.
+	fn keep_lease(&mut self) -> Result<(), Trouble> {
+		if self.conn.pg().is_some_and(Session::is_begun) {
+			self.commit()?;
+		}
+		self.conn.pg().map_or(Ok(()), Session::renew_if_due).map_err(|e| self.explain(&e.into()))
 	}
 
 	fn apply(&mut self, change: Change) -> Result<(), Trouble> {
@@ -198,9 +213,14 @@ impl Writer {
 		if let Some(recorder) = &mut self.recorder {
 			recorder.committed();
 		}
-		let frames = self.log_frames("NOOP")?.0;
 		let counters = &self.queue.counters;
 		add(&counters.batches, 1);
+		if let Some(session) = self.conn.pg() {
+			add(&counters.log_bytes, session.take_bytes());
+			add(&counters.syncs, 1);
+			return Ok(());
+		}
+		let frames = self.log_frames("NOOP")?.0;
 		let written = frames.saturating_sub(self.frames);
 		if written > 0 {
 			add(&counters.log_bytes, written * (FRAME_HEADER + PAGE_SIZE));
@@ -246,6 +266,7 @@ impl Writer {
 		let advice = match e {
 			WriteError::Sql(e) => return self.explain(e),
 			WriteError::Read(ReadError::Damaged(_)) => DAMAGED,
+			WriteError::Read(_) if self.conn.pg().is_some() => CHECK_SERVER,
 			WriteError::Read(ReadError::Disk(_) | ReadError::Closed) => CHECK_DISK,
 		};
 		Trouble(format!("cannot write {}: {e}. {advice} {NOTHING_LOST}", self.path.display()))
@@ -261,6 +282,8 @@ impl Writer {
 		let path = self.path.display();
 		let code = match e {
 			db::Error::Sqlite(e) => e.sqlite_error_code(),
+			db::Error::Pg(e @ pg::Error::WentBack { .. }) => return Trouble(format!("{path}: {e}")),
+			db::Error::Pg(e) => return Trouble(format!("{path}: {e}. {NOTHING_LOST}")),
 			db::Error::NoRow => None,
 		};
 		let advice = match code {
@@ -284,4 +307,5 @@ fn tell(done: oneshot::Sender<()>) -> Answer {
 
 const DAMAGED: &str = "The file is damaged: copy it to another disk, do not delete it, and restore a backup.";
 const CHECK_DISK: &str = "Check the disk, its cable and its power, then start again.";
+const CHECK_SERVER: &str = "Check the database and the way to it, then start again.";
 const NOTHING_LOST: &str = "Nothing that was acknowledged is lost.";

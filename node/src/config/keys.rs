@@ -21,6 +21,7 @@ pub(super) struct RawConfig {
 	pub routing: RawRouting,
 	pub peers: RawPeers,
 	pub notify: RawNotify,
+	pub storage: RawStorage,
 	pub log: RawLog,
 	pub api: RawApi,
 }
@@ -115,6 +116,21 @@ pub(super) struct RawPeers {
 impl Default for RawPeers {
 	fn default() -> Self {
 		RawPeers { max_per_ip: 64, max_per_local_ip: 1_000, max_strangers: 200 }
+	}
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawStorage {
+	pub backend: String,
+	pub url: String,
+	pub ca_file: String,
+	pub lease_secs: u64,
+}
+
+impl Default for RawStorage {
+	fn default() -> Self {
+		RawStorage { backend: "sqlite".into(), url: String::new(), ca_file: String::new(), lease_secs: 10 }
 	}
 }
 
@@ -347,6 +363,31 @@ pub(super) const SECTIONS: &[Section] = &[
 				"ca_file",
 				"A PEM file with root certificates to trust besides the public ones; a relative path starts in the data \
 				 directory. Empty: none.",
+			),
+		],
+	},
+	Section {
+		name: "storage",
+		about: "Where the node's state is kept.",
+		keys: &[
+			(
+				"backend",
+				"sqlite (a file in the data directory) or postgres (a server, for a standby; see node/docs/standby.md).",
+			),
+			(
+				"url",
+				"The PostgreSQL database, as postgresql://USER:PASSWORD@HOST/DATABASE; several hosts with commas. TCP is under TLS, and \
+				 the server's certificate is verified, unless sslmode=disable is in it. May hold a password: it is never shown.",
+			),
+			(
+				"ca_file",
+				"A PEM file with the certificates that the server's must be signed by; a relative path starts in the data \
+				 directory. Empty: the public ones.",
+			),
+			(
+				"lease_secs",
+				"How long a leader that is not heard of stays the leader, in seconds, 3 to 120: a standby takes over after that. The \
+				 leader stops before, if it cannot reach the database.",
 			),
 		],
 	},

@@ -9,9 +9,12 @@ mod lazy;
 mod model;
 mod opening;
 mod order;
+mod postgres;
 mod power_cut;
 mod reading;
+mod rot;
 mod samples;
+mod wal;
 mod wallet;
 
 use crate::{Store, abort};
@@ -25,6 +28,9 @@ use tempfile::TempDir;
 
 /// Set for a process that a test started to be killed; its value is the store's file.
 const CHILD: &str = "INLET_STORE_TEST_CHILD";
+
+/// Runs of the model.
+const CASES: u32 = 64;
 
 /// A directory, and a file name in it.
 fn place() -> (TempDir, PathBuf) {
