@@ -7,6 +7,7 @@ mod channels;
 mod events;
 #[cfg(test)]
 pub(crate) mod fake;
+mod holds;
 mod list;
 mod lsp;
 mod node;
@@ -18,6 +19,7 @@ mod wallet;
 
 pub use channels::*;
 pub use events::*;
+pub use holds::*;
 pub use list::*;
 pub use lsp::*;
 pub use node::*;
@@ -96,6 +98,8 @@ pub trait Control: Send + Sync + 'static {
 	async fn sales(&self, list: ListRequest) -> Result<Page<Sale>, Refusal>;
 	/// One sale with its history.
 	async fn sale(&self, id: String) -> Result<SaleDetail, Refusal>;
+	/// For how long payments are held.
+	async fn holds(&self) -> Result<HoldTimes, Refusal>;
 	/// Clients.
 	async fn clients(&self, list: ListRequest) -> Result<Page<Client>, Refusal>;
 	/// What a channel would cost a client now, term by term.

@@ -6,12 +6,14 @@
 mod found_by_sim;
 mod harness;
 mod interop;
+mod jit_bounds;
 mod jit_restart;
 mod jit_sale;
 mod jit_trouble;
 mod jit_trust;
 mod jit_withheld;
 mod money;
+mod order_lapsed;
 mod order_lightning;
 mod order_onchain;
 mod order_risks;

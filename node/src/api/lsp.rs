@@ -3,7 +3,7 @@
 use super::context::{Context, Reply};
 use super::extract::{Args, Id, List};
 use super::routes::{Endpoint, on};
-use crate::control::{Client, Ledger, Order, OrderDetail, Page, Quote, QuoteRequest, Sale, SaleDetail};
+use crate::control::{Client, HoldTimes, Ledger, Order, OrderDetail, Page, Quote, QuoteRequest, Sale, SaleDetail};
 use axum::extract::State;
 use axum::http::Method;
 
@@ -14,6 +14,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 		on(Method::GET, "/v1/sales", sales),
 		on(Method::GET, "/v1/sales/{id}", sale),
 		on(Method::GET, "/v1/clients", clients),
+		on(Method::GET, "/v1/holds", holds),
 		on(Method::GET, "/v1/quote", quote),
 		on(Method::GET, "/v1/ledger", ledger),
 	]
@@ -37,6 +38,10 @@ async fn sale(State(context): State<Context>, Id(id): Id) -> Reply<SaleDetail> {
 
 async fn clients(State(context): State<Context>, List(list): List) -> Reply<Page<Client>> {
 	context.ask(|node| async move { node.clients(list).await }).await
+}
+
+async fn holds(State(context): State<Context>) -> Reply<HoldTimes> {
+	context.ask(|node| async move { node.holds().await }).await
 }
 
 async fn quote(State(context): State<Context>, Args(request): Args<QuoteRequest>) -> Reply<Quote> {

@@ -1,6 +1,7 @@
 //! The running node behind the admin API: [`Control`] put together from the driver's book, LDK and the wallet.
 
 mod channels;
+mod holds;
 mod money;
 mod node;
 mod payments;
@@ -152,6 +153,9 @@ impl Control for Operator {
 	}
 	async fn sale(&self, id: String) -> Result<SaleDetail, Refusal> {
 		self.sale_detail(&id)
+	}
+	async fn holds(&self) -> Result<HoldTimes, Refusal> {
+		Ok(self.holds_now())
 	}
 	async fn clients(&self, list: ListRequest) -> Result<Page<Client>, Refusal> {
 		list.check(|cursor| is_hex(cursor, 66))?;

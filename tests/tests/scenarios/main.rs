@@ -9,6 +9,7 @@ mod closing;
 mod crash;
 mod failover;
 mod just_in_time;
+mod notices;
 mod orders;
 mod restarts;
 mod steps;

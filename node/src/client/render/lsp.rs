@@ -1,9 +1,10 @@
 //! What is sold.
 
 use super::table::{Column::*, Table, cut, pairs};
-use super::{Style, WIDTH, ends, feerate, msat, number, prefix, signed_msat, word, yes_no};
+use super::{Style, WIDTH, duration, ends, feerate, msat, number, prefix, signed_msat, word, yes_no};
 use crate::control::{
-	Client, HistoryLine, Ledger, Order, OrderDetail, Page, Quote, QuoteKind, Sale, SaleDetail, SaleStatus, SoldChannel,
+	Client, ClientHolds, HistoryLine, Ledger, Order, OrderDetail, Page, Quote, QuoteKind, Sale, SaleDetail, SaleStatus,
+	SoldChannel,
 };
 
 pub(in crate::client) fn sales(page: &Page<Sale>, style: &Style) -> String {
@@ -185,6 +186,7 @@ pub(in crate::client) fn clients(page: &Page<Client>, style: &Style) -> String {
 		("ORDERS", Right),
 		("OPEN", Right),
 		("OFFENCES", Right),
+		("HOLDS", Left),
 		("FIRST SEEN", Left),
 	]);
 	for client in &page.items {
@@ -197,10 +199,20 @@ pub(in crate::client) fn clients(page: &Page<Client>, style: &Style) -> String {
 			client.orders_done.to_string(),
 			client.unfinished.to_string(),
 			client.offences.to_string(),
+			holds(&client.holds),
 			style.full(client.first_seen),
 		]);
 	}
 	table.page(page.next.as_ref(), "no clients yet")
+}
+
+/// For how long a client holds what is forwarded to it: half of it no longer than this, the longest, and what it holds now.
+fn holds(holds: &ClientHolds) -> String {
+	let secs = |millis: Option<u64>| millis.map(|millis| duration(millis.div_ceil(1000)));
+	let ended = secs(holds.forwarded.p50_ms).zip(secs(holds.forwarded.max_ms));
+	let ended = ended.map(|(median, longest)| format!("{median}, max {longest}"));
+	let now = (holds.now > 0).then(|| format!("{} since {}", holds.now, duration(holds.oldest_secs)));
+	ended.into_iter().chain(now).collect::<Vec<_>>().join("; ")
 }
 
 fn quote_lines(q: &Quote, style: &Style) -> Vec<String> {
