@@ -100,6 +100,17 @@ pub enum Refusal {
 		/// When the pause ends.
 		until: Timestamp,
 	},
+	/// Channels that are not broadcast yet hold enough of our coins.
+	#[error("{taken} held for channels that are not paid for yet, at most {limit}")]
+	Withheld {
+		/// Now.
+		taken: Sat,
+		/// At most.
+		limit: Sat,
+	},
+	/// We remember as many clients as we can.
+	#[error("no new clients at the moment")]
+	Clients,
 	/// All clients together have enough unpaid ones.
 	#[error("{open} unpaid already, at most {limit} in all")]
 	TooMany {
@@ -185,6 +196,7 @@ pub(crate) fn funding(turn: &Turn<'_>, feerate: FeePerKw, capacity: Sat, own: Sa
 pub(crate) fn one_more_sale(turn: &Turn<'_>, client: &NodeId) -> Result<(), Refusal> {
 	tiers::admit(turn.policy(), turn.known_client(client).as_ref(), client)?;
 	crate::trust::admit(turn, client)?;
+	one_more_client(turn, client)?;
 	let own = turn.book.live_sales().filter(|sale| sale.client == *client && !sale.state.is_finished()).count();
 	per_client(own, tiers::here(turn, client).max_open_sales)?;
 	in_all(turn)
@@ -193,10 +205,17 @@ pub(crate) fn one_more_sale(turn: &Turn<'_>, client: &NodeId) -> Result<(), Refu
 /// May this client have one more unpaid order?
 pub(crate) fn one_more_order(turn: &Turn<'_>, client: &NodeId) -> Result<(), Refusal> {
 	tiers::admit(turn.policy(), turn.known_client(client).as_ref(), client)?;
+	one_more_client(turn, client)?;
 	let own = turn.book.live_orders().filter(|order| order.client == *client && order.state.is_unpaid()).count();
 	let own = own.saturating_add(crate::order::refused_lately(turn, Some(client)));
 	per_client(own, tiers::here(turn, client).max_open_orders)?;
 	in_all(turn)
+}
+
+/// Can we remember this client? The book forgets those with whom nothing is at stake, as long as there are any.
+fn one_more_client(turn: &Turn<'_>, client: &NodeId) -> Result<(), Refusal> {
+	let is_full = turn.book.client(client).is_none() && turn.book.clients.len() > crate::book::MAX_CLIENTS;
+	if is_full { Err(Refusal::Clients) } else { Ok(()) }
 }
 
 fn per_client(open: usize, limit: u32) -> Result<(), Refusal> {

@@ -168,6 +168,12 @@ pub struct Sale {
 	pub discarding: Vec<Discarding>,
 	/// Which payment pays the fee, once the parts of one have added up.
 	pub paying: Option<PaymentHash>,
+	/// When the client must have taken the payment that was sent over its withheld channel.
+	#[serde(default)]
+	pub claim_by: Option<Timestamp>,
+	/// Since when it has not, if that time is over: the channel is dropped when it is seen to be here and to hold it.
+	#[serde(default)]
+	pub overdue_since: Option<Timestamp>,
 	/// How much of the fee has been credited, part by part.
 	pub fee_credited: Msat,
 	/// What the channel was expected to cost us when it was opened (see [`Costs`](crate::quote::Costs)).
@@ -272,9 +278,12 @@ pub struct PlannedForward {
 	/// Height at which it expires.
 	#[serde(default)]
 	pub expiry_height: Option<u32>,
-	/// Over another channel of the client, which it goes in full; else over the sale's own.
+	/// Over another channel of the client, which it goes in full; else over the sale's own. LDK may take any of the client's.
 	#[serde(default)]
 	pub channel: Option<[u8; 32]>,
+	/// What of the opening fee is kept back of it.
+	#[serde(default)]
+	pub skim: Msat,
 }
 
 /// A channel that ended before its funding transaction was broadcast. Its coins stay locked a while: LDK may have a
@@ -288,6 +297,9 @@ pub struct Discarding {
 	pub channel_id: [u8; 32],
 	/// The funding output that holds the coins.
 	pub funding: OutPoint,
+	/// Its capacity.
+	#[serde(default)]
+	pub capacity: Sat,
 	/// When the node is asked to free them (again).
 	pub until: Timestamp,
 	/// A payment over it was taken after all: the funding transaction goes out.
@@ -380,6 +392,10 @@ pub struct Order {
 	/// The client refused such a channel before it was offered: nothing was ever promised.
 	#[serde(default)]
 	pub refused: bool,
+	/// The held payment went back, or LDK let it go, before it was known whether the channel's funding is out: if it is, the
+	/// channel is delivered and nobody pays for it.
+	#[serde(default)]
+	pub lapsed: bool,
 	/// Where it stands.
 	pub state: OrderState,
 	/// The channel, from `OpenChannel` on.

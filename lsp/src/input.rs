@@ -102,6 +102,8 @@ pub enum Input {
 		peer: NodeId,
 		/// Over which channel it should have gone: LDK may have chosen another one of this client than we did.
 		channel_id: [u8; 32],
+		/// The client, or whoever is behind it, refused it. Else it never got there: no room, not connected, closed.
+		by_client: bool,
 	},
 	/// A forward was settled: we have the money.
 	Forwarded {
@@ -111,8 +113,10 @@ pub enum Input {
 		next_channel: Option<[u8; 32]>,
 		/// Routing and opening fee together.
 		total_fee: Msat,
-		/// The opening fee in it.
+		/// The opening fee in it; zero also if LDK does not know.
 		skimmed: Msat,
+		/// LDK's `InterceptId`, if it was intercepted (or could have been).
+		intercept_id: Option<[u8; 32]>,
 		/// What names this forward for ever, so that it is booked once.
 		reference: String,
 	},
@@ -165,6 +169,8 @@ pub enum Input {
 		user_channel_id: u128,
 		/// Why, for people.
 		reason: String,
+		/// The client closed it, or made us close it: by what it sent, or by an HTLC that it did not settle in time.
+		by_client: bool,
 	},
 	/// What [`Action::PreparePayment`] asked for.
 	PaymentPrepared {

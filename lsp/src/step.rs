@@ -67,7 +67,9 @@ impl Lsp {
 				jit::htlc_gone(&mut turn, intercept_id);
 				wake::htlc_gone(&mut turn, intercept_id);
 			}
-			Input::ForwardFailed { peer, channel_id } => jit::forward_failed(&mut turn, *peer, channel_id),
+			Input::ForwardFailed { peer, channel_id, by_client } => {
+				jit::forward_failed(&mut turn, *peer, channel_id, *by_client);
+			}
 			Input::Forwarded { .. } => {
 				let before = turn.booked();
 				jit::forwarded(&mut turn, &input);
@@ -181,7 +183,7 @@ fn channel(turn: &mut Turn<'_>, input: &Input) {
 			Input::FundingDiscarded { .. } => jit::discarded(turn, sale, id),
 			Input::ChannelReady { channel_id, .. } => jit::channel_ready(turn, sale, id, *channel_id),
 			Input::OpenFailed { reason, ours, .. } => jit::open_failed(turn, sale, id, reason, *ours),
-			Input::ChannelClosed { reason, .. } => jit::channel_closed(turn, sale, id, reason),
+			Input::ChannelClosed { reason, by_client, .. } => jit::channel_closed(turn, sale, id, reason, *by_client),
 			_ => {}
 		}
 	} else if let Some(row) = turn.book.order_by_user_channel_id(id).cloned() {

@@ -104,7 +104,8 @@ fn paused(risk: &RiskPolicy, newest_first: impl Iterator<Item = Timestamp>, now:
 		.map(|(at, _)| at.plus_secs(risk.pause_secs))
 }
 
-fn has_paid(client: &Client) -> bool {
+/// Has it ever paid for a channel?
+pub(crate) fn has_paid(client: &Client) -> bool {
 	client.sales_done > 0 || client.orders_done > 0
 }
 

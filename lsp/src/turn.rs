@@ -105,6 +105,13 @@ impl<'a> Turn<'a> {
 		self.actions.push(action);
 	}
 
+	/// Unless this step does it already.
+	pub(crate) fn act_once(&mut self, action: Action) {
+		if !self.actions.contains(&action) {
+			self.act(action);
+		}
+	}
+
 	pub(crate) fn send(&mut self, peer: NodeId, bytes: Vec<u8>) {
 		self.act(Action::Send { peer, bytes });
 	}

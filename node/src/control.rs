@@ -8,6 +8,7 @@ mod clients;
 mod events;
 #[cfg(test)]
 pub(crate) mod fake;
+mod holds;
 mod list;
 mod lsp;
 mod node;
@@ -20,6 +21,7 @@ mod wallet;
 pub use channels::*;
 pub use clients::*;
 pub use events::*;
+pub use holds::*;
 pub use list::*;
 pub use lsp::*;
 pub use node::*;
@@ -98,6 +100,8 @@ pub trait Control: Send + Sync + 'static {
 	async fn sales(&self, list: ListRequest) -> Result<Page<Sale>, Refusal>;
 	/// One sale with its history.
 	async fn sale(&self, id: String) -> Result<SaleDetail, Refusal>;
+	/// For how long payments are held.
+	async fn holds(&self) -> Result<HoldTimes, Refusal>;
 	/// Clients.
 	async fn clients(&self, list: ListRequest) -> Result<Page<Client>, Refusal>;
 	/// A client, what holds for it and why.

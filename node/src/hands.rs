@@ -18,7 +18,7 @@ use lightning::ln::types::ChannelId;
 use lightning::sign::EntropySource;
 use lightning::types::payment::PaymentHash;
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 use tokio::sync::watch;
 
 /// LDK closes a channel for an outgoing HTLC that is not settled so many blocks after it expires.
@@ -176,7 +176,7 @@ impl Hands {
 		let manager = &self.lightning.manager;
 		match manager.forward_intercepted_htlc(InterceptId(id), &ChannelId(channel), peer, amount.0) {
 			Ok(()) => {
-				self.lightning.hurry();
+				self.answered(id);
 				Vec::new()
 			}
 			Err(e) => {
@@ -191,10 +191,18 @@ impl Hands {
 		tracing::info!(target: "inlet::jit", "HTLC failed back: {reason}");
 		match self.lightning.manager.fail_intercepted_htlc(InterceptId(id)) {
 			Ok(()) => {
-				self.lightning.hurry();
+				self.answered(id);
 				Vec::new()
 			}
 			Err(_) => vec![Input::HtlcGone { intercept_id: id }],
+		}
+	}
+
+	/// LDK has our answer to an HTLC that it handed to us.
+	fn answered(&self, id: [u8; 32]) {
+		self.lightning.hurry();
+		if let Some((client, held)) = self.lightning.intercepts.answer(id, Instant::now()) {
+			self.lightning.holds.answered(client, held);
 		}
 	}
 
@@ -273,7 +281,9 @@ impl Hands {
 			if channels.withdraw(txid).await {
 				channels.closed(user_channel_id).await;
 				// When we are stopping, the next start finds neither channel nor funding.
-				let _ = driver.submit(Input::ChannelClosed { user_channel_id, reason: CLOSED.to_owned() }).await;
+				let _ = driver
+					.submit(Input::ChannelClosed { user_channel_id, reason: CLOSED.to_owned(), by_client: false })
+					.await;
 			}
 		});
 	}
@@ -407,6 +417,10 @@ impl Surroundings for Hands {
 		};
 		news.extend(changed.into_iter().map(input));
 		news
+	}
+
+	fn is_stale(&self, input: &Input) -> bool {
+		matches!(input, Input::HtlcIntercepted { intercept_id, .. } if self.lightning.intercepts.is_answered(intercept_id))
 	}
 
 	fn is_connected(&self, client: &NodeId) -> bool {

@@ -23,6 +23,7 @@ use crate::seed::Seed;
 use crate::stop::stopped;
 use crate::systemd::Notifier;
 use anyhow::{Context, bail};
+use bitcoin::hex::DisplayHex;
 use inlet_lsp::Lsp;
 use inlet_lsp::book::Book;
 use inlet_lsp::input::Input;
@@ -299,7 +300,7 @@ fn start(
 		lsp: node.lsp,
 		store: store.clone(),
 		peers: node.peers.clone(),
-		payments: node.payments,
+		payments: node.payments.clone(),
 		events: events.clone(),
 		stop: stop.clone(),
 	});
@@ -319,6 +320,10 @@ fn start(
 	tasks.spawn(guard(node.peers, lightning.clone(), node.driver.clone(), stopping.clone()));
 	tasks.spawn(lightning.clone().send(stopping.clone()));
 	tasks.spawn(lightning.clone().pump(node.config.routing.forward_delay, stopping.clone()));
+	let own = node.payments.clone();
+	tasks.spawn(
+		lightning.clone().time_holds(move |hash| own.get(&hash.to_lower_hex_string()).is_some(), stopping.clone()),
+	);
 	tasks.spawn(announce::announce(lightning.clone(), node.config.node.clone(), stopping.clone()));
 	tasks.spawn(tell_sync(node.hands.tip.clone(), events, stopping.clone()));
 	tasks.spawn(heartbeat(node.driver.clone(), pulse.clone(), stopping.clone()));

@@ -3,7 +3,8 @@
 use crate::artifacts::inlet_exe;
 use crate::process::Process;
 use crate::scratch::{Scratch, eventually, free_port};
-use crate::wallet::text;
+use crate::wallet::{Wallet, text};
+use crate::world::SOON;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -381,6 +382,19 @@ impl Inlet {
 			Ok(sales) => Ok(sales),
 			Err(error) => Err(error.context(format!("{:?}", self.list("sales").await.unwrap_or_default()))),
 		}
+	}
+
+	/// Waits until it knows whether this wallet is connected.
+	///
+	/// # Errors
+	/// It does not in time.
+	pub async fn sees(&self, wallet: &Wallet, connected: bool) -> Result<()> {
+		let seen = async || {
+			let peers = self.list("peers").await?;
+			let found = peers.iter().find(|peer| peer["node_id"] == wallet.node_id());
+			Ok((found.is_some_and(|peer| peer["connected"] == true) == connected).then_some(()))
+		};
+		eventually(SOON, &format!("the LSP sees that {} is connected: {connected}", wallet.name()), seen).await
 	}
 
 	/// Waits until it knows this height and is in step.

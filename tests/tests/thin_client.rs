@@ -233,6 +233,7 @@ fn r3_a_probe_puts_nothing_on_the_chain_and_the_payment_after_it_does() {
 			world.lsp.balance().await?["onchain"]["anchor_reserve_sat"] == reserve,
 			"a reserve is kept for nothing"
 		);
+		ensure!(world.lsp.balance().await?["lightning"]["closing_sat"] == 0, "what never left is waited for");
 
 		client.set_behaviour(Behaviour::default());
 		let hash = payer.pay(&client.jit_invoice(&bought, None)?, None, 1)?;

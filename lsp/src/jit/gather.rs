@@ -72,6 +72,9 @@ fn admit(turn: &Turn<'_>, sale: &Sale, part: &Part) -> Result<(), String> {
 	if is_late(turn, part) {
 		return Err("it expires too soon".to_string());
 	}
+	if withhold::expires_too_late(turn, sale, part.expiry_height) {
+		return Err(format!("it expires more than {} blocks from now", withhold::MAX_EXPIRY_BLOCKS));
+	}
 	let max_parts = turn.policy().risk.max_parts;
 	if sale.parts.len() >= usize::try_from(max_parts).unwrap_or(usize::MAX) {
 		return Err(format!("more than {max_parts} parts"));
@@ -97,8 +100,13 @@ fn admit(turn: &Turn<'_>, sale: &Sale, part: &Part) -> Result<(), String> {
 }
 
 fn is_late(turn: &Turn<'_>, part: &Part) -> bool {
+	expires_too_soon(turn, part.expiry_height)
+}
+
+/// Is this height within the margin?
+pub(super) fn expires_too_soon(turn: &Turn<'_>, height: Option<u32>) -> bool {
 	let least = turn.world.height.saturating_add(EXPIRY_MARGIN_BLOCKS);
-	part.expiry_height.is_some_and(|expiry| expiry <= least)
+	height.is_some_and(|expiry| expiry <= least)
 }
 
 /// The fee of a payment of open size. Once some of it was earned it stays what it was.
@@ -112,6 +120,7 @@ fn single_fee(sale: &Sale, amount: Msat) -> Option<Msat> {
 /// Takes the sale as far as it can go now: gather on, open, forward, or fail what cannot be served.
 pub(super) fn advance(turn: &mut Turn<'_>, sale: &mut Sale) {
 	drop_late_parts(turn, sale);
+	deliver::fail_overdue(turn, sale);
 	deliver::forward_held(turn, sale);
 	if sale.parts.is_empty() {
 		return if_nothing_is_held(turn, sale);
@@ -305,6 +314,9 @@ fn check_open(turn: &Turn<'_>, sale: &Sale, paying: &Paying) -> Result<Allowed, 
 	let costs = basis.jit_costs(capacity);
 	basis.covers(paying.fee, costs)?;
 	let needed = admission::funding(turn, feerate, capacity, sale.reserved, standing.max_channel)?;
+	if sale.client_trusts {
+		withhold::room(turn, sale, needed)?;
+	}
 	Ok(Allowed { feerate, capacity, needed, cost: costs.total() })
 }
 
@@ -350,6 +362,7 @@ pub(crate) fn connected(turn: &mut Turn<'_>, peer: NodeId) {
 		turn.book.live_sales().filter(|sale| sale.client == peer).map(|sale| sale.id.clone()).collect();
 	for id in ids {
 		let Some(mut sale) = turn.sale(&id) else { continue };
+		withhold::connected(turn, &mut sale);
 		advance(turn, &mut sale);
 		let capacity = sale.channel.as_ref().filter(|channel| !channel.is_open()).map(|channel| channel.capacity);
 		let was_opening = turn.book.sale(&id).is_some_and(|old| old.state == sale.state);

@@ -95,6 +95,8 @@ pub(crate) fn buy(turn: &mut Turn<'_>, peer: NodeId, call: &Buy) -> Result<Value
 		credited: Vec::new(),
 		discarding: Vec::new(),
 		paying: None,
+		claim_by: None,
+		overdue_since: None,
 		fee_credited: Msat::ZERO,
 		expected_cost: Sat::ZERO,
 		channel: None,

@@ -1,6 +1,6 @@
 //! A paid order gets its channel; the money is ours when the funding is out.
 
-use super::{OPEN_AGAIN_SECS, abandon_again, forget_attempt, give_up, paid_by, pay, refund, requested, sell};
+use super::{OPEN_AGAIN_SECS, abandon_again, forget_attempt, give_up, lapse, paid_by, pay, refund, requested, sell};
 use crate::admission::{self, Refusal};
 use crate::book::{EntryKind, NodeId, Order, OrderState, PaidBy, PaymentHash, PaymentState};
 use crate::input::{Action, Input, OpenChannel, Owner};
@@ -108,7 +108,7 @@ fn refused_payment(order: &Order, height: u32) -> Option<PaymentHash> {
 		OrderState::Paid { by, .. }
 		| OrderState::Opening { by, .. }
 		| OrderState::Abandoning { by, .. }
-		| OrderState::Funded { by } => by == PaidBy::Onchain,
+		| OrderState::Funded { by } => by == PaidBy::Onchain || order.lapsed,
 		OrderState::Completed | OrderState::Refunding { .. } | OrderState::Failed { .. } => true,
 	};
 	let lightning = order.lightning.as_ref().filter(|option| is_refused && option.state != PaymentState::Paid)?;
@@ -135,6 +135,7 @@ pub(crate) fn funded(turn: &mut Turn<'_>, mut order: Order, input: &Input) {
 		}
 		return;
 	};
+	lapse::watch(turn, &mut order);
 	let keep_until =
 		turn.world.height.saturating_add(order.channel_expiry_blocks).saturating_add(crate::jit::FUNDING_MARGIN_BLOCKS);
 	let mut channel = order.channel.take().unwrap_or_else(|| requested(&order));
@@ -148,6 +149,7 @@ pub(crate) fn funded(turn: &mut Turn<'_>, mut order: Order, input: &Input) {
 	order.state = OrderState::Funded { by };
 	order.note(turn.now, "funded", format!("{funding}"));
 	match by {
+		PaidBy::Lightning if order.lapsed => lapse::unpaid(turn, &mut order),
 		PaidBy::Lightning => {
 			if let Some(lightning) = &mut order.lightning {
 				lightning.state = PaymentState::Paid;
@@ -165,7 +167,11 @@ pub(crate) fn funded(turn: &mut Turn<'_>, mut order: Order, input: &Input) {
 /// [`Input::PaymentClaimed`]: the money is ours.
 pub(crate) fn claimed(turn: &mut Turn<'_>, payment_hash: &PaymentHash, amount: Msat) {
 	let Some(mut order) = turn.book.order_by_payment_hash(payment_hash).cloned() else { return };
-	if order.state == (OrderState::Funded { by: PaidBy::Lightning }) {
+	let is_found = lapse::is_unpaid(&order);
+	if is_found {
+		lapse::found(turn, &mut order);
+	}
+	if is_found || order.state == (OrderState::Funded { by: PaidBy::Lightning }) {
 		complete(turn, &mut order, amount);
 		turn.put_order(order);
 	}

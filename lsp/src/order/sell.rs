@@ -66,6 +66,7 @@ pub(crate) fn create_order(turn: &mut Turn<'_>, peer: NodeId, id: &str, call: &C
 		onchain: None,
 		paid_by: None,
 		refused: false,
+		lapsed: false,
 		state: OrderState::Preparing,
 		channel: None,
 		history: Vec::new(),

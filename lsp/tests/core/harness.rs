@@ -267,6 +267,7 @@ impl Sim {
 			next_channel: channel,
 			total_fee: Msat(skimmed),
 			skimmed: Msat(skimmed),
+			intercept_id: None,
 			reference: reference.to_string(),
 		})
 	}

@@ -104,6 +104,7 @@ fn forwards_are_booked_once_and_apart_from_the_opening_fee() {
 		next_channel: None,
 		total_fee: Msat(77),
 		skimmed: Msat(0),
+		intercept_id: None,
 		reference: reference.to_string(),
 	};
 	for reference in ["x", "x", "y", "x"] {

@@ -199,7 +199,7 @@ fn r1_an_opening_that_takes_too_long_is_abandoned() {
 	let second = opened(&sim.htlc(&sale, 2, 1, 50_000_000)).unwrap();
 	assert_ne!(second.user_channel_id, first.user_channel_id);
 	// What LDK still says of the first does not touch the second.
-	sim.give(Input::ChannelClosed { user_channel_id: first.user_channel_id, reason: "old".into() });
+	sim.give(Input::ChannelClosed { user_channel_id: first.user_channel_id, reason: "old".into(), by_client: true });
 	assert!(matches!(sim.sale(&sale).state, SaleState::Opening { .. }));
 	assert_eq!(forwards(&sim.ready(client, second.user_channel_id)).len(), 1);
 }
@@ -246,7 +246,7 @@ fn r2_a_client_that_fails_the_payment_owes_the_fee_of_the_next_one() {
 	sim.funded(open.user_channel_id);
 	sim.ready(client, open.user_channel_id);
 	let id = channel_id(open.user_channel_id);
-	sim.give(Input::ForwardFailed { peer: client, channel_id: id });
+	sim.give(Input::ForwardFailed { peer: client, channel_id: id, by_client: true });
 	assert_eq!(sim.sale(&sale).state, SaleState::Owing);
 	assert_eq!(sim.book.keep_until(&id), None);
 	let actions = sim.htlc(&sale, 2, 2, 50_000_000);
@@ -261,7 +261,8 @@ fn r2_a_channel_closed_unpaid_is_an_offence_and_the_parts_go_back() {
 	let (mut sim, client, sale) = ready_to_pay();
 	let open = opened(&sim.htlc(&sale, 1, 1, 50_000_000)).unwrap();
 	sim.funded(open.user_channel_id);
-	let closed = Input::ChannelClosed { user_channel_id: open.user_channel_id, reason: "error".into() };
+	let closed =
+		Input::ChannelClosed { user_channel_id: open.user_channel_id, reason: "error".into(), by_client: true };
 	assert_eq!(failed(&sim.give(closed.clone())), [1]);
 	assert_eq!(sim.book.client(&client).unwrap().offences, 1);
 	assert!(sim.look(closed).writes.is_empty());
@@ -276,7 +277,7 @@ fn a_fee_settled_in_part_before_the_channel_closed_is_booked_and_no_longer_owed(
 	sim.funded(open.user_channel_id);
 	sim.ready(client, open.user_channel_id);
 	sim.settle(&sale, 1_000, "a");
-	sim.give(Input::ChannelClosed { user_channel_id: open.user_channel_id, reason: "error".into() });
+	sim.give(Input::ChannelClosed { user_channel_id: open.user_channel_id, reason: "error".into(), by_client: true });
 	assert_eq!(sim.earned(EntryKind::JitFee), 1_000);
 	assert_eq!(sim.sale(&sale).fee, Some(Msat(sale.fee.unwrap().0 - 1_000)));
 }
@@ -310,6 +311,7 @@ fn a_fee_settled_over_another_channel_of_the_client_is_credited() {
 		next_channel: Some([99; 32]),
 		total_fee: sale.fee.unwrap(),
 		skimmed: sale.fee.unwrap(),
+		intercept_id: None,
 		reference: "a".into(),
 	});
 	assert_eq!(sim.sale(&sale).state, SaleState::Done);
@@ -352,7 +354,7 @@ fn r2_what_waits_for_a_payment_that_fails_pays_the_fee_itself() {
 	sim.htlc(&sale, 3, 3, 30_000_000);
 	sim.htlc(&sale, 4, 3, 30_000_000);
 	for _part in 0..2 {
-		assert!(sim.give(Input::ForwardFailed { peer: client, channel_id }).is_empty());
+		assert!(sim.give(Input::ForwardFailed { peer: client, channel_id, by_client: true }).is_empty());
 	}
 	let actions = sim.connect(client);
 	let sum: u64 = forwards(&actions).iter().map(|(_, amount)| amount).sum();
@@ -397,9 +399,9 @@ fn what_the_payer_sends_on_top_of_the_paying_payment_goes_at_once_up_to_twice_it
 #[test]
 fn r2_a_payment_that_failed_over_another_channel_of_the_client_leaves_the_fee_owed() {
 	let (mut sim, client, sale, _) = in_flight();
-	sim.give(Input::ForwardFailed { peer: node(2), channel_id: [99; 32] });
+	sim.give(Input::ForwardFailed { peer: node(2), channel_id: [99; 32], by_client: true });
 	assert_eq!(sim.sale(&sale).state, SaleState::Forwarded, "somebody else's");
-	sim.give(Input::ForwardFailed { peer: client, channel_id: [99; 32] });
+	sim.give(Input::ForwardFailed { peer: client, channel_id: [99; 32], by_client: true });
 	assert_eq!(sim.sale(&sale).state, SaleState::Owing);
 	// Its first channel is paid for, the fee of the second is in flight, and LDK takes the first for it.
 	let (mut sim, client, first, used) = in_flight();
@@ -409,6 +411,6 @@ fn r2_a_payment_that_failed_over_another_channel_of_the_client_leaves_the_fee_ow
 	let open = opened(&sim.htlc(&second, 5, 5, 50_000_000)).unwrap();
 	sim.funded(open.user_channel_id);
 	sim.ready(client, open.user_channel_id);
-	sim.give(Input::ForwardFailed { peer: client, channel_id: used });
+	sim.give(Input::ForwardFailed { peer: client, channel_id: used, by_client: true });
 	assert_eq!((sim.sale(&first).state, sim.sale(&second).state), (SaleState::Done, SaleState::Owing));
 }

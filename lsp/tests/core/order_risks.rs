@@ -284,7 +284,7 @@ fn r19_a_payment_that_is_reorganised_while_the_channel_is_opened_stops_the_openi
 	sim.restart();
 	assert_eq!(sim.give(Input::Started), [abandon]);
 	sim.connect(client);
-	let closed = Input::ChannelClosed { user_channel_id: id, reason: "abandoned".into() };
+	let closed = Input::ChannelClosed { user_channel_id: id, reason: "abandoned".into(), by_client: true };
 	assert!(sim.give(closed.clone()).is_empty());
 	assert!(sim.look(closed).writes.is_empty());
 	assert_eq!(sim.now_order(&order).state, OrderState::AwaitingPayment, "it may come back");

@@ -141,7 +141,7 @@ impl Node {
 						Some(true) => self.sim().funded_input(user_channel_id),
 						Some(false) => {
 							self.channels.remove(&user_channel_id);
-							Input::ChannelClosed { user_channel_id, reason: "abandoned".into() }
+							Input::ChannelClosed { user_channel_id, reason: "abandoned".into(), by_client: true }
 						}
 					};
 					self.give(answer);
@@ -327,7 +327,7 @@ impl Node {
 					let input = self.sim().funded_input(id);
 					self.give(input);
 				}
-				self.give(Input::ChannelClosed { user_channel_id: id, reason: "closed".into() });
+				self.give(Input::ChannelClosed { user_channel_id: id, reason: "closed".into(), by_client: true });
 			}
 			Event::Claimed { order } => {
 				let Some(order) = pick(self, order) else { return };

@@ -50,6 +50,7 @@ fn forward(sim: &mut Sim, client: NodeId, reference: &str) -> Vec<Action> {
 		next_channel: None,
 		total_fee: Msat(1_000),
 		skimmed: Msat(0),
+		intercept_id: None,
 		reference: reference.to_string(),
 	})
 }
@@ -113,6 +114,7 @@ fn a_payment_counts_once_and_only_as_far_as_a_rule_can_ask() {
 		next_channel: None,
 		total_fee: Msat(1_000),
 		skimmed: Msat(0),
+		intercept_id: None,
 		reference: "more".into(),
 	});
 	assert!(step.writes.iter().all(|write| !matches!(write, Write::Client(_))), "it costs no write any more");

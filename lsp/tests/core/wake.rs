@@ -208,7 +208,7 @@ fn r1_what_is_held_is_bounded_by_client_and_in_all() {
 fn a_channel_that_closes_takes_what_is_held_with_it() {
 	let (mut sim, client) = sleeping();
 	pay(&mut sim, client, 1, 1, 20_000_000);
-	let closed = |user_channel_id| Input::ChannelClosed { user_channel_id, reason: String::new() };
+	let closed = |user_channel_id| Input::ChannelClosed { user_channel_id, reason: String::new(), by_client: true };
 	assert!(sim.give(closed(UCID + 1)).is_empty());
 	assert_eq!(failed(&sim.give(closed(UCID))), [1]);
 	assert_eq!(sim.look(closed(UCID)), Step::default());

@@ -3,7 +3,7 @@
 use super::context::{Context, Reply};
 use super::extract::{Args, Id, List};
 use super::routes::{Endpoint, on};
-use crate::control::{Ledger, Order, OrderDetail, Page, Quote, QuoteRequest, Sale, SaleDetail};
+use crate::control::{HoldTimes, Ledger, Order, OrderDetail, Page, Quote, QuoteRequest, Sale, SaleDetail};
 use axum::extract::State;
 use axum::http::Method;
 
@@ -13,6 +13,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 		on(Method::GET, "/v1/orders/{id}", order),
 		on(Method::GET, "/v1/sales", sales),
 		on(Method::GET, "/v1/sales/{id}", sale),
+		on(Method::GET, "/v1/holds", holds),
 		on(Method::GET, "/v1/quote", quote),
 		on(Method::GET, "/v1/ledger", ledger),
 	]
@@ -32,6 +33,10 @@ async fn sales(State(context): State<Context>, List(list): List) -> Reply<Page<S
 
 async fn sale(State(context): State<Context>, Id(id): Id) -> Reply<SaleDetail> {
 	context.ask(|node| async move { node.sale(id).await }).await
+}
+
+async fn holds(State(context): State<Context>) -> Reply<HoldTimes> {
+	context.ask(|node| async move { node.holds().await }).await
 }
 
 async fn quote(State(context): State<Context>, Args(request): Args<QuoteRequest>) -> Reply<Quote> {

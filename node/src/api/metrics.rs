@@ -5,7 +5,7 @@
 use super::context::Context;
 use super::problem::Problem;
 use super::routes::{Endpoint, on};
-use crate::control::{Fees, Status, Storage};
+use crate::control::{Fees, HoldHistogram, HoldTimes, Status, Storage};
 use axum::extract::State;
 use axum::http::{Method, header};
 use axum::response::IntoResponse;
@@ -19,14 +19,17 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 }
 
 async fn metrics(State(context): State<Context>) -> Result<impl IntoResponse, Problem> {
-	let (status, storage, fees) = context
-		.ask(|node| async move { Ok((node.status().await?, node.storage().await?, node.fees().await?)) })
+	let (status, storage, fees, holds) = context
+		.ask(|node| async move {
+			Ok((node.status().await?, node.storage().await?, node.fees().await?, node.holds().await?))
+		})
 		.await?
 		.0;
 	let mut text = Text::default();
 	node(&mut text, &status);
 	store(&mut text, &status, &storage);
 	feerates(&mut text, &fees);
+	hold_times(&mut text, &holds);
 	Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text.0))
 }
 
@@ -43,6 +46,18 @@ impl Text {
 	/// Something that goes up until the node stops.
 	fn counter(&mut self, name: &str, help: &str, value: impl Display) {
 		self.head(name, "counter", help).sample(name, "", value);
+	}
+
+	/// How often it took how long, in seconds.
+	fn histogram(&mut self, name: &str, help: &str, of: &HoldHistogram) {
+		self.head(name, "histogram", help);
+		let series = format!("{name}_bucket");
+		for bucket in &of.buckets {
+			self.sample(&series, &format!("le=\"{}\"", bucket.secs), bucket.count);
+		}
+		self.sample(&series, "le=\"+Inf\"", of.count);
+		self.sample(&format!("{name}_sum"), "", format_args!("{}.{:03}", of.sum_ms / 1000, of.sum_ms % 1000));
+		self.sample(&format!("{name}_count"), "", of.count);
 	}
 
 	fn head(&mut self, name: &str, kind: &str, help: &str) -> &mut Text {
@@ -108,6 +123,15 @@ fn store(text: &mut Text, status: &Status, storage: &Storage) {
 	for purpose in &storage.purposes {
 		text.sample(recorded, &format!("purpose=\"{}\"", purpose.purpose), purpose.recorded_bytes);
 	}
+}
+
+fn hold_times(text: &mut Text, holds: &HoldTimes) {
+	text.gauge("inlet_forwards_held", "Forwarded payments that are neither settled nor failed.", holds.now);
+	text.gauge("inlet_forwards_held_oldest_seconds", "Since when the oldest of them is.", holds.oldest_secs);
+	let forwarded = "Forwarded payments, by the time until they settled or failed.";
+	text.histogram("inlet_forward_hold_seconds", forwarded, &holds.forwarded);
+	let intercepted = "Payments that Inlet held, by the time until it forwarded or failed them.";
+	text.histogram("inlet_intercept_hold_seconds", intercepted, &holds.intercepted);
 }
 
 fn feerates(text: &mut Text, fees: &Fees) {

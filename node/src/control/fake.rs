@@ -66,6 +66,10 @@ impl Control for Fake {
 		Ok(storage())
 	}
 
+	async fn holds(&self) -> Result<HoldTimes, Refusal> {
+		Ok(holds())
+	}
+
 	async fn stop(&self) -> Result<Stopping, Refusal> {
 		self.note("stop", ());
 		Ok(Stopping { stopping: true })

@@ -1,6 +1,6 @@
 //! What is sold: orders, sales, clients, prices and the ledger.
 
-use super::{ClientListing, Listed, SoldChannel, Time};
+use super::{ClientHolds, ClientListing, Listed, SoldChannel, Time};
 use serde::{Deserialize, Serialize};
 
 /// One line of the history of a sale or an order.
@@ -249,6 +249,8 @@ pub struct Client {
 	pub unfinished: u32,
 	/// Channels that were opened or paid for and came to nothing through its doing.
 	pub offences: u32,
+	/// For how long its payments are held.
+	pub holds: ClientHolds,
 	/// Its tier.
 	pub tier: String,
 	/// Ten for each channel that it paid for, one for each counted payment and each day (100 at most), less twenty for each

@@ -3,6 +3,7 @@
 use super::Lightning;
 use super::trial::{self, Trials};
 use crate::config::{InboundFrom, RoutingConfig};
+use crate::crash;
 use crate::onchain::Wallet;
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::{Amount, FeeRate, OutPoint, ScriptBuf, Txid};
@@ -252,7 +253,7 @@ impl Channels {
 			let fee = self.fee(funding.txid);
 			return Left::Out(vec![
 				Input::Funded { user_channel_id: id, channel_id, funding, fee },
-				Input::ChannelClosed { user_channel_id: id, reason: CLOSED.to_owned() },
+				Input::ChannelClosed { user_channel_id: id, reason: CLOSED.to_owned(), by_client: false },
 			]);
 		}
 		match self.wallet.is_refused(&funding.txid) {
@@ -389,11 +390,13 @@ impl Channels {
 
 	/// Broadcasts a withheld funding transaction, or says again that it is out. Nothing comes back if there is none.
 	pub fn broadcast(&self, user_channel_id: u128, channel_id: [u8; 32], funding: OutPoint) -> Vec<Input> {
+		crash::reached("funding.release.decided");
 		if !self.wallet.broadcast_funding(&funding.txid) {
 			tracing::error!(target: "inlet::channels", %funding, "a funding transaction that is due cannot be broadcast");
 			return Vec::new();
 		}
 		tracing::info!(target: "inlet::channels", %funding, "the payment is taken: the funding transaction goes out");
+		crash::reached("funding.release.done");
 		vec![Input::Funded { user_channel_id, channel_id, funding, fee: self.fee(funding.txid) }]
 	}
 

@@ -8,6 +8,7 @@ use super::payments::{Payments, failure, id_of};
 use super::{Lightning, peers};
 use crate::control::{EventKind, Events, PaymentKind};
 use crate::driver::{Driver, Stopped};
+use bitcoin::hashes::{Hash, HashEngine, sha256};
 use bitcoin::hex::DisplayHex;
 use inlet_lsp::book::{Book, Client, Order};
 use inlet_lsp::input::{Hop, Input};
@@ -15,13 +16,16 @@ use inlet_lsp::money::Msat;
 use inlet_lsp::notice::Notice;
 use lightning::blinded_path::message::NextMessageHop;
 use lightning::events::bump_transaction::BumpTransactionEvent;
-use lightning::events::{ClosureReason, Event, FundingInfo, HTLCHandlingFailureType, PaymentPurpose, ReplayEvent};
+use lightning::events::{
+	ClosureReason, Event, FundingInfo, HTLCHandlingFailureReason, HTLCHandlingFailureType, InboundHTLCLocator,
+	PaymentPurpose, ReplayEvent,
+};
 use lightning::ln::channel_state::ChannelDetails;
 use lightning::ln::msgs::SocketAddress;
 use lightning::types::payment::PaymentHash;
 use serde_json::json;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 /// Handles LDK's events.
 pub struct Handler {
@@ -95,6 +99,11 @@ impl Handler {
 				expected_outbound_amount_msat,
 				outgoing_htlc_expiry_block_height,
 			} => {
+				let hop = self.hop(requested_next_hop_scid);
+				let buyer =
+					|| self.driver.read(|book| book.sale_by_scid(requested_next_hop_scid).map(|sale| sale.client));
+				let client = hop.map(|hop| hop.peer).or_else(buyer);
+				lightning.intercepts.arrived(intercept_id.0, client, Instant::now());
 				let input = Input::HtlcIntercepted {
 					intercept_id: intercept_id.0,
 					scid: requested_next_hop_scid,
@@ -102,7 +111,7 @@ impl Handler {
 					inbound: Msat(inbound_amount_msat),
 					expected_outbound: Msat(expected_outbound_amount_msat),
 					expiry_height: outgoing_htlc_expiry_block_height,
-					channel: self.hop(requested_next_hop_scid),
+					channel: hop,
 				};
 				self.driver.submit(input).await?;
 			}
@@ -131,6 +140,7 @@ impl Handler {
 				outbound_amount_forwarded_msat,
 				..
 			} => {
+				next_htlcs.iter().filter_map(|htlc| htlc.node_id).for_each(|peer| lightning.holds.ended(peer));
 				let next = next_htlcs.first();
 				let reference = prev_htlcs
 					.iter()
@@ -142,6 +152,7 @@ impl Handler {
 					next_channel: next.map(|htlc| htlc.channel_id.0),
 					total_fee: Msat(total_fee_earned_msat.unwrap_or_default()),
 					skimmed: Msat(skimmed_fee_msat.unwrap_or_default()),
+					intercept_id: prev_htlcs.first().and_then(intercept_id),
 					reference: reference.clone(),
 				};
 				self.driver.submit(input).await?;
@@ -149,9 +160,12 @@ impl Handler {
 			}
 			Event::HTLCHandlingFailed {
 				failure_type: HTLCHandlingFailureType::Forward { node_id: Some(peer), channel_id },
+				failure_reason,
 				..
 			} => {
-				self.driver.submit(Input::ForwardFailed { peer, channel_id: channel_id.0 }).await?;
+				lightning.holds.ended(peer);
+				let by_client = failure_reason == Some(HTLCHandlingFailureReason::Downstream);
+				self.driver.submit(Input::ForwardFailed { peer, channel_id: channel_id.0, by_client }).await?;
 			}
 			Event::SpendableOutputs { outputs, channel_id, counterparty_node_id } => {
 				// Static outputs pay to the wallet's own addresses already.
@@ -249,6 +263,7 @@ impl Handler {
 			}
 			Event::ChannelClosed { channel_id, user_channel_id, reason, .. } => {
 				let refused = matches!(reason, ClosureReason::CounterpartyForceClosed { .. });
+				let by_client = is_by_peer(&reason);
 				let reason = reason.to_string();
 				tracing::info!(target: "inlet::channels", channel = %channel_id, "channel closed: {reason}");
 				self.tell(EventKind::ChannelClosed, channel_id.to_string(), reason.clone());
@@ -261,7 +276,7 @@ impl Handler {
 					let reason = reason.clone();
 					self.driver.submit(Input::OpenFailed { user_channel_id, reason, ours: false }).await?;
 				}
-				self.driver.submit(Input::ChannelClosed { user_channel_id, reason }).await?;
+				self.driver.submit(Input::ChannelClosed { user_channel_id, reason, by_client }).await?;
 				self.channels.closed(user_channel_id).await;
 			}
 			Event::DiscardFunding { funding_info: FundingInfo::Tx { transaction }, .. } => {
@@ -371,5 +386,37 @@ impl Handler {
 
 	fn tell(&self, kind: EventKind, subject: String, text: String) {
 		self.events.publish(SystemTime::now().into(), kind, Some(subject), text, json!({}));
+	}
+}
+
+/// What LDK called this HTLC when it intercepted it (`InterceptId::from_htlc_id_and_chan_id`, which is private): how the core
+/// knows which of its decisions was settled, whatever channel LDK chose. `None` for what an earlier LDK received. If LDK ever
+/// reckons it otherwise, the core finds none of its decisions under it, and goes by the channel.
+fn intercept_id(htlc: &InboundHTLCLocator) -> Option<[u8; 32]> {
+	let mut engine = sha256::Hash::engine();
+	engine.input(&htlc.htlc_id?.to_be_bytes());
+	engine.input(&htlc.channel_id.0);
+	engine.input(&htlc.node_id?.serialize());
+	Some(sha256::Hash::from_engine(engine).to_byte_array())
+}
+
+/// Was it the peer who ended the channel, or made LDK end it?
+fn is_by_peer(reason: &ClosureReason) -> bool {
+	match reason {
+		ClosureReason::CounterpartyForceClosed { .. }
+		| ClosureReason::CounterpartyInitiatedCooperativeClosure
+		| ClosureReason::CounterpartyCoopClosedUnfundedChannel
+		| ClosureReason::ProcessingError { .. }
+		| ClosureReason::CommitmentTxConfirmed
+		| ClosureReason::PeerFeerateTooLow { .. }
+		| ClosureReason::HTLCsTimedOut { .. } => true,
+		ClosureReason::HolderForceClosed { .. }
+		| ClosureReason::LegacyCooperativeClosure
+		| ClosureReason::LocallyInitiatedCooperativeClosure
+		| ClosureReason::LocallyCoopClosedUnfundedChannel
+		| ClosureReason::FundingTimedOut
+		| ClosureReason::DisconnectedPeer
+		| ClosureReason::OutdatedChannelManager
+		| ClosureReason::FundingBatchClosure => false,
 	}
 }

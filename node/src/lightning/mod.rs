@@ -7,7 +7,9 @@ pub mod door;
 pub mod events;
 pub mod flush;
 pub mod gossip;
+pub mod holds;
 pub mod inbox;
+pub mod intercepts;
 pub mod keys;
 pub mod limits;
 pub mod logger;
@@ -19,6 +21,7 @@ pub mod socket;
 pub mod trial;
 pub mod wire;
 
+use crate::crash::Watched;
 use crate::onchain::{Broadcaster, Fees, Reserve, ReservePolicy, Wallet, anchor_reserve};
 use crate::pulse::Pulse;
 use crate::stop::stopped;
@@ -64,7 +67,7 @@ pub type ChainMonitor = chainmonitor::ChainMonitor<
 	Arc<Broadcaster>,
 	Arc<Fees>,
 	Log,
-	chainmonitor::AsyncPersister<Store, CallOrder, Log, Arc<Keys>, Arc<Keys>, Arc<Broadcaster>, Arc<Fees>>,
+	chainmonitor::AsyncPersister<Watched, CallOrder, Log, Arc<Keys>, Arc<Keys>, Arc<Broadcaster>, Arc<Fees>>,
 	Arc<Keys>,
 >;
 /// The state of all channels and payments.
@@ -142,6 +145,10 @@ pub struct Lightning {
 	/// Grows whenever channels come or go.
 	changes: AtomicU64,
 	wallet: Arc<Wallet>,
+	/// For how long payments are held.
+	pub holds: holds::Holds,
+	/// HTLCs that are handed to us.
+	pub intercepts: intercepts::Intercepts,
 	/// Channels that are only tried: see [`trial`].
 	pub trials: Arc<trial::Trials>,
 }

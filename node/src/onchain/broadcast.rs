@@ -6,6 +6,7 @@
 
 use super::chain::Trouble;
 use super::keep::{Folder, Keep};
+use crate::crash;
 use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
 use bitcoin::{OutPoint, Transaction, Txid};
 use inlet_storage::Store;
@@ -150,6 +151,11 @@ impl Broadcaster {
 		self.enqueue(txs, false, Some(Own::Payment));
 	}
 
+	/// Queues the funding transaction of a channel whose broadcast LDK leaves to us.
+	pub(crate) fn send_funding(&self, tx: Transaction) {
+		self.enqueue(vec![tx], false, Some(Own::Funding));
+	}
+
 	/// Is this transaction still being seen through?
 	pub fn contains(&self, txid: &Txid) -> bool {
 		self.lock().packages.values().any(|package| package.txids().any(|id| id == *txid))
@@ -187,11 +193,7 @@ impl Broadcaster {
 
 	/// Stops sending a transaction that will never be wanted.
 	pub(crate) fn forget(&self, txid: &Txid) {
-		let mut state = self.lock();
-		let gone = state.numbers(|package| package.txids().any(|id| id == *txid));
-		for number in gone {
-			self.drop_package(&mut state, number);
-		}
+		self.drop_where(&mut self.lock(), |package| package.txids().any(|id| id == *txid));
 	}
 
 	/// Stops sending a transaction that was refused, and what spends it. Returns what spends it; `None`, and nothing is
@@ -200,19 +202,18 @@ impl Broadcaster {
 		let mut state = self.lock();
 		let own = |package: &Package| package.txids().any(|id| id == *txid);
 		let refused = |package: &Package| matches!(package.standing(), Standing::Refused | Standing::Replaced);
-		let spends = |package: &Package| {
-			package.txs.iter().flat_map(|tx| &tx.input).any(|input| input.previous_output.txid == *txid)
-		};
 		if !state.packages.values().filter(|package| own(package)).all(refused) {
 			return None;
 		}
-		let gone = state.numbers(|package| own(package) || spends(package));
-		let ids = gone.iter().filter_map(|number| state.packages.get(number)).flat_map(Package::txids);
-		let spenders = ids.filter(|id| id != txid).collect();
-		for number in gone {
-			self.drop_package(&mut state, number);
-		}
-		Some(spenders)
+		let mut gone = self.drop_where(&mut state, |package| own(package) || package.spends(txid));
+		gone.retain(|id| id != txid);
+		Some(gone)
+	}
+
+	/// Stops sending what spends a transaction that will never be broadcast: the closing of a channel whose funding was
+	/// withheld. Returns what was in those packages.
+	pub(crate) fn forget_spenders(&self, txid: &Txid) -> Vec<Txid> {
+		self.drop_where(&mut self.lock(), |package| package.spends(txid))
 	}
 
 	/// All transactions on their way, with whether they are fee bumps.
@@ -239,23 +240,29 @@ impl Broadcaster {
 	/// before it is told that the closing of its channel is on disk; sent by a node that then forgets the closing, and goes on
 	/// with the channel, it would be a revoked one.
 	pub(crate) async fn flush(&self, outlet: &impl Outlet, now: Instant, new_block: bool) -> Result<(), NotSent> {
-		let due: Vec<(u64, Vec<Transaction>)> = {
+		let due: Vec<(u64, Vec<Transaction>, Option<Own>)> = {
 			let state = self.lock();
-			let due = |package: &Package| package.is_due(now, new_block);
-			state.packages.iter().filter(|(_, p)| due(p)).map(|(&number, p)| (number, p.txs.clone())).collect()
+			let due = state.packages.iter().filter(|(_, package)| package.is_due(now, new_block));
+			due.map(|(&number, package)| (number, package.txs.clone(), package.row.own)).collect()
 		};
 		if !due.is_empty() {
 			self.keep.settled().await;
 		}
 		let mut result = Ok(());
-		for (number, txs) in due {
+		for (number, txs, own) in due {
 			// It may have been withdrawn while another was sent.
 			match self.lock().packages.get_mut(&number) {
 				Some(package) => package.sending = true,
 				None => continue,
 			}
 			match outlet.submit(&txs).await {
-				Ok(()) => self.sent(number, now, Ok(())),
+				Ok(()) => {
+					crash::reached(match own {
+						Some(Own::Funding) => "funding.sent.done",
+						_ => "payment.sent.done",
+					});
+					self.sent(number, now, Ok(()));
+				}
 				Err(NotSent::Refused(reason)) => self.sent(number, now, Err(shorten(reason))),
 				Err(away) => {
 					if let Some(package) = self.lock().packages.get_mut(&number) {
@@ -358,6 +365,16 @@ impl Broadcaster {
 		}
 	}
 
+	/// Drops packages, durably. Returns what was in them.
+	fn drop_where(&self, state: &mut State, which: impl Fn(&Package) -> bool) -> Vec<Txid> {
+		let gone = state.numbers(which);
+		let txids = gone.iter().filter_map(|number| state.packages.get(number)).flat_map(Package::txids).collect();
+		for number in gone {
+			self.drop_package(state, number);
+		}
+		txids
+	}
+
 	fn drop_package(&self, state: &mut State, number: u64) {
 		if let Some(package) = state.packages.remove(&number) {
 			self.keep.remove(Folder::Broadcast, &package.key());
@@ -434,6 +451,9 @@ impl BroadcasterInterface for Broadcaster {
 			|kind: &TransactionType| matches!(kind, TransactionType::AnchorBump { .. } | TransactionType::Claim { .. });
 		let bump = txs.iter().any(|(_, kind)| is_bump(kind));
 		let funding = txs.iter().any(|(_, kind)| matches!(kind, TransactionType::Funding { .. }));
+		if funding {
+			crash::reached("funding.broadcast.decided");
+		}
 		self.enqueue(txs.iter().map(|(tx, _)| (*tx).clone()).collect(), bump, funding.then_some(Own::Funding));
 	}
 }
@@ -460,6 +480,10 @@ impl State {
 impl Package {
 	fn txids(&self) -> impl Iterator<Item = Txid> + '_ {
 		self.txs.iter().map(Transaction::compute_txid)
+	}
+
+	fn spends(&self, txid: &Txid) -> bool {
+		self.txs.iter().flat_map(|tx| &tx.input).any(|input| input.previous_output.txid == *txid)
 	}
 
 	fn child(&self) -> Option<Txid> {

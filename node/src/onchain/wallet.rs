@@ -257,7 +257,7 @@ impl Wallet {
 		bdk.list_unspent().map(|output| utxo(&output, tip, self.network)).collect()
 	}
 
-	/// Bumped whenever coins or transactions change: a hint to look at [`Wallet::activity`] again.
+	/// Bumped whenever coins or transactions change: a hint to look at [`Wallet::activities`] again.
 	pub fn changed(&self) -> watch::Receiver<u64> {
 		self.changed.subscribe()
 	}
@@ -315,12 +315,15 @@ impl Wallet {
 		locked.into_iter().filter(|txid| !self.broadcaster.contains(txid) && !confirmed(txid)).collect()
 	}
 
-	/// Unlocks the inputs of a funding transaction that will never be broadcast. Does nothing if it is being broadcast.
+	/// Unlocks the inputs of a funding transaction that will never be broadcast, and stops sending what spends it: LDK sends
+	/// the closing of a channel whose funding is withheld, and nobody will ever take it. Does nothing if it is being broadcast.
 	pub async fn release(&self, txid: Txid) {
 		if self.broadcaster.contains(&txid) {
 			tracing::warn!(%txid, "a funding transaction that is being broadcast cannot be released");
 			return;
 		}
+		// Before the row of the funding: after a crash in between, the next start finds the row, and comes here again.
+		self.broadcaster.forget_spenders(&txid).into_iter().for_each(|spender| self.evict(spender));
 		if self.locked().remove(&txid).is_none() {
 			return;
 		}
@@ -336,7 +339,7 @@ impl Wallet {
 			return true;
 		}
 		let Some(tx) = self.locked().get(txid).map(|row| row.tx.clone()) else { return false };
-		self.broadcaster.send(vec![tx]);
+		self.broadcaster.send_funding(tx);
 		self.broadcaster.contains(txid)
 	}
 
@@ -407,13 +410,8 @@ impl Wallet {
 		Ok((plan.amount, plan.fee))
 	}
 
-	/// All outputs that ever paid to `address` and are in the chain or the mempool, spent ones included.
-	pub fn activity(&self, address: &str) -> Vec<Received> {
-		self.activities(&[address]).remove(address).unwrap_or_default()
-	}
-
-	/// [`Wallet::activity`] of several addresses, for the price of one look. Addresses that are not ours have none.
-	/// Confirmations are counted to [`FINAL`] only: what comes after changes nothing.
+	/// All outputs that ever paid to these addresses and are in the chain or the mempool, spent ones included, for the price
+	/// of one look at the wallet. Addresses that are not ours have none. Confirmations are counted to [`FINAL`] only: what comes after changes nothing.
 	pub fn activities<'a>(&self, addresses: &[&'a str]) -> HashMap<&'a str, Vec<Received>> {
 		let script = |address: &str| Some(Address::from_str(address).ok()?.assume_checked().script_pubkey());
 		let by_script: HashMap<ScriptBuf, &'a str> =

@@ -2,6 +2,7 @@
 
 mod channels;
 mod clients;
+mod holds;
 mod money;
 mod node;
 mod payments;
@@ -153,6 +154,9 @@ impl Control for Operator {
 	}
 	async fn sale(&self, id: String) -> Result<SaleDetail, Refusal> {
 		self.sale_detail(&id)
+	}
+	async fn holds(&self) -> Result<HoldTimes, Refusal> {
+		Ok(self.holds_now())
 	}
 	async fn clients(&self, list: ListRequest) -> Result<Page<Client>, Refusal> {
 		list.check(|cursor| is_hex(cursor, 66))?;

@@ -1,7 +1,7 @@
 //! What is sold, for the operator.
 
-use super::Operator;
 use super::channels::{local_msat, scid_text};
+use super::{Operator, holds};
 use crate::control::*;
 use bitcoin::hex::DisplayHex;
 use inlet_lsp::book::{self, OrderState, PaidBy, PaymentState, SaleState, Write};
@@ -260,6 +260,7 @@ impl Operator {
 					orders_done: client.orders_done,
 					unfinished: unfinished.get(&client.id).copied().unwrap_or(0),
 					offences: client.offences,
+					holds: holds::of_client(&self.hands.lightning.holds.of(&client.id)),
 					tier: tiers::standing(policy, book, &client.id, now).tier,
 					score: tiers::score(client, now),
 					listed: super::clients::listing(client),

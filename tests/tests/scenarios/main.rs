@@ -8,6 +8,7 @@ mod chain_trouble;
 mod closing;
 mod crash;
 mod just_in_time;
+mod notices;
 mod orders;
 mod restarts;
 mod steps;

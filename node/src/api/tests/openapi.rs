@@ -174,6 +174,7 @@ fn document() -> Value {
 	d.list::<Sale>("/v1/sales", "sales", "Channels sold just in time with LSPS2, newest first.");
 	d.get::<SaleDetail>("/v1/sales/{id}", "sale", "One sale with its history.");
 	d.list::<Client>("/v1/clients", "clients", "Clients.");
+	d.get::<HoldTimes>("/v1/holds", "holds", "For how long payments are held.");
 	d.get::<ClientDetail>("/v1/clients/{id}", "client", "A client, what holds for it and why.");
 	d.send::<ClientSettings, ClientDetail>(
 		"PATCH",

@@ -2,8 +2,8 @@
 
 use super::lsp::history;
 use super::table::{Column::*, Table, pairs};
-use super::{Style, number, prefix, word, yes_no};
-use crate::control::{Client, ClientDetail, IssuedToken, Page, Token, TokenDetail};
+use super::{Style, duration, number, prefix, word, yes_no};
+use crate::control::{Client, ClientDetail, ClientHolds, IssuedToken, Page, Token, TokenDetail};
 
 pub(in crate::client) fn clients(page: &Page<Client>, style: &Style) -> String {
 	let mut table = Table::new([
@@ -38,6 +38,15 @@ pub(in crate::client) fn clients(page: &Page<Client>, style: &Style) -> String {
 	table.page(page.next.as_ref(), "no clients yet")
 }
 
+/// For how long a client holds what is forwarded to it: half of it no longer than this, the longest, and what it holds now.
+fn holds(holds: &ClientHolds) -> String {
+	let secs = |millis: Option<u64>| millis.map(|millis| duration(millis.div_ceil(1000)));
+	let ended = secs(holds.forwarded.p50_ms).zip(secs(holds.forwarded.max_ms));
+	let ended = ended.map(|(median, longest)| format!("payments for {median} (median), {longest} at most"));
+	let now = (holds.now > 0).then(|| format!("{} now, since {}", holds.now, duration(holds.oldest_secs)));
+	ended.into_iter().chain(now).collect::<Vec<_>>().join("; ")
+}
+
 pub(in crate::client) fn client(detail: &ClientDetail, style: &Style) -> String {
 	let client = &detail.client;
 	let percent = |ppm: u32| format!("{} ppm", number(ppm.into()));
@@ -56,6 +65,7 @@ pub(in crate::client) fn client(detail: &ClientDetail, style: &Style) -> String 
 	let facts = pairs([
 		("tier", Some(format!("{} (score {}), {trust}", client.tier, client.score))),
 		("listed", client.listed.map(word)),
+		("holds", Some(holds(&client.holds)).filter(|held| !held.is_empty())),
 		("set by you", (!chosen.is_empty()).then(|| chosen.join(", "))),
 		("token", detail.token.clone()),
 		("paid for", Some(format!("{} just in time, {} ordered", client.sales_done, client.orders_done))),

@@ -344,6 +344,12 @@ pub(crate) fn client() -> Client {
 		orders_done: 0,
 		unfinished: 1,
 		offences: 0,
+		holds: ClientHolds {
+			now: 1,
+			oldest_secs: 12,
+			forwarded: HoldSummary { count: 41, p50_ms: Some(5_000), max_ms: Some(190_000) },
+			intercepted: HoldSummary { count: 1, p50_ms: Some(740), max_ms: Some(740) },
+		},
 		tier: s("known"),
 		score: 54,
 		listed: None,
@@ -378,6 +384,16 @@ pub(crate) fn token() -> Token {
 		created_at: T0,
 		revoked_at: None,
 	}
+}
+
+fn hold_histogram(sum_ms: u64, max_ms: u64) -> HoldHistogram {
+	let buckets = [(5, 30), (60, 40), (300, 41)].map(|(secs, count)| HoldBucket { secs, count });
+	HoldHistogram { buckets: buckets.into(), count: 41, sum_ms, max_ms }
+}
+
+pub(crate) fn holds() -> HoldTimes {
+	let (forwarded, intercepted) = (hold_histogram(612_345, 190_000), hold_histogram(61_234, 61_000));
+	HoldTimes { forwarded, intercepted, now: 1, oldest_secs: 12 }
 }
 
 pub(crate) fn quote(request: &QuoteRequest) -> Quote {
