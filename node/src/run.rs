@@ -28,7 +28,6 @@ use crate::seed::Seed;
 use crate::stop::stopped;
 use crate::systemd::Notifier;
 use anyhow::{Context, bail};
-use bitcoin::FeeRate;
 use bitcoin::hex::DisplayHex;
 use inlet_lsp::Lsp;
 use inlet_lsp::book::Book;
@@ -186,10 +185,7 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 		routing: config.routing.clone(),
 		gossip: config.node.gossip.clone(),
 		limits: config.peers,
-		reserve: ReservePolicy {
-			feerate: FeeRate::from_sat_per_kwu(config.policy.capital.stress_feerate_sat_per_vb.saturating_mul(250)),
-			htlcs: config.policy.capital.stress_htlcs,
-		},
+		reserve: ReservePolicy::of(&config.policy.capital),
 		wakes: config.policy.lsps5.enabled,
 	})
 	.await?;
