@@ -398,9 +398,6 @@ pub struct StorageArgs {
 	/// What the disk is rated for, in terabytes written (TBW, from its data sheet)
 	#[arg(long, value_name = "TB")]
 	pub rated_tbw: Option<u32>,
-	/// Something else.
-	#[command(subcommand)]
-	pub verb: Option<StorageCommand>,
 }
 
 /// `storage`, but for the figures.
@@ -412,6 +409,8 @@ pub enum StorageCommand {
 		#[arg(long, value_name = "DIR")]
 		to: PathBuf,
 	},
+	/// Move a stopped node's state to another database, and compare
+	Migrate(MigrateArgs),
 }
 
 /// `doctor`.
@@ -515,13 +514,6 @@ pub enum TokensCommand {
 		/// Its id, or the beginning of it
 		id: String,
 	},
-}
-
-/// `inlet storage VERB`.
-#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
-pub enum StorageCommand {
-	/// Move a stopped node's state to another database, and compare
-	Migrate(MigrateArgs),
 }
 
 /// `inlet storage migrate`.
