@@ -1,13 +1,13 @@
 //! The one way in: [`Lsp::step`].
 
 use crate::book::{Book, MAX_CLIENTS, NodeId};
-use crate::input::{Action, Input, Step, World};
+use crate::input::{Action, Deed, Input, Step, World};
 use crate::policy::{Policy, PolicyError};
 use crate::protocol::lsps0::{self, Incoming, RpcError};
 use crate::protocol::{Call, Offered, lsps1};
 use crate::time::Timestamp;
 use crate::turn::Turn;
-use crate::{jit, ledger, order, wake};
+use crate::{jit, ledger, order, tiers, tokens, wake};
 use serde_json::Value;
 use std::fmt;
 
@@ -71,8 +71,16 @@ impl Lsp {
 				jit::forward_failed(&mut turn, *peer, channel_id, *by_client);
 			}
 			Input::Forwarded { .. } => {
+				let before = turn.booked();
+				let skimmed = jit::skimmed(&turn, &input);
 				jit::forwarded(&mut turn, &input);
-				ledger::forwarded(&mut turn, &input);
+				ledger::forwarded(&mut turn, &input, skimmed);
+				// What was booked is new: a replay is not counted again.
+				if let Input::Forwarded { next_peer: Some(peer), .. } = &input
+					&& turn.booked() > before
+				{
+					tiers::count_payment(&mut turn, peer);
+				}
 			}
 			Input::Funded { .. }
 			| Input::FundingWithheld { .. }
@@ -91,10 +99,18 @@ impl Lsp {
 			Input::PaymentHeld { payment_hash, amount, claim_deadline } => {
 				order::payment_held(&mut turn, *payment_hash, *amount, *claim_deadline);
 			}
-			Input::PaymentClaimed { payment_hash, amount } => order::claimed(&mut turn, payment_hash, *amount),
+			Input::PaymentClaimed { payment_hash, amount, over } => {
+				ledger::claimed(&mut turn, payment_hash, over);
+				order::claimed(&mut turn, payment_hash, *amount);
+			}
+			Input::Money(fact) => ledger::money(&mut turn, fact),
+			Input::Operator(Deed::IssueToken(token)) => tokens::issue(&mut turn, token),
+			Input::Operator(Deed::RevokeToken(id)) => tokens::revoke(&mut turn, id),
+			Input::Operator(Deed::SetClient { client, overrides }) => tiers::set(&mut turn, client, overrides),
 			Input::Survey { clients } => wake::survey(&mut turn, clients),
 			Input::Wanted { peer, notice } => wake::wanted(&mut turn, *peer, notice),
 		}
+		tiers::settle(&mut turn);
 		turn.finish()
 	}
 
@@ -113,7 +129,7 @@ impl Input {
 			| Input::Connected { peer }
 			| Input::ForwardFailed { peer, .. }
 			| Input::Wanted { peer, .. } => Some(*peer),
-			Input::Tick | Input::Started | Input::Survey { .. } => None,
+			Input::Tick | Input::Started | Input::Survey { .. } | Input::Operator(_) | Input::Money(_) => None,
 			Input::HtlcIntercepted { scid, channel, .. } => {
 				let by_channel = || channel.map(|channel| channel.peer);
 				book.sale_by_scid(*scid).map(|sale| sale.client).or_else(by_channel)

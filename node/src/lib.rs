@@ -1,11 +1,14 @@
 //! Inlet's node: everything that touches the world.
 
 pub mod api;
+pub mod books;
 pub mod cli;
 pub mod client;
 pub mod config;
 pub mod control;
 pub mod crash;
+pub mod disk;
+pub mod doctor;
 pub mod driver;
 pub mod hands;
 pub mod lightning;

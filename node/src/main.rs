@@ -1,10 +1,15 @@
 //! The binary: parse, then be the node or its client.
 
 use inlet::api::Problem;
-use inlet::cli::{Cli, Command, ConfigCommand, MigrateArgs, RunArgs, SeedCommand, StorageArgs, StorageCommand};
+use inlet::cli::{
+	Cli, Command, ConfigCommand, DoctorArgs, MigrateArgs, RunArgs, SeedCommand, StorageArgs, StorageCommand,
+};
 use inlet::config::{Config, ConfigError, Overrides, Place, SYSTEM_SOCKET};
-use inlet::{cli, client, logging, migrate, run, seed};
-use std::io::{IsTerminal, stdin, stdout};
+use inlet::lock::{self, DataDir};
+use inlet::run::STORE_FILE;
+use inlet::{cli, client, doctor, logging, migrate, run, seed};
+use inlet_storage::Store;
+use std::io::{ErrorKind, IsTerminal, stdin, stdout};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -18,8 +23,15 @@ fn main() -> ExitCode {
 		}
 		Command::Config { verb: ConfigCommand::Check { .. } } => check(&flags, cli.json),
 		Command::Seed { verb: SeedCommand::Show { yes } } => show(&flags, *yes),
+		Command::Doctor(DoctorArgs { trial: Some(scratch) }) => wait(doctor::trial(&flags, scratch)),
+		Command::Storage(StorageArgs { verb: Some(StorageCommand::Export { to }), .. }) => export(&flags, to, cli.json),
 		_ => match Place::find(&flags, std::env::vars_os()) {
 			Ok(place) => {
+				if matches!(cli.command, Command::Doctor(_))
+					&& let Some(code) = look(&flags, &place, cli.json)
+				{
+					return code;
+				}
 				cli.data_dir = Some(place.data_dir.clone());
 				cli.socket = Some(place.socket_or(&flags, Path::new(SYSTEM_SOCKET)));
 				return client::run(cli);
@@ -96,6 +108,46 @@ fn migrate(flags: &Overrides, args: &MigrateArgs, json: bool) -> anyhow::Result<
 	match json {
 		true => println!("{}", serde_json::json!({ "rows": moved.rows, "values": moved.values })),
 		false => println!("{}", migrate::next_step(&config, args)),
+	}
+	Ok(())
+}
+
+fn wait<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+	let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+	let result = runtime.block_on(work);
+	runtime.shutdown_background();
+	result
+}
+
+/// A look at a node that does not run; `None` if it runs, or if there is none here.
+fn look(flags: &Overrides, place: &Place, json: bool) -> Option<ExitCode> {
+	let _lock = match lock::hold(&place.data_dir) {
+		Ok(Some(lock)) => Some(lock),
+		Ok(None) => return None,
+		// Without a lock's file nobody holds it: a copy, say.
+		Err(e) if e.kind() == ErrorKind::NotFound && place.data_dir.exists() => None,
+		Err(_) => return None,
+	};
+	let exe = std::env::current_exe().ok();
+	let found = wait(async { Ok(doctor::stopped(flags, std::env::vars_os(), place, exe.as_deref()).await) });
+	Some(match found {
+		Ok(found) => client::show_doctor(&found, json),
+		Err(e) => complain(&e, json),
+	})
+}
+
+fn export(flags: &Overrides, to: &Path, json: bool) -> anyhow::Result<()> {
+	let place = Place::find(flags, std::env::vars_os())?;
+	let _lock = DataDir::open(&place.data_dir)?;
+	let store = Store::open(&place.data_dir.join(STORE_FILE), inlet_storage::abort)?;
+	let values = wait(async {
+		let values = store.export(to).await?;
+		store.close().await;
+		Ok(values)
+	})?;
+	match json {
+		true => println!("{}", serde_json::json!({ "values": values, "to": to })),
+		false => println!("{values} values are in {}; whoever can read them can close your channels", to.display()),
 	}
 	Ok(())
 }

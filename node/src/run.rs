@@ -5,6 +5,7 @@ pub(crate) mod standby;
 use crate::api::Admin;
 use crate::config::{BitcoindAuth, ChainBackend, ChainDoubt, Config, StoreBackend, network_name};
 use crate::control::{EventKind, Events};
+use crate::disk::Disk;
 use crate::driver::{Driver, Engine};
 use crate::hands::Hands;
 use crate::lightning::build::{Built, Parts, user_config};
@@ -18,13 +19,16 @@ use crate::lightning::wire::{Wire, WireEvent};
 use crate::lightning::{Lightning, announce};
 use crate::lock::DataDir;
 use crate::notify;
-use crate::onchain::{Broadcaster, Chain, ChainConfig, Fees, Listeners, RpcAuth, Tip, Trouble, Trust, Wallet};
+use crate::onchain::{
+	Broadcaster, Chain, ChainConfig, Fees, Listeners, ReservePolicy, RpcAuth, Tip, Trouble, Trust, Wallet,
+};
 use crate::operator::Operator;
 use crate::pulse::Pulse;
 use crate::seed::Seed;
 use crate::stop::stopped;
 use crate::systemd::Notifier;
 use anyhow::{Context, bail};
+use bitcoin::FeeRate;
 use bitcoin::hex::DisplayHex;
 use inlet_lsp::Lsp;
 use inlet_lsp::book::Book;
@@ -40,7 +44,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 /// The store's file in the data directory.
-pub(crate) const STORE_FILE: &str = "inlet.sqlite";
+pub const STORE_FILE: &str = "inlet.sqlite";
 /// The driver and LDK's loop must have come round within this time, or the watchdog is not fed.
 const HEALTHY_WITHIN: Duration = Duration::from_secs(30);
 
@@ -161,7 +165,7 @@ struct Node {
 
 async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<Node> {
 	let network = config.node.network;
-	let fees = Arc::new(Fees::new(network));
+	let fees = Arc::new(Fees::open(network, store.clone()).await.context("the feerates of the past cannot be read")?);
 	let broadcaster = Broadcaster::open(store.clone()).await.context("the broadcasts under way cannot be read")?;
 	let (backend, log) = (chain_config(&config.chain), Arc::new(LdkLogger));
 	let mut chain =
@@ -182,6 +186,10 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 		routing: config.routing.clone(),
 		gossip: config.node.gossip.clone(),
 		limits: config.peers,
+		reserve: ReservePolicy {
+			feerate: FeeRate::from_sat_per_kwu(config.policy.capital.stress_feerate_sat_per_vb.saturating_mul(250)),
+			htlcs: config.policy.capital.stress_htlcs,
+		},
 		wakes: config.policy.lsps5.enabled,
 	})
 	.await?;
@@ -202,6 +210,9 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 	let withheld = book.withheld_fundings().iter().map(|funding| funding.txid).collect();
 	lightning.release_unused(&wallet, &withheld).await;
 	let (driver, engine) = Driver::new(Lsp::new(config.policy.clone(), seed.promise_key())?, book, store.clone());
+	let totals = store.ledger_totals().await?;
+	let disk = Disk::new(store.clone(), config.place.data_dir.clone(), config.storage, &totals);
+	let disk = Arc::new(disk);
 	let channels = Arc::new(Channels::new(
 		user_config(&config.routing, config.policy.lsps5.enabled),
 		config.routing.clone(),
@@ -224,6 +235,8 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 		looked: Mutex::default(),
 		refunding: Arc::default(),
 		surveyed: Mutex::default(),
+		disk,
+		books: Default::default(),
 		notify: notify::Notifier::of_node(&config, move |text| keys.sign_text(text))?,
 	});
 	let payments = Arc::new(Payments::load(store.clone()).await?);
@@ -369,6 +382,7 @@ fn start(
 	);
 	tasks.spawn(announce::announce(lightning.clone(), node.config.node.clone(), stopping.clone()));
 	tasks.spawn(tell_sync(node.hands.tip.clone(), events, stopping.clone()));
+	tasks.spawn(node.hands.disk.clone().watch(node.events, stopping.clone()));
 	tasks.spawn(heartbeat(node.driver.clone(), pulse.clone(), stopping.clone()));
 	for socket in sockets.into_iter().flatten() {
 		tasks.spawn(socket.serve(operator.clone(), stopping.clone()));
@@ -542,7 +556,7 @@ async fn introduce(node: &Node, listening: &[String], first_run: bool) -> anyhow
 const FIRST_CHANNEL_EXTRA_SAT: u64 = 50_000;
 
 /// The backend, in the words of the on-chain room.
-fn chain_config(chain: &ChainBackend) -> ChainConfig {
+pub(crate) fn chain_config(chain: &ChainBackend) -> ChainConfig {
 	match chain {
 		ChainBackend::Esplora { urls } => ChainConfig::Esplora { urls: urls.clone() },
 		ChainBackend::Bitcoind { url, auth } => ChainConfig::Bitcoind {

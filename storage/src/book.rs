@@ -4,8 +4,10 @@ use crate::db::{Connection, OptionalExtension, Params, Result as Sql, params};
 use crate::error::ReadError;
 use crate::queue::Change;
 use crate::store::{Store, never_if_dropped};
-use inlet_lsp::book::{Client, Entry, EntryKind, Order, OrderState, Sale, SaleState, SoldChannel, Write};
+use inlet_lsp::book::{BooksRow, Client, Entry, EntryKind, Order, OrderState, Sale, SaleState, SoldChannel, Write};
 use inlet_lsp::time::Timestamp;
+
+use inlet_lsp::tokens::Token;
 use serde::{Serialize, de::DeserializeOwned};
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -56,10 +58,14 @@ impl Store {
 fn to_row(write: &Write) -> Row {
 	match write {
 		Write::Client(client) => {
-			thing(CLIENT, client.id.to_string(), client.first_seen, !client.wake.is_empty(), client)
+			// What the operator has set is always there.
+			let live = !client.wake.is_empty() || !client.overrides.is_empty();
+			thing(CLIENT, client.id.to_string(), client.first_seen, live, client)
 		}
 		Write::Sale(sale) => thing(SALE, sale.id.clone(), sale.created_at, sale_is_live(sale), sale),
 		Write::Order(order) => thing(ORDER, order.id.clone(), order.created_at, order_is_live(order), order),
+		Write::Books(row) => thing(BOOKS, row.key(), row.at(), row.is_live(), row),
+		Write::Token(token) => thing(TOKEN, token.id.clone(), token.created_at, token.revoked_at.is_none(), token),
 		Write::Ledger(entry) => Row::Entry {
 			seq: sql_int(entry.seq),
 			kind: kind_name(entry.kind),
@@ -94,6 +100,8 @@ fn is_open(channel: &Option<SoldChannel>) -> bool {
 pub(crate) const CLIENT: &str = "client";
 pub(crate) const SALE: &str = "sale";
 pub(crate) const ORDER: &str = "order";
+pub(crate) const BOOKS: &str = "books";
+pub(crate) const TOKEN: &str = "token";
 
 /// SQLite has no unsigned numbers. Ours do not get there: times in milliseconds, and numbers that count up from 0.
 pub(crate) fn sql_int(n: u64) -> i64 {
@@ -177,6 +185,7 @@ fn add_to_total(conn: &Connection, kind: &str, entries: i64, amount_msat: i64) -
 fn load(conn: &Connection) -> Result<Vec<Write>, ReadError> {
 	let sales: Vec<Sale> = live_and_recent(conn, SALE)?;
 	let orders: Vec<Order> = live_and_recent(conn, ORDER)?;
+	let tokens: Vec<Token> = live_and_recent(conn, TOKEN)?;
 	let mut clients: Vec<Client> = rows(
 		conn,
 		"SELECT crc, json FROM book WHERE kind = 'client' AND NOT live ORDER BY at DESC, id DESC LIMIT ?1",
@@ -192,12 +201,15 @@ fn load(conn: &Connection) -> Result<Vec<Write>, ReadError> {
 	let mut ledger: Vec<Entry> =
 		rows(conn, "SELECT crc, json FROM ledger ORDER BY seq DESC LIMIT ?1", [sql_int(MAX_LEDGER_LOADED as u64)])?;
 	ledger.reverse();
+	let books: Vec<BooksRow> = rows(conn, "SELECT crc, json FROM book WHERE kind = 'books' AND live ORDER BY id", [])?;
 	Ok(clients
 		.into_iter()
 		.map(Write::Client)
 		.chain(sales.into_iter().map(Write::Sale))
 		.chain(orders.into_iter().map(Write::Order))
+		.chain(books.into_iter().map(Write::Books))
 		.chain(ledger.into_iter().map(Write::Ledger))
+		.chain(tokens.into_iter().map(Write::Token))
 		.collect())
 }
 

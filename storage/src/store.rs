@@ -5,6 +5,7 @@ use crate::error::{OpenError, ReadError};
 use crate::migrate;
 use crate::pg::{Lease, PgOptions, Session};
 use crate::queue::{Change, Op, Question, Queue, Sees};
+use crate::room::{Room, Space};
 use crate::schema;
 use crate::stats::Stats;
 use crate::values::Values;
@@ -34,6 +35,8 @@ impl Store {
 	/// that says what happened and what to do. It is meant not to return ([`abort`]); if it does, the store is dead:
 	/// what was not acknowledged never will be, and reads fail.
 	pub fn open(path: &Path, fatal: impl Fn(&str) + Send + 'static) -> Result<Store, OpenError> {
+		// A disk may be so full that even a start has no room.
+		Room::of(path).keep_for(0);
 		let conn = Connection::Sqlite(schema::open(path)?);
 		let unreadable = |e: ReadError| schema::unreadable(path, &e);
 		refuse_marked(&conn, path, unreadable)?;
@@ -73,7 +76,7 @@ impl Store {
 		path: &Path,
 		fatal: Box<dyn Fn(&str) + Send>,
 	) -> Result<Store, OpenError> {
-		let queue = Arc::new(Queue::default());
+		let queue = Arc::new(Queue::new(Room::of(path)));
 		let mut writer = Writer::new(queue.clone(), conn, values, path.to_owned(), fatal);
 		let thread = std::thread::Builder::new()
 			.name("store".into())
@@ -90,8 +93,8 @@ impl Store {
 		Ok(Store(Arc::new(Handle { queue, writer: Mutex::new(Some(thread)) })))
 	}
 
-	/// Everything enqueued before this call, lazy removes included, is durable when it returns. Never returns if the
-	/// store has died or was closed.
+	/// Everything enqueued before this call, lazy removes included, is durable when it returns, but for the graph and the
+	/// scorer, for which nothing has to wait. Never returns if the store has died or was closed.
 	pub fn drain(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
 		let (done, wait) = oneshot::channel();
 		self.push(Op::Drain(done));
@@ -110,6 +113,21 @@ impl Store {
 	/// What was written so far, and what waits.
 	pub fn stats(&self) -> Stats {
 		self.0.queue.counters.snapshot()
+	}
+
+	/// Keeps a file of so many bytes beside the store's, which is given up when the disk is full, so that what is in flight can
+	/// still be finished. Makes it, if it is not there (or has another size) and the disk has room for it and for as much again;
+	/// to be called now and then, because there may be room again. Blocks for as long as the file system takes.
+	///
+	/// # Errors
+	/// What the system says; the store works all the same.
+	pub fn keep_reserve(&self, bytes: u64) -> std::io::Result<()> {
+		self.0.queue.room.keep_reserve(bytes)
+	}
+
+	/// How much room there is.
+	pub fn space(&self) -> Space {
+		self.0.queue.room.space()
 	}
 
 	/// Takes its place now; false if the store is closed or dead.
@@ -161,6 +179,13 @@ fn refuse_marked(conn: &Connection, path: &Path, unreadable: impl Fn(ReadError) 
 		Some(what) => Err(OpenError::Moved { path: path.to_owned(), what }),
 		None => Ok(()),
 	}
+}
+
+/// Where the write-ahead log of a store is.
+pub(crate) fn log_of(store: &Path) -> std::path::PathBuf {
+	let mut name = store.as_os_str().to_owned();
+	name.push("-wal");
+	name.into()
 }
 
 fn load_values(conn: &Connection) -> Result<Values, ReadError> {

@@ -3,7 +3,8 @@
 use crate::db::{self, Connection};
 use crate::error::{ReadError, WriteError};
 use crate::pg::{self, Session};
-use crate::queue::{Answer, Change, MAX_LAZY, Op, Queue};
+use crate::queue::{Answer, Change, MAX_LAZY, Op, Queue, Sees};
+use crate::rare::Rare;
 use crate::record::Recorder;
 use crate::schema::PAGE_SIZE;
 use crate::stats::{Purpose, add};
@@ -22,7 +23,7 @@ pub const MAX_WAL_FRAMES: u64 = 4 * CHECKPOINT_FRAMES;
 const FRAME_HEADER: u64 = 24;
 
 /// Something was not written, so nothing more may be: the process has to end.
-struct Trouble(String);
+pub(crate) struct Trouble(String);
 
 pub(crate) struct Writer {
 	pub queue: Arc<Queue>,
@@ -38,7 +39,13 @@ pub(crate) struct Writer {
 	frames: u64,
 	/// The next commit starts the log anew, which costs a sync of its header.
 	fresh_log: bool,
-	recorder: Option<Recorder>,
+	/// A value that is written rarely, on its way.
+	pub rare: Option<Rare>,
+	/// There is a step of it to be made as soon as nothing waits.
+	pub rare_goes_on: bool,
+	/// Batches since it got on.
+	pub rare_waited: u32,
+	pub recorder: Option<Recorder>,
 }
 
 impl Writer {
@@ -59,6 +66,9 @@ impl Writer {
 			lazy: 0,
 			frames: 0,
 			fresh_log: true,
+			rare: None,
+			rare_goes_on: false,
+			rare_waited: 0,
 			recorder: Recorder::from_environment(),
 		}
 	}
@@ -72,7 +82,9 @@ impl Writer {
 		}
 		let renew_every = self.conn.pg().map(Session::renew_every);
 		loop {
-			let mut batch = self.queue.take(renew_every).into_iter();
+			let batch = self.queue.take(self.rare_goes_on, renew_every);
+			self.queue.room.keep_for(batch.iter().map(Op::bytes).sum());
+			let mut batch = batch.into_iter();
 			let mut answers = Vec::with_capacity(batch.len());
 			match self.work(&mut batch, &mut answers) {
 				Ok(true) => return answers,
@@ -80,9 +92,12 @@ impl Writer {
 				// The hook comes first: with the default one, nobody lives to see the senders dropped.
 				Err(trouble) => return self.fail(&trouble),
 			}
-			if let Err(trouble) =
-				self.checkpoint_if_due().and_then(|()| self.settle_if_due()).and_then(|()| self.keep_lease())
-			{
+			let rest = self
+				.checkpoint_if_due()
+				.and_then(|()| self.settle_if_due())
+				.and_then(|()| self.rare_if_idle())
+				.and_then(|()| self.keep_lease());
+			if let Err(trouble) = rest {
 				return self.fail(&trouble);
 			}
 		}
@@ -106,7 +121,11 @@ impl Writer {
 					self.apply(change)?;
 					self.lazy += 1;
 				}
-				Op::Ask(question, _) => {
+				Op::Idle(key, value) => self.write_rare(key, value)?,
+				Op::Ask(question, sees) => {
+					if sees == Sees::Soon {
+						self.finish_rare()?;
+					}
 					answers.push(question(&self.conn, &self.values));
 					self.check_transaction()?;
 				}
@@ -124,6 +143,7 @@ impl Writer {
 			self.commit()?;
 		}
 		if closing {
+			self.finish_rare()?;
 			self.checkpoint("TRUNCATE")?;
 			if let Some(session) = self.conn.pg() {
 				session.release();
@@ -155,6 +175,7 @@ impl Writer {
 				return self.count_record(purpose, recorded);
 			}
 			Change::Remove { key } => {
+				self.stop_rare(&key)?;
 				let recorded = self.values.remove(&self.conn, key);
 				return self.count_record(purpose, recorded);
 			}
@@ -165,13 +186,13 @@ impl Writer {
 		done.map_err(|e| self.explain(&e))
 	}
 
-	fn count_record(&self, purpose: Purpose, recorded: Result<usize, WriteError>) -> Result<(), Trouble> {
+	pub fn count_record(&self, purpose: Purpose, recorded: Result<usize, WriteError>) -> Result<(), Trouble> {
 		let bytes = recorded.map_err(|e| self.explain_value(&e))?;
 		self.queue.counters.record(purpose, bytes as u64);
 		Ok(())
 	}
 
-	fn begin(&mut self) -> Result<(), Trouble> {
+	pub fn begin(&mut self) -> Result<(), Trouble> {
 		if !self.in_transaction {
 			self.conn.begin().map_err(|e| self.explain(&e))?;
 			self.in_transaction = true;
@@ -202,7 +223,7 @@ impl Writer {
 		Ok(())
 	}
 
-	fn commit(&mut self) -> Result<(), Trouble> {
+	pub fn commit(&mut self) -> Result<(), Trouble> {
 		if !self.in_transaction {
 			return Ok(());
 		}
@@ -262,7 +283,7 @@ impl Writer {
 	}
 
 	/// A value that cannot be written, perhaps because what it builds on cannot be read.
-	fn explain_value(&self, e: &WriteError) -> Trouble {
+	pub fn explain_value(&self, e: &WriteError) -> Trouble {
 		let advice = match e {
 			WriteError::Sql(e) => return self.explain(e),
 			WriteError::Read(ReadError::Damaged(_)) => DAMAGED,
@@ -278,7 +299,7 @@ impl Writer {
 	}
 
 	/// What happened, in the operator's words.
-	fn explain(&self, e: &db::Error) -> Trouble {
+	pub fn explain(&self, e: &db::Error) -> Trouble {
 		let path = self.path.display();
 		let code = match e {
 			db::Error::Sqlite(e) => e.sqlite_error_code(),

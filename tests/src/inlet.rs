@@ -10,11 +10,13 @@ use rustix::process::Signal;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 const START_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(60);
+/// How long what is being settled at the end of a scenario may take to be booked and moved.
+const BOOKS_LIMIT_SECS: &str = "15";
 const COMMAND_LIMIT: Duration = Duration::from_secs(90);
 
 /// What an LSP is to be.
@@ -64,6 +66,7 @@ pub struct Inlet {
 	node_id: String,
 	process: Mutex<Option<Process>>,
 	crash_at: Mutex<Option<String>>,
+	troubles: Arc<Mutex<Vec<String>>>,
 }
 
 impl Inlet {
@@ -103,6 +106,7 @@ impl Inlet {
 			node_id: String::new(),
 			process: Mutex::new(None),
 			crash_at: Mutex::new(None),
+			troubles: scratch.troubles(),
 		})
 	}
 
@@ -277,6 +281,11 @@ impl Inlet {
 		&self.exe
 	}
 
+	/// Its chain backend, as `--chain` wants it.
+	pub fn chain(&self) -> &str {
+		&self.options.chain
+	}
+
 	/// Its data directory.
 	pub fn data_dir(&self) -> &Path {
 		&self.data_dir
@@ -445,6 +454,29 @@ impl Inlet {
 			Ok((info["synced"] == true && info["block_height"] == height).then_some(()))
 		};
 		eventually(limit, &format!("inlet is at height {height}"), there).await
+	}
+}
+
+/// At the end of every scenario the books of the LSP say to the millisatoshi what LDK and BDK say, if it still runs.
+impl Drop for Inlet {
+	fn drop(&mut self) {
+		if std::thread::panicking() || self.node_id.is_empty() || self.check_running().is_err() {
+			return;
+		}
+		let mut command = Command::new(&self.exe);
+		for variable in inlet_variables() {
+			command.env_remove(variable);
+		}
+		command.arg("--data-dir").arg(&self.data_dir).args(["ledger", "check", "--wait", BOOKS_LIMIT_SECS]);
+		let trouble = match command.stdin(Stdio::null()).output() {
+			Ok(output) if output.status.success() => return,
+			Ok(output) => {
+				let said = [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned());
+				format!("the LSP's books at the end of the scenario: {}{}", said[0], said[1])
+			}
+			Err(error) => format!("the LSP's books cannot be looked at: {error}"),
+		};
+		self.troubles.lock().unwrap_or_else(PoisonError::into_inner).push(trouble);
 	}
 }
 

@@ -14,7 +14,16 @@ impl Client {
 			offences: 0,
 			wake: Wake::default(),
 			offence_log: Vec::new(),
+			payments: 0,
+			tier: String::new(),
+			overrides: Overrides::default(),
+			history: Vec::new(),
+			token: None,
 		}
+	}
+
+	pub(crate) fn note(&mut self, at: Timestamp, step: &str, text: String) {
+		push_bounded(&mut self.history, Note { at, step: step.to_string(), text }, MAX_CLIENT_HISTORY);
 	}
 }
 

@@ -1,12 +1,13 @@
 //! A paid order gets its channel; the money is ours when the funding is out.
 
 use super::{OPEN_AGAIN_SECS, abandon_again, forget_attempt, give_up, lapse, paid_by, pay, refund, requested, sell};
-use crate::admission;
+use crate::admission::{self, Refusal};
 use crate::book::{EntryKind, NodeId, Order, OrderState, PaidBy, PaymentHash, PaymentState};
 use crate::input::{Action, Input, OpenChannel, Owner};
 use crate::ledger;
 use crate::money::{FeePerKw, Msat, Sat};
-use crate::quote;
+use crate::quote::Basis;
+use crate::tiers;
 use crate::turn::Turn;
 
 /// Opens the channel of a paid order if the client is here and nothing stands against it now; else it is tried again
@@ -20,19 +21,33 @@ pub(super) fn open_if_possible(turn: &mut Turn<'_>, order: &mut Order) {
 	if !turn.world.peer.connected || turn.now >= deadline {
 		return;
 	}
-	let Ok(live) = admission::feerate(turn.policy(), turn.world) else { return };
-	let feerate = quote::order_feerate(live, order.funding_confirms_within_blocks);
-	let Ok(needed) = admission::funding(turn, feerate, order.capacity(), order.reserved) else { return };
+	let Ok((feerate, cost)) = promised_feerate(turn, order) else { return };
+	let limit = order.capacity();
+	let Ok(needed) = admission::funding(turn, feerate, limit, order.reserved, limit) else { return };
 	if matches!(order.state, OrderState::Paid { .. }) {
 		if order.channel.is_some() {
 			forget_attempt(turn, order);
 		}
 		order.state = OrderState::Opening { by, deadline };
 		order.reserved = needed;
+		order.expected_cost = cost;
 		order.channel = Some(requested(order));
 		order.note(turn.now, "open", format!("{} at {} sat/vB", order.capacity(), feerate.to_sat_per_vb_ceil()));
 	}
 	turn.act(Action::OpenChannel(channel(order, order.user_channel_id, feerate)));
+}
+
+/// The feerate of the funding, and what the channel costs at it. The ceilings are for what is sold now: what was ordered and
+/// paid for is opened as long as its fee covers it. If the feerate has overtaken it (R7), it waits until the deadline for the
+/// feerate to fall again, and then the money goes back.
+fn promised_feerate(turn: &Turn<'_>, order: &Order) -> Result<(FeePerKw, Sat), Refusal> {
+	let live = admission::live(turn.world)?;
+	let feerate = turn.world.market.within(live, order.funding_confirms_within_blocks);
+	let standing = tiers::here(turn, &order.client);
+	let basis = Basis::new(turn.policy(), &standing, &turn.world.market, live, feerate);
+	let costs = basis.order_costs(order.lsp_balance, order.channel_expiry_blocks);
+	basis.covers(order.fee_total.to_msat().unwrap_or(Msat(u64::MAX)), costs)?;
+	Ok((feerate, costs.total()))
 }
 
 /// The channel as it was ordered: what the client is asked to accept before it pays, and gets when it has paid.
@@ -133,6 +148,8 @@ pub(crate) fn funded(turn: &mut Turn<'_>, mut order: Order, input: &Input) {
 	order.paid_by = Some(by);
 	order.state = OrderState::Funded { by };
 	order.note(turn.now, "funded", format!("{funding}"));
+	// The ledger looks for the channel.
+	turn.put_order(order.clone());
 	match by {
 		PaidBy::Lightning if order.lapsed => lapse::unpaid(turn, &mut order),
 		PaidBy::Lightning => {
@@ -170,7 +187,7 @@ fn complete(turn: &mut Turn<'_>, order: &mut Order, paid: Msat) {
 	ledger::earn(turn, EntryKind::OrderFee, fee, client, &order.id);
 	if pushed > Msat::ZERO {
 		ledger::earn(turn, EntryKind::ClientBalance, pushed, client, &order.id);
-		ledger::spend(turn, EntryKind::ClientBalance, pushed, client, &order.id);
+		ledger::pushed(turn, pushed, client, &order.id);
 	}
 	order.state = OrderState::Completed;
 	order.note(turn.now, "paid", format!("{fee} earned"));

@@ -106,6 +106,8 @@ fn forwards_are_booked_once_and_apart_from_the_opening_fee() {
 		skimmed: Msat(0),
 		intercept_id: None,
 		reference: reference.to_string(),
+		came: Vec::new(),
+		went: Vec::new(),
 	};
 	for reference in ["x", "x", "y", "x"] {
 		sim.give(routing(reference));

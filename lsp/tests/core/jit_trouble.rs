@@ -4,7 +4,7 @@ use crate::harness::*;
 use inlet_lsp::book::{EntryKind, SaleState};
 use inlet_lsp::input::{Action, Input};
 use inlet_lsp::money::{FeePerKw, Msat, Sat};
-use inlet_lsp::policy::{Policy, Trust};
+use inlet_lsp::policy::Trust;
 
 fn ready_to_pay() -> (Sim, inlet_lsp::book::NodeId, inlet_lsp::book::Sale) {
 	let (mut sim, client) = (Sim::new(), node(1));
@@ -69,7 +69,7 @@ fn l2_20_the_clock_decides_even_before_the_tick() {
 
 #[test]
 fn l2_19_too_many_parts_are_refused() {
-	let mut policy = Policy::default();
+	let mut policy = plain();
 	policy.risk.max_parts = 3;
 	let (mut sim, client) = (Sim::with(policy), node(1));
 	sim.connect(client);
@@ -93,7 +93,7 @@ fn l2_22_no_more_is_counted_than_what_arrived() {
 
 #[test]
 fn l2_27_parts_that_cannot_bear_the_fee_above_the_smallest_htlc_are_failed() {
-	let mut policy = Policy::default();
+	let mut policy = plain();
 	policy.risk.max_parts = 200;
 	let (mut sim, client) = (Sim::with(policy), node(1));
 	sim.connect(client);
@@ -148,8 +148,10 @@ fn r7_a_fee_spike_stops_the_opening_and_the_payer_is_told() {
 	let actions = sim.htlc(&sale, 1, 1, 50_000_000);
 	assert_eq!(failed(&actions), [1]);
 	assert!(opened(&actions).is_none());
-	sim.feerate = Some(FeePerKw(25_000));
-	assert!(opened(&sim.htlc(&sale, 2, 1, 50_000_000)).is_some());
+	sim.feerate = Some(FeePerKw(1_401));
+	assert_eq!(failed(&sim.htlc(&sale, 2, 1, 50_000_000)), [2], "501 sat of loss");
+	sim.feerate = Some(FeePerKw(1_400));
+	assert!(opened(&sim.htlc(&sale, 3, 1, 50_000_000)).is_some());
 }
 
 #[test]
@@ -311,6 +313,8 @@ fn a_fee_settled_over_another_channel_of_the_client_is_credited() {
 		skimmed: sale.fee.unwrap(),
 		intercept_id: None,
 		reference: "a".into(),
+		came: Vec::new(),
+		went: Vec::new(),
 	});
 	assert_eq!(sim.sale(&sale).state, SaleState::Done);
 }
@@ -411,4 +415,20 @@ fn r2_a_payment_that_failed_over_another_channel_of_the_client_leaves_the_fee_ow
 	sim.ready(client, open.user_channel_id);
 	sim.give(Input::ForwardFailed { peer: client, channel_id: used, by_client: true });
 	assert_eq!((sim.sale(&first).state, sim.sale(&second).state), (SaleState::Done, SaleState::Owing));
+}
+
+/// At the disk's low-water mark nothing new is sold, and what was sold is delivered.
+#[test]
+fn r13_a_disk_that_is_nearly_full_stops_new_sales_only() {
+	let (mut sim, _, sale) = ready_to_pay();
+	let stranger = node(2);
+	sim.connect(stranger);
+	let terms = sim.menu(stranger)[0].clone();
+	sim.disk_low = true;
+	assert_eq!(sim.menu(stranger), serde_json::json!([]));
+	let answer = sim.ask(stranger, "lsps2.buy", serde_json::json!({"opening_fee_params": terms}));
+	assert_eq!(answer["error"]["code"], 1, "{answer}");
+	let open = opened(&sim.htlc(&sale, 1, 1, 50_000_000)).expect("it was sold before");
+	sim.funded(open.user_channel_id);
+	assert!(!forwards(&sim.ready(open.peer, open.user_channel_id)).is_empty());
 }

@@ -122,6 +122,7 @@ fn r06_a_claim_that_came_too_late_ends_the_order_and_one_that_is_told_later_make
 	let claimed = Input::PaymentClaimed {
 		payment_hash: order.lightning.as_ref().unwrap().payment_hash,
 		amount: order.order_total.to_msat().unwrap(),
+		over: Vec::new(),
 	};
 	sim.give(claimed.clone());
 	let now = sim.now_order(&order);

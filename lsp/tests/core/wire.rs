@@ -3,7 +3,6 @@
 use crate::harness::*;
 use inlet_lsp::input::{Action, Input};
 use inlet_lsp::money::{FeePerKw, Sat};
-use inlet_lsp::policy::Policy;
 use inlet_lsp::promise;
 use inlet_lsp::protocol::METHODS;
 use inlet_lsp::protocol::lsps2::Buy;
@@ -80,7 +79,7 @@ fn a_response_without_id_is_never_answered() {
 
 #[test]
 fn l0_10_unknown_methods_and_those_not_offered() {
-	let mut policy = Policy::default();
+	let mut policy = plain();
 	policy.lsps1.enabled = false;
 	let mut sim = Sim::with(policy);
 	for method in [
@@ -145,7 +144,7 @@ fn order_with(name: &str, value: Value) -> Value {
 
 #[test]
 fn l1_15_orders_outside_the_options_name_the_option() {
-	let mut policy = Policy::default();
+	let mut policy = plain();
 	policy.lsps1.min_required_channel_confirmations = 1;
 	policy.lsps1.min_channel_sat = Sat(600_000);
 	let mut sim = Sim::with(policy);
@@ -232,7 +231,7 @@ fn l1_16_invalid_fields_are_named() {
 #[test]
 fn l1_18_tokens() {
 	assert_eq!(code(&order_with("token", json!("COUPON"))), 102);
-	let mut policy = Policy::default();
+	let mut policy = plain();
 	policy.lsps1.tokens = vec!["COUPON".into()];
 	let mut sim = Sim::with(policy);
 	let mut params = sim.order_params();
@@ -276,6 +275,7 @@ fn orders_are_refused_while_nothing_can_be_sold() {
 		code(&sim.ask(node(1), "lsps1.create_order", params))
 	};
 	assert_eq!(refused(|sim| sim.synced = false), 1);
+	assert_eq!(refused(|sim| sim.disk_low = true), 1);
 	assert_eq!(refused(|sim| sim.feerate = None), 1);
 	assert_eq!(refused(|sim| sim.feerate = Some(FeePerKw(25_001))), 1);
 	assert_eq!(refused(|sim| sim.spendable = Sat(520_000)), 1);
@@ -309,6 +309,7 @@ fn l2_1_the_menu_is_empty_while_nothing_can_be_sold() {
 	};
 	assert!(!empty(|_| {}));
 	assert!(empty(|sim| sim.synced = false));
+	assert!(empty(|sim| sim.disk_low = true));
 	assert!(empty(|sim| sim.feerate = None));
 	assert!(empty(|sim| sim.feerate = Some(FeePerKw(25_001))));
 	assert!(empty(|sim| sim.spendable = Sat(100_000)));
@@ -330,7 +331,7 @@ fn l2_8_tokens() {
 	let mut sim = Sim::new();
 	assert_eq!(code(&sim.ask(node(1), "lsps2.get_info", json!({"token": "x"}))), 200);
 	assert_eq!(code(&sim.ask(node(1), "lsps2.get_info", json!({"token": 5}))), -32602);
-	let mut policy = Policy::default();
+	let mut policy = plain();
 	policy.lsps2.tokens = vec!["x".into()];
 	let mut sim = Sim::with(policy);
 	assert_eq!(code(&sim.ask(node(1), "lsps2.get_info", json!({}))), 200);
@@ -460,7 +461,7 @@ fn l2_14_more_than_can_be_funded_is_203() {
 
 #[test]
 fn l2_18_unpaid_sales_are_bounded_per_client_and_in_all() {
-	let mut policy = Policy::default();
+	let mut policy = plain();
 	policy.risk.max_open_total = 25;
 	let mut sim = Sim::with(policy);
 	let terms: Vec<Value> = (1..=3).map(|peer| sim.menu(node(peer))[0].clone()).collect();

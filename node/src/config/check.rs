@@ -6,7 +6,7 @@ use super::layers::Layers;
 use super::value::{self, Wrong};
 use super::{
 	ChainBackend, ChainDoubt, Config, InboundFrom, LogConfig, NodeConfig, NotifyConfig, Origin, PeerLimits, Place,
-	RoutingConfig, StoreBackend, StoreConfig,
+	RoutingConfig, StorageConfig, StoreBackend, StoreConfig,
 };
 use crate::notify::https::check_roots;
 use bitcoin::Network;
@@ -53,8 +53,9 @@ pub(super) fn config(layers: &Layers, place: Place) -> Result<Config, ConfigErro
 	fits_a_socket(layers, "socket", &place.socket)?;
 	let monitor = monitor_socket(layers, &raw.api.monitor_socket, &place)?;
 	let store = store(layers, &raw.storage, &place)?;
+	let storage = storage(layers, &raw.storage)?;
 	let policy = policy(layers, raw)?;
-	Ok(Config { place, monitor, node, chain, doubt, policy, routing, peers, notify, store, log })
+	Ok(Config { place, monitor, node, chain, doubt, policy, routing, peers, notify, store, storage, log })
 }
 
 fn no_socket_path(bytes: usize, example: &str) -> Wrong {
@@ -236,6 +237,21 @@ fn server(url: &str, raw: &RawStorage, place: &Place) -> Result<PgOptions, PgOpt
 	PgOptions::new(url, &roots, Duration::from_secs(raw.lease_secs))
 }
 
+fn storage(layers: &Layers, raw: &RawStorage) -> Result<StorageConfig, ConfigError> {
+	if raw.reserve_mb > raw.low_water_mb && raw.low_water_mb > 0 {
+		let problem = format!("is {}, more than storage.low_water_mb ({})", raw.reserve_mb, raw.low_water_mb);
+		let wrong = value::wrong(problem, format!("write {} or less, or raise the mark", raw.low_water_mb));
+		return Err(refusal(layers, "storage", "reserve_mb", wrong));
+	}
+	let mb = |number: u64| number.saturating_mul(1_000_000);
+	Ok(StorageConfig {
+		low_water_bytes: mb(raw.low_water_mb),
+		reserve_bytes: mb(raw.reserve_mb),
+		card_bytes: mb(raw.card_gb).saturating_mul(1_000),
+		rated_bytes: mb(raw.card_rated_tbw).saturating_mul(1_000_000),
+	})
+}
+
 fn notify(layers: &Layers, raw: &RawNotify, place: &Place) -> Result<NotifyConfig, ConfigError> {
 	let allow_private = raw.allow_private;
 	if raw.ca_file.is_empty() {
@@ -258,7 +274,7 @@ fn notify(layers: &Layers, raw: &RawNotify, place: &Place) -> Result<NotifyConfi
 
 /// The policy, checked as the core checks it when it is built, so that nothing is right here and refused there.
 fn policy(layers: &Layers, raw: RawConfig) -> Result<Policy, ConfigError> {
-	let RawConfig { lsps1, lsps2, lsps5, price, risk, .. } = raw;
+	let RawConfig { lsps1, lsps2, lsps5, price, risk, capital, tier, .. } = raw;
 	let sat = |key, Sat(amount): Sat| (key, amount);
 	in_order(
 		layers,
@@ -288,7 +304,7 @@ fn policy(layers: &Layers, raw: RawConfig) -> Result<Policy, ConfigError> {
 			return Err(refusal(layers, "risk", "max_channel_sat", wrong));
 		}
 	}
-	let policy = Policy { lsps1, lsps2, lsps5, price, risk };
+	let policy = Policy { lsps1, lsps2, lsps5, price, risk, capital, tier };
 	policy.check().map_err(|error| core_refusal(layers, &error))?;
 	Ok(policy)
 }
@@ -296,9 +312,9 @@ fn policy(layers: &Layers, raw: RawConfig) -> Result<Policy, ConfigError> {
 /// What the core says of a key, with the place of that key. A key that nobody set is blamed on the one that it is
 /// measured against, if that was set.
 fn core_refusal(layers: &Layers, PolicyError { key, problem }: &PolicyError) -> ConfigError {
-	let place = |name: &str| name.split_once('.').map(|(section, key)| layers.origin(section, key));
+	let place = |name: &str| name.rsplit_once('.').map(|(section, key)| layers.origin(section, key));
 	let origin = place(key).unwrap_or(Origin::Default);
-	let value = |name: &str| name.split_once('.').and_then(|(section, key)| layers.value(section, key));
+	let value = |name: &str| name.rsplit_once('.').and_then(|(section, key)| layers.value(section, key));
 	let is = |name: &str| value(name).map_or_else(String::new, |value| format!("is {value}"));
 	let right = format!("it {problem}");
 	if origin == Origin::Default {

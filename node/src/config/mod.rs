@@ -99,6 +99,8 @@ pub struct Config {
 	pub notify: NotifyConfig,
 	/// `[storage]`
 	pub store: StoreConfig,
+	/// The rest of `[storage]`: the disk.
+	pub storage: StorageConfig,
 	/// `[log]`
 	pub log: LogConfig,
 }
@@ -190,6 +192,19 @@ pub enum StoreBackend {
 	Sqlite,
 	/// A PostgreSQL server.
 	Postgres(PgOptions),
+}
+
+/// Room on the disk, and what the disk is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StorageConfig {
+	/// Nothing new is sold while less is free, in bytes; 0: always sold.
+	pub low_water_bytes: u64,
+	/// The reserve, in bytes; 0: none.
+	pub reserve_bytes: u64,
+	/// The card's size, in bytes; 0: that of the file system.
+	pub card_bytes: u64,
+	/// Bytes that it is rated for; 0: not known.
+	pub rated_bytes: u64,
 }
 
 /// What is logged, and how.

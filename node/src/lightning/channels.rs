@@ -521,7 +521,7 @@ fn give_up(lightning: &Lightning, channel: ChannelId, peer: PublicKey, why: &str
 }
 
 /// As LDK names a channel whose funding we make alone.
-fn v1_channel_id(funding: OutPoint) -> [u8; 32] {
+pub(crate) fn v1_channel_id(funding: OutPoint) -> [u8; 32] {
 	let index = u16::try_from(funding.vout).expect("LDK takes no funding with more outputs");
 	ChannelId::v1_from_funding_txid(funding.txid.as_ref(), index).0
 }

@@ -33,7 +33,7 @@ impl Folder {
 
 /// Changes take effect in the order of the calls and are durable after [`Keep::settled`]; there is nothing to await
 /// with each, as the store ends the process if it cannot write.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct Keep(pub(super) Store);
 
 impl Keep {

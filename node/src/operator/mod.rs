@@ -1,7 +1,10 @@
 //! The running node behind the admin API: [`Control`] put together from the driver's book, LDK and the wallet.
 
+mod capital;
 mod channels;
+mod clients;
 mod holds;
+mod ledger;
 mod money;
 mod node;
 mod payments;
@@ -77,7 +80,10 @@ impl Control for Operator {
 		Ok(self.fees_now())
 	}
 	async fn storage(&self) -> Result<Storage, Refusal> {
-		Ok(self.storage_now())
+		self.storage_now().await
+	}
+	async fn doctor(&self) -> Result<Doctor, Refusal> {
+		Ok(crate::doctor::running(self).await)
 	}
 	async fn stop(&self) -> Result<Stopping, Refusal> {
 		self.stop.send_replace(true);
@@ -161,11 +167,49 @@ impl Control for Operator {
 		list.check(|cursor| is_hex(cursor, 66))?;
 		Ok(Page::ascending(self.all_clients(), &list, |client| client.node_id.clone()))
 	}
+	async fn client(&self, id: String) -> Result<ClientDetail, Refusal> {
+		self.client_detail(&id)
+	}
+	async fn set_client(&self, id: String, settings: ClientSettings) -> Result<ClientDetail, Refusal> {
+		Operator::set_client(self, &id, settings).await
+	}
+	async fn clear_client(&self, id: String) -> Result<ClientDetail, Refusal> {
+		Operator::clear_client(self, &id).await
+	}
+	async fn tokens(&self, list: ListRequest) -> Result<Page<Token>, Refusal> {
+		list.check(is_time_and_id)?;
+		Ok(self.token_page(&list))
+	}
+	async fn issue_token(&self, request: TokenRequest) -> Result<IssuedToken, Refusal> {
+		self.issue(request).await
+	}
+	async fn token(&self, id: String) -> Result<TokenDetail, Refusal> {
+		self.token_detail(&id)
+	}
+	async fn revoke_token(&self, id: String) -> Result<TokenDetail, Refusal> {
+		self.revoke(&id).await
+	}
 	async fn quote(&self, request: QuoteRequest) -> Result<Quote, Refusal> {
 		self.price(&request)
 	}
 	async fn ledger(&self, list: ListRequest) -> Result<Ledger, Refusal> {
 		self.ledger_page(&list).await
+	}
+
+	async fn capital(&self) -> Result<Capital, Refusal> {
+		Ok(self.capital_now())
+	}
+
+	async fn reclaim(&self) -> Result<ReclaimPlan, Refusal> {
+		Ok(self.reclaim_plan())
+	}
+
+	async fn ledger_check(&self, request: LedgerCheckRequest) -> Result<LedgerCheck, Refusal> {
+		self.check_ledger(request).await
+	}
+
+	async fn ledger_report(&self, request: LedgerReportRequest) -> Result<LedgerReport, Refusal> {
+		self.report_ledger(request).await
 	}
 	fn recent_events(&self) -> Vec<Event> {
 		self.events.recent()

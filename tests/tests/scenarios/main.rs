@@ -7,6 +7,7 @@ mod bad_input;
 mod chain_trouble;
 mod closing;
 mod crash;
+mod disk;
 mod failover;
 mod just_in_time;
 mod notices;

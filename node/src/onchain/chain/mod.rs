@@ -8,6 +8,7 @@ mod mempool;
 mod pace;
 mod rpc;
 mod servers;
+mod sight;
 mod witness;
 
 use super::broadcast::{Broadcaster, RESEND};
@@ -25,6 +26,7 @@ use tokio::sync::watch;
 
 use doubt::Doubt;
 use pace::Pace;
+pub use sight::{ChainSight, chain_sight};
 use witness::{Verdict, Witness};
 
 /// Where the chain is read and transactions go.
