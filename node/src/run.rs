@@ -163,6 +163,15 @@ struct Node {
 	tip: watch::Sender<Tip>,
 }
 
+/// What anchors are kept for.
+pub(crate) fn reserve_policy(config: &Config) -> ReservePolicy {
+	let capital = &config.policy.capital;
+	ReservePolicy {
+		feerate: FeeRate::from_sat_per_kwu(capital.stress_feerate_sat_per_vb.saturating_mul(250)),
+		htlcs: capital.stress_htlcs,
+	}
+}
+
 async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<Node> {
 	let network = config.node.network;
 	let fees = Arc::new(Fees::open(network, store.clone()).await.context("the feerates of the past cannot be read")?);
@@ -186,10 +195,7 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 		routing: config.routing.clone(),
 		gossip: config.node.gossip.clone(),
 		limits: config.peers,
-		reserve: ReservePolicy {
-			feerate: FeeRate::from_sat_per_kwu(config.policy.capital.stress_feerate_sat_per_vb.saturating_mul(250)),
-			htlcs: config.policy.capital.stress_htlcs,
-		},
+		reserve: reserve_policy(&config),
 		wakes: config.policy.lsps5.enabled,
 	})
 	.await?;

@@ -75,7 +75,8 @@ impl Room {
 	/// See [`Store::keep_reserve`](crate::Store::keep_reserve).
 	pub fn keep_reserve(&self, bytes: u64) -> io::Result<()> {
 		let mut reserve = self.lock();
-		if *reserve == bytes {
+		// A store on a server is in no directory.
+		if *reserve == bytes || !self.dir.is_dir() {
 			return Ok(());
 		}
 		if bytes < *reserve {
