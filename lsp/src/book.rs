@@ -404,6 +404,9 @@ pub struct Order {
 	/// channel is delivered and nobody pays for it.
 	#[serde(default)]
 	pub lapsed: bool,
+	/// Its channel was closed before its funding was known to be out, and was used by then: the funding is sent on and on.
+	#[serde(default)]
+	pub kept: bool,
 	/// Where it stands.
 	pub state: OrderState,
 	/// The channel, from `OpenChannel` on.

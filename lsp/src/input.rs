@@ -179,6 +179,12 @@ pub enum Input {
 		/// The client closed it, or made us close it: by what it sent, or by an HTLC that it did not settle in time.
 		by_client: bool,
 	},
+	/// The channel of an order that is being opened is closed, its funding is not known to be out, and the client has received or
+	/// spent something over it: the funding is wanted whatever happens, and is not withdrawn when it is refused.
+	FundingKept {
+		/// Which channel.
+		user_channel_id: u128,
+	},
 	/// What [`Action::PreparePayment`] asked for.
 	PaymentPrepared {
 		/// For which order.

@@ -87,6 +87,7 @@ impl Lsp {
 			| Input::FundingDiscarded { .. }
 			| Input::ChannelReady { .. }
 			| Input::OpenFailed { .. }
+			| Input::FundingKept { .. }
 			| Input::ChannelClosed { .. } => channel(&mut turn, &input),
 			Input::PaymentPrepared { .. }
 			| Input::PrepareFailed { .. }
@@ -147,6 +148,7 @@ impl Input {
 			| Input::FundingDiscarded { user_channel_id }
 			| Input::ChannelReady { user_channel_id, .. }
 			| Input::OpenFailed { user_channel_id, .. }
+			| Input::FundingKept { user_channel_id }
 			| Input::ChannelClosed { user_channel_id, .. } => {
 				let by_order = || book.order_by_user_channel_id(*user_channel_id).map(|order| order.client);
 				book.sale_by_user_channel_id(*user_channel_id).map(|sale| sale.client).or_else(by_order)
@@ -173,6 +175,7 @@ fn channel(turn: &mut Turn<'_>, input: &Input) {
 	| Input::FundingDiscarded { user_channel_id }
 	| Input::ChannelReady { user_channel_id, .. }
 	| Input::OpenFailed { user_channel_id, .. }
+	| Input::FundingKept { user_channel_id }
 	| Input::ChannelClosed { user_channel_id, .. }) = input
 	else {
 		return;
@@ -201,6 +204,7 @@ fn channel(turn: &mut Turn<'_>, input: &Input) {
 			}
 			Input::ChannelReady { channel_id, .. } => order::channel_ready(turn, row, id, *channel_id),
 			Input::OpenFailed { reason, ours, .. } => order::open_failed(turn, row, id, reason, *ours),
+			Input::FundingKept { .. } => order::funding_kept(turn, row, id),
 			Input::ChannelClosed { reason, .. } => order::channel_closed(turn, row, id, reason),
 			_ => {}
 		}

@@ -297,6 +297,8 @@ impl Hands {
 	fn funded(&self, book: &Book) -> Vec<Input> {
 		let look = |order: &Order| match self.channels.look(&self.lightning, order.user_channel_id, &order.client) {
 			Left::Out(inputs) => inputs,
+			// Its client has received or spent over it: of that the operator is told, see `Broadcaster::troubles`.
+			Left::Refused(_) if order.kept => Vec::new(),
 			Left::Refused(txid) => {
 				self.withdraw(order.user_channel_id, txid);
 				Vec::new()
@@ -358,7 +360,12 @@ impl Surroundings for Hands {
 				self.channels.abandon(&self.lightning, user_channel_id, peer, pushed)
 			}
 			Action::BroadcastFunding { user_channel_id, channel_id, funding } => {
-				self.channels.broadcast(user_channel_id, channel_id, funding)
+				let inputs = self.channels.broadcast(user_channel_id, channel_id, funding);
+				if let Some(sale) = book.sale_by_user_channel_id(user_channel_id) {
+					let channels = self.lightning.manager.list_channels_with_counterparty(&sale.client);
+					self.channels.open_to_forwards(&self.lightning, &channels);
+				}
+				inputs
 			}
 			Action::DiscardFunding { user_channel_id, peer, funding } => {
 				self.discard(user_channel_id, peer, funding);

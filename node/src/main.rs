@@ -100,18 +100,6 @@ fn node(flags: &Overrides, standby: bool) -> anyhow::Result<()> {
 	result
 }
 
-fn migrate(flags: &Overrides, args: &MigrateArgs, json: bool) -> anyhow::Result<()> {
-	let config = Config::load(flags, std::env::vars_os())?;
-	logging::init(&config.log)?;
-	let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-	let moved = runtime.block_on(migrate::migrate(&config, args))?;
-	match json {
-		true => println!("{}", serde_json::json!({ "rows": moved.rows, "values": moved.values })),
-		false => println!("{}", migrate::next_step(&config, args)),
-	}
-	Ok(())
-}
-
 fn wait<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
 	let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
 	let result = runtime.block_on(work);
@@ -148,6 +136,18 @@ fn export(flags: &Overrides, to: &Path, json: bool) -> anyhow::Result<()> {
 	match json {
 		true => println!("{}", serde_json::json!({ "values": values, "to": to })),
 		false => println!("{values} values are in {}; whoever can read them can close your channels", to.display()),
+	}
+	Ok(())
+}
+
+fn migrate(flags: &Overrides, args: &MigrateArgs, json: bool) -> anyhow::Result<()> {
+	let config = Config::load(flags, std::env::vars_os())?;
+	logging::init(&config.log)?;
+	let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+	let moved = runtime.block_on(migrate::migrate(&config, args))?;
+	match json {
+		true => println!("{}", serde_json::json!({ "rows": moved.rows, "values": moved.values })),
+		false => println!("{}", migrate::next_step(&config, args)),
 	}
 	Ok(())
 }

@@ -28,7 +28,6 @@ use crate::seed::Seed;
 use crate::stop::stopped;
 use crate::systemd::Notifier;
 use anyhow::{Context, bail};
-use bitcoin::FeeRate;
 use bitcoin::hex::DisplayHex;
 use inlet_lsp::Lsp;
 use inlet_lsp::book::Book;
@@ -163,15 +162,6 @@ struct Node {
 	tip: watch::Sender<Tip>,
 }
 
-/// What anchors are kept for.
-pub(crate) fn reserve_policy(config: &Config) -> ReservePolicy {
-	let capital = &config.policy.capital;
-	ReservePolicy {
-		feerate: FeeRate::from_sat_per_kwu(capital.stress_feerate_sat_per_vb.saturating_mul(250)),
-		htlcs: capital.stress_htlcs,
-	}
-}
-
 async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<Node> {
 	let network = config.node.network;
 	let fees = Arc::new(Fees::open(network, store.clone()).await.context("the feerates of the past cannot be read")?);
@@ -195,7 +185,7 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 		routing: config.routing.clone(),
 		gossip: config.node.gossip.clone(),
 		limits: config.peers,
-		reserve: reserve_policy(&config),
+		reserve: ReservePolicy::of(&config.policy.capital),
 		wakes: config.policy.lsps5.enabled,
 	})
 	.await?;
@@ -225,6 +215,7 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 		wallet.clone(),
 		lightning.trials.clone(),
 	));
+	channels.open_to_forwards(&lightning, &lightning.manager.list_channels());
 	let events = Arc::new(Events::new());
 	let keys = lightning.keys.clone();
 	let hands = Arc::new(Hands {

@@ -187,7 +187,7 @@ impl Queue {
 	}
 
 	/// Waits until there is something worth a wake-up, and takes all there is; nothing, if there is only work on values that
-	/// are written rarely (`more`: the writer has some of its own), or if it lasts longer than `at_most`.
+	/// are written rarely (`more`: the writer has some of its own), or if nothing came for `at_most`.
 	pub fn take(&self, more: bool, at_most: Option<Duration>) -> Vec<Op> {
 		let waiting = self.lock();
 		let rests = |w: &mut Waiting| !w.is_due() && !w.soon && !w.idle_ready && !more;

@@ -41,7 +41,7 @@ impl Store {
 		let unreadable = |e: ReadError| schema::unreadable(path, &e);
 		refuse_marked(&conn, path, unreadable)?;
 		let values = load_values(&conn).map_err(unreadable)?;
-		Store::start(conn, values, path, Box::new(fatal))
+		Store::start(conn, values, path, Room::of(path), Box::new(fatal))
 	}
 
 	/// Opens a store on a PostgreSQL server, with the lease that [`PgOptions::acquire`] gave. Blocks.
@@ -66,7 +66,7 @@ impl Store {
 			Ok((conn, values))
 		});
 		let (conn, values) = opening.join().map_err(|_| options.unusable("a bug, please report it"))??;
-		Store::start(conn, values, &options.place(), Box::new(fatal))
+		Store::start(conn, values, &options.place(), Room::elsewhere(), Box::new(fatal))
 	}
 
 	/// Starts the writer on a database that is ready.
@@ -74,9 +74,10 @@ impl Store {
 		conn: Connection,
 		values: Values,
 		path: &Path,
+		room: Room,
 		fatal: Box<dyn Fn(&str) + Send>,
 	) -> Result<Store, OpenError> {
-		let queue = Arc::new(Queue::new(Room::of(path)));
+		let queue = Arc::new(Queue::new(room));
 		let mut writer = Writer::new(queue.clone(), conn, values, path.to_owned(), fatal);
 		let thread = std::thread::Builder::new()
 			.name("store".into())
@@ -174,18 +175,18 @@ impl Store {
 	}
 }
 
-fn refuse_marked(conn: &Connection, path: &Path, unreadable: impl Fn(ReadError) -> OpenError) -> Result<(), OpenError> {
-	match migrate::refusal(conn).map_err(|e| unreadable(e.into()))? {
-		Some(what) => Err(OpenError::Moved { path: path.to_owned(), what }),
-		None => Ok(()),
-	}
-}
-
 /// Where the write-ahead log of a store is.
 pub(crate) fn log_of(store: &Path) -> std::path::PathBuf {
 	let mut name = store.as_os_str().to_owned();
 	name.push("-wal");
 	name.into()
+}
+
+fn refuse_marked(conn: &Connection, path: &Path, unreadable: impl Fn(ReadError) -> OpenError) -> Result<(), OpenError> {
+	match migrate::refusal(conn).map_err(|e| unreadable(e.into()))? {
+		Some(what) => Err(OpenError::Moved { path: path.to_owned(), what }),
+		None => Ok(()),
+	}
 }
 
 fn load_values(conn: &Connection) -> Result<Values, ReadError> {

@@ -92,12 +92,8 @@ impl Writer {
 				// The hook comes first: with the default one, nobody lives to see the senders dropped.
 				Err(trouble) => return self.fail(&trouble),
 			}
-			let rest = self
-				.checkpoint_if_due()
-				.and_then(|()| self.settle_if_due())
-				.and_then(|()| self.rare_if_idle())
-				.and_then(|()| self.keep_lease());
-			if let Err(trouble) = rest {
+			let rest = self.checkpoint_if_due().and_then(|()| self.settle_if_due()).and_then(|()| self.rare_if_idle());
+			if let Err(trouble) = rest.and_then(|()| self.keep_lease()) {
 				return self.fail(&trouble);
 			}
 		}

@@ -244,6 +244,15 @@ pub(crate) fn open_failed(turn: &mut Turn<'_>, mut order: Order, user_channel_id
 	turn.put_order(order);
 }
 
+/// [`Input::FundingKept`].
+pub(crate) fn funding_kept(turn: &mut Turn<'_>, mut order: Order, user_channel_id: u128) {
+	if order.is_being_opened() && order.user_channel_id == user_channel_id && !order.kept {
+		order.kept = true;
+		order.note(turn.now, "closed", "the channel was used before its funding was known to be out".to_string());
+		turn.put_order(order);
+	}
+}
+
 /// [`Input::ChannelClosed`]. While the channel is being opened it says that nothing was funded: the node would have said
 /// [`Input::Funded`] before.
 pub(crate) fn channel_closed(turn: &mut Turn<'_>, mut order: Order, user_channel_id: u128, reason: &str) {

@@ -398,6 +398,9 @@ pub struct StorageArgs {
 	/// What the disk is rated for, in terabytes written (TBW, from its data sheet)
 	#[arg(long, value_name = "TB")]
 	pub rated_tbw: Option<u32>,
+	/// Something else.
+	#[command(subcommand)]
+	pub verb: Option<StorageCommand>,
 }
 
 /// `storage`, but for the figures.
@@ -409,8 +412,6 @@ pub enum StorageCommand {
 		#[arg(long, value_name = "DIR")]
 		to: PathBuf,
 	},
-	/// Move a stopped node's state to another database, and compare
-	Migrate(MigrateArgs),
 }
 
 /// `doctor`.
@@ -514,6 +515,13 @@ pub enum TokensCommand {
 		/// Its id, or the beginning of it
 		id: String,
 	},
+}
+
+/// `inlet storage VERB`.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum StorageCommand {
+	/// Move a stopped node's state to another database, and compare
+	Migrate(MigrateArgs),
 }
 
 /// `inlet storage migrate`.

@@ -52,10 +52,10 @@ pub(super) fn config(layers: &Layers, place: Place) -> Result<Config, ConfigErro
 	}
 	fits_a_socket(layers, "socket", &place.socket)?;
 	let monitor = monitor_socket(layers, &raw.api.monitor_socket, &place)?;
-	let store = store(layers, &raw.storage, &place)?;
 	let storage = storage(layers, &raw.storage)?;
+	let store = store(layers, &raw.storage, &place)?;
 	let policy = policy(layers, raw)?;
-	Ok(Config { place, monitor, node, chain, doubt, policy, routing, peers, notify, store, storage, log })
+	Ok(Config { place, monitor, node, chain, doubt, policy, routing, peers, notify, storage, store, log })
 }
 
 fn no_socket_path(bytes: usize, example: &str) -> Wrong {
@@ -192,6 +192,21 @@ fn peers(layers: &Layers, raw: &RawPeers) -> Result<PeerLimits, ConfigError> {
 	})
 }
 
+fn storage(layers: &Layers, raw: &RawStorage) -> Result<StorageConfig, ConfigError> {
+	if raw.reserve_mb > raw.low_water_mb && raw.low_water_mb > 0 {
+		let problem = format!("is {}, more than storage.low_water_mb ({})", raw.reserve_mb, raw.low_water_mb);
+		let wrong = value::wrong(problem, format!("write {} or less, or raise the mark", raw.low_water_mb));
+		return Err(refusal(layers, "storage", "reserve_mb", wrong));
+	}
+	let mb = |number: u64| number.saturating_mul(1_000_000);
+	Ok(StorageConfig {
+		low_water_bytes: mb(raw.low_water_mb),
+		reserve_bytes: mb(raw.reserve_mb),
+		card_bytes: mb(raw.card_gb).saturating_mul(1_000),
+		rated_bytes: mb(raw.card_rated_tbw).saturating_mul(1_000_000),
+	})
+}
+
 fn store(layers: &Layers, raw: &RawStorage, place: &Place) -> Result<StoreConfig, ConfigError> {
 	let refuse = |key, problem: String, right: &str| refusal(layers, "storage", key, value::wrong(problem, right));
 	at_least(layers, "storage", "lease_secs", raw.lease_secs, 3)?;
@@ -235,21 +250,6 @@ fn server(url: &str, raw: &RawStorage, place: &Place) -> Result<PgOptions, PgOpt
 		}
 	};
 	PgOptions::new(url, &roots, Duration::from_secs(raw.lease_secs))
-}
-
-fn storage(layers: &Layers, raw: &RawStorage) -> Result<StorageConfig, ConfigError> {
-	if raw.reserve_mb > raw.low_water_mb && raw.low_water_mb > 0 {
-		let problem = format!("is {}, more than storage.low_water_mb ({})", raw.reserve_mb, raw.low_water_mb);
-		let wrong = value::wrong(problem, format!("write {} or less, or raise the mark", raw.low_water_mb));
-		return Err(refusal(layers, "storage", "reserve_mb", wrong));
-	}
-	let mb = |number: u64| number.saturating_mul(1_000_000);
-	Ok(StorageConfig {
-		low_water_bytes: mb(raw.low_water_mb),
-		reserve_bytes: mb(raw.reserve_mb),
-		card_bytes: mb(raw.card_gb).saturating_mul(1_000),
-		rated_bytes: mb(raw.card_rated_tbw).saturating_mul(1_000_000),
-	})
 }
 
 fn notify(layers: &Layers, raw: &RawNotify, place: &Place) -> Result<NotifyConfig, ConfigError> {

@@ -124,14 +124,14 @@ impl Default for RawPeers {
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawStorage {
-	pub backend: String,
-	pub url: String,
-	pub ca_file: String,
-	pub lease_secs: u64,
 	pub low_water_mb: u64,
 	pub reserve_mb: u64,
 	pub card_gb: u64,
 	pub card_rated_tbw: u64,
+	pub backend: String,
+	pub url: String,
+	pub ca_file: String,
+	pub lease_secs: u64,
 }
 
 impl Default for RawStorage {

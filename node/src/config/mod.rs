@@ -98,9 +98,9 @@ pub struct Config {
 	/// `[notify]`
 	pub notify: NotifyConfig,
 	/// `[storage]`
-	pub store: StoreConfig,
-	/// The rest of `[storage]`: the disk.
 	pub storage: StorageConfig,
+	/// `[storage]`: where it is kept.
+	pub store: StoreConfig,
 	/// `[log]`
 	pub log: LogConfig,
 }
@@ -176,6 +176,19 @@ pub struct NotifyConfig {
 	pub extra_roots: Vec<u8>,
 }
 
+/// Room on the disk, and what the disk is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StorageConfig {
+	/// Nothing new is sold while less is free, in bytes; 0: always sold.
+	pub low_water_bytes: u64,
+	/// The reserve, in bytes; 0: none.
+	pub reserve_bytes: u64,
+	/// The card's size, in bytes; 0: that of the file system.
+	pub card_bytes: u64,
+	/// Bytes that it is rated for; 0: not known.
+	pub rated_bytes: u64,
+}
+
 /// Where the node's state is kept.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoreConfig {
@@ -192,19 +205,6 @@ pub enum StoreBackend {
 	Sqlite,
 	/// A PostgreSQL server.
 	Postgres(PgOptions),
-}
-
-/// Room on the disk, and what the disk is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StorageConfig {
-	/// Nothing new is sold while less is free, in bytes; 0: always sold.
-	pub low_water_bytes: u64,
-	/// The reserve, in bytes; 0: none.
-	pub reserve_bytes: u64,
-	/// The card's size, in bytes; 0: that of the file system.
-	pub card_bytes: u64,
-	/// Bytes that it is rated for; 0: not known.
-	pub rated_bytes: u64,
 }
 
 /// What is logged, and how.

@@ -445,6 +445,20 @@ fn ldk_says_no_secrets_unless_it_is_named() {
 }
 
 #[test]
+fn tiers_are_sections_and_own_ones_may_be_added() {
+	let text = "[tier.new]\nrisk_ppm = 7\n[tier.gold]\nrank = 30\nmax_payment_sat = 5_000_000\n";
+	let config = load(text, &[("INLET_TIER_KNOWN_FEE_SHARE_PPM", "900_000")]).unwrap();
+	let tier = |name: &str| config.policy.tier.get(name).unwrap().clone();
+	assert_eq!((tier("new").risk_ppm.0, tier("known").fee_share_ppm.0), (7, 900_000));
+	assert_eq!((tier("gold").rank, tier("gold").earned, tier("gold").max_payment_sat.0), (30, false, 5_000_000));
+	assert_eq!(tier("trusted"), Policy::default().tier.get("trusted").unwrap().clone());
+	refused("[tier.new]\nrisk = 7\n", 2, "tier.new.risk", &["did you mean tier.new.risk_ppm?"]);
+	refused("[tier.gold]\nrank = \"x\"\n", 2, "tier.gold.rank", &["whole number"]);
+	refused("[tier.new]\nmin_payments = 101\n", 2, "tier.new.min_payments", &["at most 100"]);
+	refused("[tier]\nrank = 1\n", 2, "", &["tier.rank is in no section"]);
+}
+
+#[test]
 fn a_server_for_the_store_is_checked_and_its_password_never_shown() {
 	refused("[storage]\nbackend = \"postgres\"\n", 2, "storage.backend", &["storage.url"]);
 	refused("[storage]\nbackend = \"redis\"\n", 2, "storage.backend", &["sqlite or postgres"]);
@@ -469,18 +483,4 @@ fn a_server_for_the_store_is_checked_and_its_password_never_shown() {
 	assert!(config.store.backend == StoreBackend::Sqlite && config.store.server.is_some());
 	let error = load(&format!("{text}ca_file = \"none.pem\"\n"), &[]).unwrap_err();
 	assert_eq!(error.key.as_deref(), Some("storage.ca_file"), "{error}");
-}
-
-#[test]
-fn tiers_are_sections_and_own_ones_may_be_added() {
-	let text = "[tier.new]\nrisk_ppm = 7\n[tier.gold]\nrank = 30\nmax_payment_sat = 5_000_000\n";
-	let config = load(text, &[("INLET_TIER_KNOWN_FEE_SHARE_PPM", "900_000")]).unwrap();
-	let tier = |name: &str| config.policy.tier.get(name).unwrap().clone();
-	assert_eq!((tier("new").risk_ppm.0, tier("known").fee_share_ppm.0), (7, 900_000));
-	assert_eq!((tier("gold").rank, tier("gold").earned, tier("gold").max_payment_sat.0), (30, false, 5_000_000));
-	assert_eq!(tier("trusted"), Policy::default().tier.get("trusted").unwrap().clone());
-	refused("[tier.new]\nrisk = 7\n", 2, "tier.new.risk", &["did you mean tier.new.risk_ppm?"]);
-	refused("[tier.gold]\nrank = \"x\"\n", 2, "tier.gold.rank", &["whole number"]);
-	refused("[tier.new]\nmin_payments = 101\n", 2, "tier.new.min_payments", &["at most 100"]);
-	refused("[tier]\nrank = 1\n", 2, "", &["tier.rank is in no section"]);
 }

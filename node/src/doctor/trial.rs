@@ -6,8 +6,8 @@ use crate::config::{ChainBackend, Config, Gossip, Overrides, Place, network_name
 use crate::control::DoctorCheck;
 use crate::lightning::Lightning;
 use crate::lightning::build::Parts;
-use crate::onchain::{Broadcaster, ChainSight, Fees, Wallet, chain_sight};
-use crate::run::{STORE_FILE, chain_config, reserve_policy};
+use crate::onchain::{Broadcaster, ChainSight, Fees, ReservePolicy, Wallet, chain_sight};
+use crate::run::{STORE_FILE, chain_config};
 use crate::seed::{FILE_NAME, Seed};
 use bitcoin::Network;
 use bitcoin::constants::genesis_block;
@@ -142,7 +142,7 @@ pub(super) async fn built(config: &Config, scratch: &Path) -> anyhow::Result<Sta
 		routing: config.routing.clone(),
 		gossip: Gossip::None,
 		limits: config.peers,
-		reserve: reserve_policy(config),
+		reserve: ReservePolicy::of(&config.policy.capital),
 		wakes: config.policy.lsps5.enabled,
 	};
 	let lightning = Lightning::build(parts).await?.lightning;

@@ -203,7 +203,8 @@ impl Handler {
 			Event::OnionMessageIntercepted { next_hop: NextMessageHop::NodeId(peer), message, .. } => {
 				let can_wake = |client: &Client| !client.wake.webhooks.is_empty();
 				let is_client = self.driver.read(|book| book.client(&peer).is_some_and(can_wake));
-				if is_client && self.onions.keep(peer, message) {
+				let has_channel = !lightning.manager.list_channels_with_counterparty(&peer).is_empty();
+				if is_client && self.onions.keep(peer, has_channel, message) {
 					self.driver.submit(Input::Wanted { peer, notice: Notice::OnionMessageIncoming }).await?;
 				}
 			}
@@ -285,13 +286,21 @@ impl Handler {
 					self.driver.submit(Input::OpeningTried { order: ended.order, refusal: ended.refusal }).await?;
 				}
 			}
-			Event::ChannelClosed { channel_id, user_channel_id, reason, .. } => {
+			Event::ChannelClosed {
+				channel_id,
+				user_channel_id,
+				reason,
+				channel_capacity_sats,
+				last_local_balance_msat,
+				..
+			} => {
 				let refused = matches!(reason, ClosureReason::CounterpartyForceClosed { .. });
 				let by_client = is_by_peer(&reason);
 				let reason = reason.to_string();
 				tracing::info!(target: "inlet::channels", channel = %channel_id, "channel closed: {reason}");
 				self.tell(EventKind::ChannelClosed, channel_id.to_string(), reason.clone());
-				if !self.settle_funding(user_channel_id).await? {
+				let ours = channel_capacity_sats.zip(last_local_balance_msat);
+				if !self.settle_funding(user_channel_id, ours).await? {
 					return Ok(());
 				}
 				let of_sale = || self.driver.read(|book| book.sale_by_user_channel_id(user_channel_id).is_some());
@@ -317,12 +326,16 @@ impl Handler {
 
 	/// Before the core hears that an order's channel is closed, it hears that its funding is out, if it is: what is mined pays
 	/// the client, whoever closed the channel and when. A refused one is withdrawn first. False if that cannot be told yet:
-	/// the core then hears of it by `Hands::activity`, from what the wallet has on record.
-	async fn settle_funding(&self, user_channel_id: u128) -> Result<bool, Replay> {
-		let (of_order, being_opened) = self.driver.read(|book| {
+	/// the core then hears of it by `Hands::activity`, from what the wallet has on record. `ours` is the channel's capacity in
+	/// satoshis and what we had of it in millisatoshis: if the client has received or spent something, nothing is withdrawn.
+	async fn settle_funding(&self, user_channel_id: u128, ours: Option<(u64, u64)>) -> Result<bool, Replay> {
+		let (of_order, being_opened, used) = self.driver.read(|book| {
 			let order = book.order_by_user_channel_id(user_channel_id);
 			let current = order.filter(|order| order.user_channel_id == user_channel_id);
-			(order.is_some(), current.is_some_and(Order::is_being_opened))
+			let used = |order: &Order| {
+				ours.is_some_and(|(capacity, ours)| capacity * 1000 != ours + order.client_balance.0 * 1000)
+			};
+			(order.is_some(), current.is_some_and(Order::is_being_opened), current.is_some_and(used))
 		});
 		match self.channels.left(user_channel_id) {
 			Left::Out(inputs) if of_order => {
@@ -331,6 +344,10 @@ impl Handler {
 					self.driver.submit(input).await?;
 				}
 				Ok(true)
+			}
+			Left::Refused(_) | Left::Waits if being_opened && used => {
+				self.driver.submit(Input::FundingKept { user_channel_id }).await?;
+				Ok(false)
 			}
 			Left::Refused(txid) if being_opened => Ok(self.channels.withdraw(txid).await),
 			Left::Waits if being_opened => Ok(false),
