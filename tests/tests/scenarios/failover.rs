@@ -178,6 +178,12 @@ fn a_node_moves_to_a_server() {
 		let world = World::start_with(scratch, Backend::Bitcoind, options).await?;
 		let payer = world.payer(&[PAYER_CHANNEL_SAT]).await?;
 		let balance = world.lsp.balance().await?;
+		// What `inlet run` was told on its command line.
+		let config = format!(
+			"{config}[node]\nnetwork = \"regtest\"\n[chain]\nbackend = \"bitcoind:{}\"\n",
+			world.bitcoind.url()
+		);
+		std::fs::write(world.lsp.data_dir().join("inlet.toml"), &config)?;
 
 		let migrate = ["storage", "migrate", "--from", "sqlite", "--to", "postgres"];
 		let refused = world.lsp.say(&migrate).await?;
