@@ -14,6 +14,7 @@ pub mod hands;
 pub mod lightning;
 pub mod lock;
 pub mod logging;
+pub mod migrate;
 pub mod notify;
 pub mod onchain;
 pub mod operator;

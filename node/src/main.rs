@@ -1,11 +1,13 @@
 //! The binary: parse, then be the node or its client.
 
 use inlet::api::Problem;
-use inlet::cli::{Cli, Command, ConfigCommand, DoctorArgs, RunArgs, SeedCommand, StorageArgs, StorageCommand};
+use inlet::cli::{
+	Cli, Command, ConfigCommand, DoctorArgs, MigrateArgs, RunArgs, SeedCommand, StorageArgs, StorageCommand,
+};
 use inlet::config::{Config, ConfigError, Overrides, Place, SYSTEM_SOCKET};
 use inlet::lock::{self, DataDir};
 use inlet::run::STORE_FILE;
-use inlet::{cli, client, doctor, logging, run, seed};
+use inlet::{cli, client, doctor, logging, migrate, run, seed};
 use inlet_storage::Store;
 use std::io::{ErrorKind, IsTerminal, stdin, stdout};
 use std::path::Path;
@@ -15,7 +17,10 @@ fn main() -> ExitCode {
 	let mut cli = cli::parse();
 	let flags = overrides(&cli);
 	let done = match &cli.command {
-		Command::Run(_) => node(&flags),
+		Command::Run(args) => node(&flags, args.standby),
+		Command::Storage(StorageArgs { verb: Some(StorageCommand::Migrate(args)), .. }) => {
+			migrate(&flags, args, cli.json)
+		}
 		Command::Config { verb: ConfigCommand::Check { .. } } => check(&flags, cli.json),
 		Command::Seed { verb: SeedCommand::Show { yes } } => show(&flags, *yes),
 		Command::Doctor(DoctorArgs { trial: Some(scratch) }) => wait(doctor::trial(&flags, scratch)),
@@ -85,11 +90,11 @@ fn overrides(cli: &Cli) -> Overrides {
 	}
 }
 
-fn node(flags: &Overrides) -> anyhow::Result<()> {
+fn node(flags: &Overrides, standby: bool) -> anyhow::Result<()> {
 	let config = Config::load(flags, std::env::vars_os())?;
 	logging::init(&config.log)?;
 	let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-	let result = runtime.block_on(run::run(config));
+	let result = runtime.block_on(run::run(config, standby));
 	// What is left are look-ups and the like; all that matters was waited for.
 	runtime.shutdown_background();
 	result
@@ -131,6 +136,18 @@ fn export(flags: &Overrides, to: &Path, json: bool) -> anyhow::Result<()> {
 	match json {
 		true => println!("{}", serde_json::json!({ "values": values, "to": to })),
 		false => println!("{values} values are in {}; whoever can read them can close your channels", to.display()),
+	}
+	Ok(())
+}
+
+fn migrate(flags: &Overrides, args: &MigrateArgs, json: bool) -> anyhow::Result<()> {
+	let config = Config::load(flags, std::env::vars_os())?;
+	logging::init(&config.log)?;
+	let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+	let moved = runtime.block_on(migrate::migrate(&config, args))?;
+	match json {
+		true => println!("{}", serde_json::json!({ "rows": moved.rows, "values": moved.values })),
+		false => println!("{}", migrate::next_step(&config, args)),
 	}
 	Ok(())
 }

@@ -1,7 +1,9 @@
 //! `inlet run`: start, serve, drain.
 
+pub(crate) mod standby;
+
 use crate::api::Admin;
-use crate::config::{BitcoindAuth, ChainBackend, ChainDoubt, Config, network_name};
+use crate::config::{BitcoindAuth, ChainBackend, ChainDoubt, Config, StoreBackend, network_name};
 use crate::control::{EventKind, Events};
 use crate::disk::Disk;
 use crate::driver::{Driver, Engine};
@@ -26,13 +28,13 @@ use crate::seed::Seed;
 use crate::stop::stopped;
 use crate::systemd::Notifier;
 use anyhow::{Context, bail};
-use bitcoin::FeeRate;
 use bitcoin::hex::DisplayHex;
 use inlet_lsp::Lsp;
 use inlet_lsp::book::Book;
 use inlet_lsp::input::Input;
 use inlet_storage::Store;
 use serde_json::json;
+use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
@@ -56,31 +58,72 @@ struct Opened {
 	first_run: bool,
 }
 
-/// Runs the node until it is told to stop.
+/// Runs the node until it is told to stop. `standby`: waits until no other node leads on its database.
 ///
 /// # Errors
 /// Why the node cannot start, or what made it stop.
-pub async fn run(config: Config) -> anyhow::Result<()> {
+pub async fn run(config: Config, standby: bool) -> anyhow::Result<()> {
 	let (stop, stopping) = watch::channel(false);
 	let signals = tokio::spawn(stop_on_signal(stop.clone())?);
 	let lock = DataDir::open(&config.place.data_dir)?;
 	lock.claim(config.node.network)?;
 	config.write_file_if_missing().context("the config file cannot be written")?;
-	let opened = open(&config, lock).await?;
+	let Some(opened) = open(&config, lock, standby, &stop).await? else {
+		signals.abort();
+		return Ok(());
+	};
 	greet(&config, &opened);
 	let result = serve(config, opened, stop, stopping).await;
 	signals.abort();
 	result
 }
 
-async fn open(config: &Config, lock: DataDir) -> anyhow::Result<Opened> {
-	let listeners = peers::bind(&config.node.listen).await?;
+/// `None`: told to stop before it became the leader.
+async fn open(
+	config: &Config,
+	lock: DataDir,
+	standby: bool,
+	stop: &watch::Sender<bool>,
+) -> anyhow::Result<Option<Opened>> {
+	let (seed_file, store_file) = (lock.seed_file(), config.place.data_dir.join(STORE_FILE));
+	match &config.store.backend {
+		StoreBackend::Sqlite if standby => bail!(
+			"a standby shares a database with the node for which it stands by: set storage.backend to \"postgres\" \
+			(node/docs/standby.md)"
+		),
+		StoreBackend::Postgres(_) if standby => standby::check(&seed_file)?,
+		_ => {}
+	}
 	let admin = Admin::bind(&config.place.socket).await?;
 	let monitor = match &config.monitor {
 		Some(path) => Some(Admin::bind(path).await?.reads_only()),
 		None => None,
 	};
-	let (seed_file, store_file) = (lock.seed_file(), config.place.data_dir.join(STORE_FILE));
+	let lease = match &config.store.backend {
+		StoreBackend::Sqlite => None,
+		StoreBackend::Postgres(options) => {
+			match standby::lead(options, standby, &admin, monitor.as_ref(), stop).await? {
+				Some(lease) => Some((options, lease)),
+				None => return Ok(None),
+			}
+		}
+	};
+	// Not before it leads: the address may be the one of the node that does.
+	let listeners = peers::bind(&config.node.listen).await?;
+	let opened = match lease {
+		None => open_file(&seed_file, &store_file)?,
+		Some((options, lease)) => {
+			let store = Store::open_postgres(options, lease, inlet_storage::abort)?;
+			let (seed, first_run) = standby::seed(&store, &seed_file, &store_file).await?;
+			(store, seed, first_run)
+		}
+	};
+	let (store, seed, first_run) = opened;
+	Ok(Some(Opened { _lock: lock, store, seed, listeners, admin, monitor, first_run }))
+}
+
+/// The store in the data directory, its seed, and whether both are new.
+fn open_file(seed_file: &Path, store_file: &Path) -> anyhow::Result<(Store, Seed, bool)> {
 	let first_run = !seed_file.exists();
 	if first_run && store_file.exists() {
 		bail!(
@@ -90,9 +133,8 @@ async fn open(config: &Config, lock: DataDir) -> anyhow::Result<Opened> {
 			store_file.display()
 		);
 	}
-	let seed = if first_run { Seed::create(&seed_file)? } else { Seed::load(&seed_file)? };
-	let store = Store::open(&store_file, inlet_storage::abort)?;
-	Ok(Opened { _lock: lock, store, seed, listeners, admin, monitor, first_run })
+	let seed = if first_run { Seed::create(seed_file)? } else { Seed::load(seed_file)? };
+	Ok((Store::open(store_file, inlet_storage::abort)?, seed, first_run))
 }
 
 fn greet(config: &Config, opened: &Opened) {
@@ -143,10 +185,7 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 		routing: config.routing.clone(),
 		gossip: config.node.gossip.clone(),
 		limits: config.peers,
-		reserve: ReservePolicy {
-			feerate: FeeRate::from_sat_per_kwu(config.policy.capital.stress_feerate_sat_per_vb.saturating_mul(250)),
-			htlcs: config.policy.capital.stress_htlcs,
-		},
+		reserve: ReservePolicy::of(&config.policy.capital),
 		wakes: config.policy.lsps5.enabled,
 	})
 	.await?;

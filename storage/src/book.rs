@@ -6,7 +6,6 @@ use crate::queue::Change;
 use crate::store::{Store, never_if_dropped};
 use inlet_lsp::book::{BooksRow, Client, Entry, EntryKind, Order, OrderState, Sale, SaleState, SoldChannel, Write};
 use inlet_lsp::time::Timestamp;
-
 use inlet_lsp::tokens::Token;
 use serde::{Serialize, de::DeserializeOwned};
 use std::collections::BTreeSet;

@@ -133,7 +133,7 @@ fn node_rows(
 	limit: usize,
 ) -> Result<Vec<(String, Vec<u8>)>, ReadError> {
 	let mut select = conn.prepare_cached(
-		"SELECT key, crc, value FROM kv WHERE primary_ns = ?1 AND secondary_ns = ?2 AND (?3 IS NULL OR key < ?3)
+		"SELECT key, crc, value FROM kv WHERE primary_ns = ?1 AND secondary_ns = ?2 AND (CAST(?3 AS TEXT) IS NULL OR key < ?3)
 		ORDER BY key DESC LIMIT ?4",
 	)?;
 	let found: Vec<(String, u32, Vec<u8>)> = select

@@ -5,7 +5,10 @@
 //! one thread writes them in batches, each batch one transaction and one sync. So what is on the disk is always a
 //! prefix of what was asked for, and a future that has resolved is on the disk. `docs/store.md` says why.
 //!
-//! Opens no socket, reads no clock, holds no policy.
+//! The file may be a database on a PostgreSQL server instead ([`PgOptions`]), for a node with a standby:
+//! `docs/decisions/0002-postgresql.md`.
+//!
+//! Opens no socket but that server's, reads no clock but for its lease, holds no policy.
 
 mod book;
 mod db;
@@ -16,6 +19,8 @@ mod history;
 mod inspect;
 mod kv;
 mod log;
+mod migrate;
+mod pg;
 mod queue;
 mod rare;
 mod record;
@@ -38,6 +43,8 @@ pub use error::{OpenError, ReadError};
 pub use history::{LedgerTotal, MAX_PAGE};
 pub use inspect::Inspection;
 pub use kv::NODE_NAMESPACE;
+pub use migrate::{MigrateError, Moved, Place, migrate};
+pub use pg::{Lease, Patience, PgOptions, PgOptionsError};
 pub use queue::{MAX_LAZY, QUEUE_ALARM_BYTES};
 pub use room::{GIVE_UP_BELOW, Space, free_bytes};
 pub use spawn::CallOrder;

@@ -187,11 +187,16 @@ impl Queue {
 	}
 
 	/// Waits until there is something worth a wake-up, and takes all there is; nothing, if there is only work on values that
-	/// are written rarely (`more`: the writer has some of its own).
-	pub fn take(&self, more: bool) -> Vec<Op> {
+	/// are written rarely (`more`: the writer has some of its own), or if nothing came for `at_most`.
+	pub fn take(&self, more: bool, at_most: Option<Duration>) -> Vec<Op> {
 		let waiting = self.lock();
 		let rests = |w: &mut Waiting| !w.is_due() && !w.soon && !w.idle_ready && !more;
-		let mut waiting = self.wake.wait_while(waiting, rests).unwrap_or_else(PoisonError::into_inner);
+		let mut waiting = match at_most {
+			None => self.wake.wait_while(waiting, rests).unwrap_or_else(PoisonError::into_inner),
+			Some(at_most) => {
+				self.wake.wait_timeout_while(waiting, at_most, rests).unwrap_or_else(PoisonError::into_inner).0
+			}
+		};
 		waiting.idle_ready = false;
 		if !waiting.is_due() && !waiting.soon {
 			return Vec::new();

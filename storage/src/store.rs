@@ -2,6 +2,8 @@
 
 use crate::db::Connection;
 use crate::error::{OpenError, ReadError};
+use crate::migrate;
+use crate::pg::{Lease, PgOptions, Session};
 use crate::queue::{Change, Op, Question, Queue, Sees};
 use crate::room::{Room, Space};
 use crate::schema;
@@ -35,13 +37,47 @@ impl Store {
 	pub fn open(path: &Path, fatal: impl Fn(&str) + Send + 'static) -> Result<Store, OpenError> {
 		// A disk may be so full that even a start has no room.
 		Room::of(path).keep_for(0);
-		Store::start(Connection::Sqlite(schema::open(path)?), path, Box::new(fatal))
+		let conn = Connection::Sqlite(schema::open(path)?);
+		let unreadable = |e: ReadError| schema::unreadable(path, &e);
+		refuse_marked(&conn, path, unreadable)?;
+		let values = load_values(&conn).map_err(unreadable)?;
+		Store::start(conn, values, path, Room::of(path), Box::new(fatal))
+	}
+
+	/// Opens a store on a PostgreSQL server, with the lease that [`PgOptions::acquire`] gave. Blocks.
+	///
+	/// As [`open`](Store::open) otherwise. `fatal` is also called when another node has taken the lease, and when it could
+	/// not be renewed in time: what was not acknowledged by then never will be.
+	pub fn open_postgres(
+		options: &PgOptions,
+		lease: Lease,
+		fatal: impl Fn(&str) + Send + 'static,
+	) -> Result<Store, OpenError> {
+		let on = options.clone();
+		// A session's runtime cannot be used on a thread that belongs to another.
+		let opening = std::thread::spawn(move || {
+			let conn = Connection::Pg(Box::new(Session::open(&on, &lease).map_err(|e| on.unusable(e.to_string()))?));
+			let unreadable = |e: ReadError| match e {
+				ReadError::Damaged(what) => OpenError::Damaged { path: on.place(), what },
+				e => on.unusable(e.to_string()),
+			};
+			refuse_marked(&conn, &on.place(), unreadable)?;
+			let values = load_values(&conn).map_err(unreadable)?;
+			Ok((conn, values))
+		});
+		let (conn, values) = opening.join().map_err(|_| options.unusable("a bug, please report it"))??;
+		Store::start(conn, values, &options.place(), Room::elsewhere(), Box::new(fatal))
 	}
 
 	/// Starts the writer on a database that is ready.
-	fn start(conn: Connection, path: &Path, fatal: Box<dyn Fn(&str) + Send>) -> Result<Store, OpenError> {
-		let values = load_values(&conn).map_err(|e| schema::unreadable(path, &e))?;
-		let queue = Arc::new(Queue::new(Room::of(path)));
+	fn start(
+		conn: Connection,
+		values: Values,
+		path: &Path,
+		room: Room,
+		fatal: Box<dyn Fn(&str) + Send>,
+	) -> Result<Store, OpenError> {
+		let queue = Arc::new(Queue::new(room));
 		let mut writer = Writer::new(queue.clone(), conn, values, path.to_owned(), fatal);
 		let thread = std::thread::Builder::new()
 			.name("store".into())
@@ -144,6 +180,13 @@ pub(crate) fn log_of(store: &Path) -> std::path::PathBuf {
 	let mut name = store.as_os_str().to_owned();
 	name.push("-wal");
 	name.into()
+}
+
+fn refuse_marked(conn: &Connection, path: &Path, unreadable: impl Fn(ReadError) -> OpenError) -> Result<(), OpenError> {
+	match migrate::refusal(conn).map_err(|e| unreadable(e.into()))? {
+		Some(what) => Err(OpenError::Moved { path: path.to_owned(), what }),
+		None => Ok(()),
+	}
 }
 
 fn load_values(conn: &Connection) -> Result<Values, ReadError> {

@@ -2,6 +2,7 @@
 
 use crate::db::{self, Connection};
 use crate::error::{ReadError, WriteError};
+use crate::pg::{self, Session};
 use crate::queue::{Answer, Change, MAX_LAZY, Op, Queue, Sees};
 use crate::rare::Rare;
 use crate::record::Recorder;
@@ -79,8 +80,9 @@ impl Writer {
 			Ok((frames, _)) => (self.frames, self.fresh_log) = (frames, frames == 0),
 			Err(trouble) => return self.fail(&trouble),
 		}
+		let renew_every = self.conn.pg().map(Session::renew_every);
 		loop {
-			let batch = self.queue.take(self.rare_goes_on);
+			let batch = self.queue.take(self.rare_goes_on, renew_every);
 			self.queue.room.keep_for(batch.iter().map(Op::bytes).sum());
 			let mut batch = batch.into_iter();
 			let mut answers = Vec::with_capacity(batch.len());
@@ -91,7 +93,7 @@ impl Writer {
 				Err(trouble) => return self.fail(&trouble),
 			}
 			let rest = self.checkpoint_if_due().and_then(|()| self.settle_if_due()).and_then(|()| self.rare_if_idle());
-			if let Err(trouble) = rest {
+			if let Err(trouble) = rest.and_then(|()| self.keep_lease()) {
 				return self.fail(&trouble);
 			}
 		}
@@ -139,8 +141,19 @@ impl Writer {
 		if closing {
 			self.finish_rare()?;
 			self.checkpoint("TRUNCATE")?;
+			if let Some(session) = self.conn.pg() {
+				session.release();
+			}
 		}
 		Ok(closing)
+	}
+
+	/// Before the writer waits for work: the lease does not run out meanwhile, nor is its row kept locked.
+	fn keep_lease(&mut self) -> Result<(), Trouble> {
+		if self.conn.pg().is_some_and(Session::is_begun) {
+			self.commit()?;
+		}
+		self.conn.pg().map_or(Ok(()), Session::renew_if_due).map_err(|e| self.explain(&e.into()))
 	}
 
 	fn apply(&mut self, change: Change) -> Result<(), Trouble> {
@@ -217,9 +230,14 @@ impl Writer {
 		if let Some(recorder) = &mut self.recorder {
 			recorder.committed();
 		}
-		let frames = self.log_frames("NOOP")?.0;
 		let counters = &self.queue.counters;
 		add(&counters.batches, 1);
+		if let Some(session) = self.conn.pg() {
+			add(&counters.log_bytes, session.take_bytes());
+			add(&counters.syncs, 1);
+			return Ok(());
+		}
+		let frames = self.log_frames("NOOP")?.0;
 		let written = frames.saturating_sub(self.frames);
 		if written > 0 {
 			add(&counters.log_bytes, written * (FRAME_HEADER + PAGE_SIZE));
@@ -265,6 +283,7 @@ impl Writer {
 		let advice = match e {
 			WriteError::Sql(e) => return self.explain(e),
 			WriteError::Read(ReadError::Damaged(_)) => DAMAGED,
+			WriteError::Read(_) if self.conn.pg().is_some() => CHECK_SERVER,
 			WriteError::Read(ReadError::Disk(_) | ReadError::Closed) => CHECK_DISK,
 		};
 		Trouble(format!("cannot write {}: {e}. {advice} {NOTHING_LOST}", self.path.display()))
@@ -280,6 +299,8 @@ impl Writer {
 		let path = self.path.display();
 		let code = match e {
 			db::Error::Sqlite(e) => e.sqlite_error_code(),
+			db::Error::Pg(e @ pg::Error::WentBack { .. }) => return Trouble(format!("{path}: {e}")),
+			db::Error::Pg(e) => return Trouble(format!("{path}: {e}. {NOTHING_LOST}")),
 			db::Error::NoRow => None,
 		};
 		let advice = match code {
@@ -303,4 +324,5 @@ fn tell(done: oneshot::Sender<()>) -> Answer {
 
 const DAMAGED: &str = "The file is damaged: copy it to another disk, do not delete it, and restore a backup.";
 const CHECK_DISK: &str = "Check the disk, its cable and its power, then start again.";
+const CHECK_SERVER: &str = "Check the database and the way to it, then start again.";
 const NOTHING_LOST: &str = "Nothing that was acknowledged is lost.";

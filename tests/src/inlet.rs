@@ -6,6 +6,7 @@ use crate::scratch::{Scratch, eventually, free_port};
 use crate::wallet::{Wallet, text};
 use crate::world::SOON;
 use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -107,6 +108,43 @@ impl Inlet {
 			crash_at: Mutex::new(None),
 			troubles: scratch.troubles(),
 		})
+	}
+
+	/// Another data directory with this one's seed and options, for a node that stands by for it and takes its address over.
+	///
+	/// # Errors
+	/// There is no seed yet.
+	pub async fn standby(&self, scratch: &Scratch) -> Result<Inlet> {
+		let mut other = Inlet::prepare(scratch, self.options.clone()).await?;
+		std::fs::copy(self.data_dir.join("seed"), other.data_dir.join("seed")).context("no seed to copy")?;
+		other.listen.clone_from(&self.listen);
+		other.node_id.clone_from(&self.node_id);
+		other.stand_by();
+		Ok(other)
+	}
+
+	/// From its next start on, it stands by.
+	pub fn stand_by(&mut self) {
+		self.options.arguments.push("--standby".to_owned());
+	}
+
+	/// From its next start on, it listens on another port.
+	///
+	/// # Errors
+	/// There is none.
+	pub fn use_another_port(&mut self) -> Result<()> {
+		self.listen = format!("127.0.0.1:{}", free_port()?);
+		Ok(())
+	}
+
+	/// Stops its process, so that it does nothing at all (SIGSTOP), or lets it go on.
+	///
+	/// # Errors
+	/// It does not run.
+	pub fn freeze(&self, frozen: bool) -> Result<()> {
+		let process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
+		let signal = if frozen { Signal::STOP } else { Signal::CONT };
+		process.as_ref().context("inlet does not run")?.signal(signal)
 	}
 
 	/// `inlet run` with the arguments of this LSP.

@@ -93,6 +93,7 @@ impl Ledger {
 			network: Network::Regtest,
 			height: self.real.height,
 			synced: true,
+			disk_low: false,
 			feerate: None,
 			spendable: Sat(0),
 			market: Market::default(),

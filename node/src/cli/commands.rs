@@ -126,6 +126,9 @@ pub struct RunArgs {
 	/// How log lines are written
 	#[arg(long, value_name = "FORMAT")]
 	pub log_format: Option<LogFormat>,
+	/// Wait until no other node leads on the database, then take over (storage.backend = "postgres")
+	#[arg(long)]
+	pub standby: bool,
 }
 
 /// How log lines are written.
@@ -387,13 +390,14 @@ pub struct PayArgs {
 
 /// `inlet storage`.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct StorageArgs {
+	/// What to do; without: what it has written
+	#[command(subcommand)]
+	pub verb: Option<StorageCommand>,
 	/// What the disk is rated for, in terabytes written (TBW, from its data sheet)
 	#[arg(long, value_name = "TB")]
 	pub rated_tbw: Option<u32>,
-	/// Something else.
-	#[command(subcommand)]
-	pub verb: Option<StorageCommand>,
 }
 
 /// `storage`, but for the figures.
@@ -405,6 +409,8 @@ pub enum StorageCommand {
 		#[arg(long, value_name = "DIR")]
 		to: PathBuf,
 	},
+	/// Move a stopped node's state to another database, and compare
+	Migrate(MigrateArgs),
 }
 
 /// `doctor`.
@@ -508,6 +514,26 @@ pub enum TokensCommand {
 		/// Its id, or the beginning of it
 		id: String,
 	},
+}
+
+/// `inlet storage migrate`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct MigrateArgs {
+	/// Where it is
+	#[arg(long, value_name = "BACKEND")]
+	pub from: BackendArg,
+	/// Where it is to be; there must be nothing yet
+	#[arg(long, value_name = "BACKEND")]
+	pub to: BackendArg,
+}
+
+/// A database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BackendArg {
+	/// The file in the data directory.
+	Sqlite,
+	/// The server that storage.url names.
+	Postgres,
 }
 
 /// `quote`.

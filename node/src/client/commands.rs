@@ -71,7 +71,7 @@ pub(super) async fn perform(cli: Cli, ui: &mut Ui<'_>) -> Result<(), Failure> {
 			let found = s.ask(Request::get("/v1/doctor"), render::doctor).await?;
 			well(&found)
 		}
-		Command::Storage(args) => {
+		Command::Storage(args) if args.verb.is_none() => {
 			let render = |storage: &Storage, style: &Style| render::storage(storage, args.rated_tbw, style);
 			s.show(Request::get("/v1/storage"), render).await
 		}
@@ -79,7 +79,11 @@ pub(super) async fn perform(cli: Cli, ui: &mut Ui<'_>) -> Result<(), Failure> {
 		Command::Events(args) if args.follow => s.follow(args.since).await,
 		Command::Events(args) => s.events(args).await,
 		Command::Stop => s.show(Request::post("/v1/stop"), render::stopping).await,
-		Command::Run(_) | Command::Seed { .. } | Command::Config { .. } | Command::Completions { .. } => {
+		Command::Run(_)
+		| Command::Storage(_)
+		| Command::Seed { .. }
+		| Command::Config { .. }
+		| Command::Completions { .. } => {
 			let detail = "this command is not for a running node".to_owned();
 			Err(Failure::Usage { detail, hint: "run it as: inlet COMMAND".to_owned() })
 		}

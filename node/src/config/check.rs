@@ -6,12 +6,13 @@ use super::layers::Layers;
 use super::value::{self, Wrong};
 use super::{
 	ChainBackend, ChainDoubt, Config, InboundFrom, LogConfig, NodeConfig, NotifyConfig, Origin, PeerLimits, Place,
-	RoutingConfig, StorageConfig,
+	RoutingConfig, StorageConfig, StoreBackend, StoreConfig,
 };
 use crate::notify::https::check_roots;
 use bitcoin::Network;
 use inlet_lsp::money::Sat;
 use inlet_lsp::policy::{Policy, PolicyError};
+use inlet_storage::{PgOptions, PgOptionsError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ const MIN_CLTV_EXPIRY_DELTA: u32 = 48;
 
 /// LDK's limit of 250 channel-less peers that connected to us, less some that may come in before one is disconnected.
 const MAX_STRANGERS: u32 = 240;
+/// A standby that waits longer is of no use.
+const MAX_LEASE_SECS: u64 = 120;
 /// More than a second of waiting is no privacy but an outage.
 const MAX_FORWARD_DELAY_MS: u32 = 1_000;
 /// Witnesses asked.
@@ -50,8 +53,9 @@ pub(super) fn config(layers: &Layers, place: Place) -> Result<Config, ConfigErro
 	fits_a_socket(layers, "socket", &place.socket)?;
 	let monitor = monitor_socket(layers, &raw.api.monitor_socket, &place)?;
 	let storage = storage(layers, &raw.storage)?;
+	let store = store(layers, &raw.storage, &place)?;
 	let policy = policy(layers, raw)?;
-	Ok(Config { place, monitor, node, chain, doubt, policy, routing, peers, notify, storage, log })
+	Ok(Config { place, monitor, node, chain, doubt, policy, routing, peers, notify, storage, store, log })
 }
 
 fn no_socket_path(bytes: usize, example: &str) -> Wrong {
@@ -201,6 +205,51 @@ fn storage(layers: &Layers, raw: &RawStorage) -> Result<StorageConfig, ConfigErr
 		card_bytes: mb(raw.card_gb).saturating_mul(1_000),
 		rated_bytes: mb(raw.card_rated_tbw).saturating_mul(1_000_000),
 	})
+}
+
+fn store(layers: &Layers, raw: &RawStorage, place: &Place) -> Result<StoreConfig, ConfigError> {
+	let refuse = |key, problem: String, right: &str| refusal(layers, "storage", key, value::wrong(problem, right));
+	at_least(layers, "storage", "lease_secs", raw.lease_secs, 3)?;
+	if raw.lease_secs > MAX_LEASE_SECS {
+		return Err(refuse("lease_secs", format!("is {}, too long to wait", raw.lease_secs), "write 120 or less"));
+	}
+	let server = match raw.url.as_str() {
+		"" => None,
+		url => Some(server(url, raw, place).map_err(|e| match e {
+			PgOptionsError::Url(problem) => refuse("url", problem, "write postgresql://USER:PASSWORD@HOST/DATABASE"),
+			PgOptionsError::Roots(problem) => {
+				let right =
+					"name a PEM file with certificates that the user who runs inlet may read, or leave it empty";
+				refuse("ca_file", problem, right)
+			}
+		})?),
+	};
+	let backend = match (raw.backend.as_str(), &server) {
+		("sqlite", _) => StoreBackend::Sqlite,
+		("postgres", Some(server)) => StoreBackend::Postgres(server.clone()),
+		("postgres", None) => {
+			let problem = "is postgres, but storage.url names no server".to_owned();
+			return Err(refuse("backend", problem, "set storage.url to postgresql://USER:PASSWORD@HOST/DATABASE"));
+		}
+		(other, _) => return Err(refuse("backend", format!("is {other:?}"), "write sqlite or postgres")),
+	};
+	Ok(StoreConfig { backend, server })
+}
+
+fn server(url: &str, raw: &RawStorage, place: &Place) -> Result<PgOptions, PgOptionsError> {
+	let roots = match raw.ca_file.as_str() {
+		"" => Vec::new(),
+		file => {
+			let file = place.data_dir.join(file);
+			let unusable = |e: String| PgOptionsError::Roots(format!("names {}, which {e}", file.display()));
+			let roots = std::fs::read(&file).map_err(|e| unusable(format!("cannot be read: {e}")))?;
+			if roots.is_empty() {
+				return Err(unusable("is empty".into()));
+			}
+			roots
+		}
+	};
+	PgOptions::new(url, &roots, Duration::from_secs(raw.lease_secs))
 }
 
 fn notify(layers: &Layers, raw: &RawNotify, place: &Place) -> Result<NotifyConfig, ConfigError> {

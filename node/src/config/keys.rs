@@ -128,11 +128,24 @@ pub(super) struct RawStorage {
 	pub reserve_mb: u64,
 	pub card_gb: u64,
 	pub card_rated_tbw: u64,
+	pub backend: String,
+	pub url: String,
+	pub ca_file: String,
+	pub lease_secs: u64,
 }
 
 impl Default for RawStorage {
 	fn default() -> Self {
-		RawStorage { low_water_mb: 256, reserve_mb: 32, card_gb: 0, card_rated_tbw: 0 }
+		RawStorage {
+			backend: "sqlite".into(),
+			url: String::new(),
+			ca_file: String::new(),
+			lease_secs: 10,
+			low_water_mb: 256,
+			reserve_mb: 32,
+			card_gb: 0,
+			card_rated_tbw: 0,
+		}
 	}
 }
 
@@ -452,8 +465,27 @@ pub(super) const SECTIONS: &[Section] = &[
 	},
 	Section {
 		name: "storage",
-		about: "The disk.",
+		about: "Where the node's state is kept, and the disk.",
 		keys: &[
+			(
+				"backend",
+				"sqlite (a file in the data directory) or postgres (a server, for a standby; see node/docs/standby.md).",
+			),
+			(
+				"url",
+				"The PostgreSQL database, as postgresql://USER:PASSWORD@HOST/DATABASE; several hosts with commas. TCP is under TLS, and \
+				 the server's certificate is verified, unless sslmode=disable is in it. May hold a password: it is never shown.",
+			),
+			(
+				"ca_file",
+				"A PEM file with the certificates that the server's must be signed by; a relative path starts in the data \
+				 directory. Empty: the public ones.",
+			),
+			(
+				"lease_secs",
+				"How long a leader that is not heard of stays the leader, in seconds, 3 to 120: a standby takes over after that. The \
+				 leader stops before, if it cannot reach the database.",
+			),
 			(
 				"low_water_mb",
 				"Nothing new is sold while less than this is free where the data directory is, in megabytes; what was sold is \

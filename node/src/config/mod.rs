@@ -19,6 +19,7 @@ pub use value::{
 
 use bitcoin::Network;
 use inlet_lsp::policy::Policy;
+use inlet_storage::PgOptions;
 use layers::Layers;
 use std::ffi::OsString;
 use std::io::{ErrorKind, Write};
@@ -35,7 +36,7 @@ pub const FILE_NAME: &str = "inlet.toml";
 pub const SYSTEM_SOCKET: &str = "/run/inlet/admin/admin.sock";
 
 /// `INLET_` variables that are no settings of the file: the data directory itself, and what the test harness reads.
-const FOREIGN_VARIABLES: &[&str] = &["INLET_DATA_DIR", "INLET_EXE", "INLET_WALLET_EXE"];
+const FOREIGN_VARIABLES: &[&str] = &["INLET_DATA_DIR", "INLET_EXE", "INLET_WALLET_EXE", "INLET_POSTGRES_BIN"];
 
 /// What the command line says. Everything is optional; lists may also hold commas.
 #[derive(Clone, Default)]
@@ -98,6 +99,8 @@ pub struct Config {
 	pub notify: NotifyConfig,
 	/// `[storage]`
 	pub storage: StorageConfig,
+	/// `[storage]`: where it is kept.
+	pub store: StoreConfig,
 	/// `[log]`
 	pub log: LogConfig,
 }
@@ -184,6 +187,24 @@ pub struct StorageConfig {
 	pub card_bytes: u64,
 	/// Bytes that it is rated for; 0: not known.
 	pub rated_bytes: u64,
+}
+
+/// Where the node's state is kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoreConfig {
+	/// Where it is.
+	pub backend: StoreBackend,
+	/// The server, if one is named: `backend` need not be that one, so that a store can be moved there.
+	pub server: Option<PgOptions>,
+}
+
+/// One of the databases that a store can be on.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StoreBackend {
+	/// A file in the data directory.
+	Sqlite,
+	/// A PostgreSQL server.
+	Postgres(PgOptions),
 }
 
 /// What is logged, and how.

@@ -6,12 +6,11 @@ use crate::config::{ChainBackend, Config, Gossip, Overrides, Place, network_name
 use crate::control::DoctorCheck;
 use crate::lightning::Lightning;
 use crate::lightning::build::Parts;
-use crate::onchain::{Broadcaster, ChainSight, Fees, Wallet, chain_sight};
+use crate::onchain::{Broadcaster, ChainSight, Fees, ReservePolicy, Wallet, chain_sight};
 use crate::run::{STORE_FILE, chain_config};
 use crate::seed::{FILE_NAME, Seed};
 use bitcoin::Network;
 use bitcoin::constants::genesis_block;
-use bitcoin::secp256k1::PublicKey;
 use inlet_storage::{Inspection, Store, free_bytes};
 use lightning::chain::BlockLocator;
 use std::os::unix::fs::DirBuilderExt;
@@ -117,9 +116,6 @@ async fn start(findings: &mut Findings, config: &Config, scratch: &Path) -> Opti
 pub(super) struct Started {
 	pub wallet: Arc<Wallet>,
 	pub channels: usize,
-	/// The node's public key.
-	#[cfg_attr(not(test), expect(dead_code, reason = "for the tests of data directories that were released"))]
-	pub node_id: PublicKey,
 }
 
 pub(super) async fn built(config: &Config, scratch: &Path) -> anyhow::Result<Started> {
@@ -142,10 +138,11 @@ pub(super) async fn built(config: &Config, scratch: &Path) -> anyhow::Result<Sta
 		routing: config.routing.clone(),
 		gossip: Gossip::None,
 		limits: config.peers,
+		reserve: ReservePolicy::of(&config.policy.capital),
 		wakes: config.policy.lsps5.enabled,
 	};
 	let lightning = Lightning::build(parts).await?.lightning;
-	Ok(Started { wallet, channels: lightning.manager.list_channels().len(), node_id: lightning.keys.node_id() })
+	Ok(Started { wallet, channels: lightning.manager.list_channels().len() })
 }
 
 /// The wallet against the chain, if the backend can be reached.

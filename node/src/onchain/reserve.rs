@@ -5,6 +5,7 @@
 
 use super::wallet::Utxo;
 use bitcoin::{Amount, FeeRate, ScriptBuf, Sequence, TxOut};
+use inlet_lsp::policy::CapitalPolicy;
 use lightning::util::anchor_channel_reserves::{
 	AnchorChannelReserveContext, get_reserve_per_channel, get_supportable_anchor_channels,
 };
@@ -17,6 +18,14 @@ pub struct ReservePolicy {
 	pub feerate: FeeRate,
 	/// HTLCs in flight per channel at that moment (each of them needs a transaction).
 	pub htlcs: u16,
+}
+
+impl ReservePolicy {
+	/// What the operator set.
+	pub fn of(capital: &CapitalPolicy) -> ReservePolicy {
+		let feerate = FeeRate::from_sat_per_kwu(capital.stress_feerate_sat_per_vb.saturating_mul(250));
+		ReservePolicy { feerate, htlcs: capital.stress_htlcs }
+	}
 }
 
 impl Default for ReservePolicy {
