@@ -198,7 +198,9 @@ pub(crate) fn selling(world: &World) -> Result<(), Refusal> {
 /// # Errors
 /// Too large, or too little money.
 pub(crate) fn funding(turn: &Turn<'_>, feerate: FeePerKw, capacity: Sat, own: Sat, limit: Sat) -> Result<Sat, Refusal> {
-	let limit = limit.min(turn.policy().capital.max_wallet_share_ppm.of_sat_ceil(turn.world.spendable));
+	let share = turn.policy().capital.max_wallet_share_ppm;
+	// All of it is no limit: then it is the money that does not suffice.
+	let limit = if share.0 < 1_000_000 { limit.min(share.of_sat_ceil(turn.world.spendable)) } else { limit };
 	if capacity > limit {
 		return Err(Refusal::ChannelTooLarge { capacity, limit });
 	}
