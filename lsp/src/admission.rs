@@ -15,6 +15,9 @@ pub enum Refusal {
 	/// Wait: our view of the chain is behind.
 	#[error("our view of the chain is not current")]
 	NotSynced,
+	/// Wait: the disk is nearly full, and what is sold already comes first.
+	#[error("the disk of this node is nearly full")]
+	DiskLow,
 	/// Wait: no fresh estimate.
 	#[error("no fresh feerate estimate")]
 	NoFeerate,
@@ -100,6 +103,12 @@ pub enum Refusal {
 		/// When the pause ends.
 		until: Timestamp,
 	},
+	/// A limit of `[capital]` is reached.
+	#[error("{key} is reached")]
+	Limit {
+		/// Which.
+		key: &'static str,
+	},
 	/// Channels that are not broadcast yet hold enough of our coins.
 	#[error("{taken} held for channels that are not paid for yet, at most {limit}")]
 	Withheld {
@@ -175,12 +184,23 @@ pub fn at_ceilings(policy: &Policy, live: FeePerKw, within_blocks: u16) -> Resul
 	Ok(())
 }
 
+/// Is anything new sold at all? What was sold before is delivered without asking this.
+///
+/// # Errors
+/// The disk is nearly full.
+pub(crate) fn selling(world: &World) -> Result<(), Refusal> {
+	if world.disk_low { Err(Refusal::DiskLow) } else { Ok(()) }
+}
+
 /// Can a channel of this capacity be funded, besides all that is reserved for others? Gives what is to be reserved.
 /// `own` is what is reserved for it already, `limit` the largest channel that the client may have.
 ///
 /// # Errors
 /// Too large, or too little money.
 pub(crate) fn funding(turn: &Turn<'_>, feerate: FeePerKw, capacity: Sat, own: Sat, limit: Sat) -> Result<Sat, Refusal> {
+	let share = turn.policy().capital.max_wallet_share_ppm;
+	// All of it is no limit: then it is the money that does not suffice.
+	let limit = if share.0 < 1_000_000 { limit.min(share.of_sat_ceil(turn.world.spendable)) } else { limit };
 	if capacity > limit {
 		return Err(Refusal::ChannelTooLarge { capacity, limit });
 	}
@@ -194,8 +214,10 @@ pub(crate) fn funding(turn: &Turn<'_>, feerate: FeePerKw, capacity: Sat, own: Sa
 
 /// May this client have one more unpaid sale? One that owes us a fee counts too.
 pub(crate) fn one_more_sale(turn: &Turn<'_>, client: &NodeId) -> Result<(), Refusal> {
+	selling(turn.world)?;
 	tiers::admit(turn.policy(), turn.known_client(client).as_ref(), client)?;
 	crate::trust::admit(turn, client)?;
+	within_limits(turn, client)?;
 	one_more_client(turn, client)?;
 	let own = turn.book.live_sales().filter(|sale| sale.client == *client && !sale.state.is_finished()).count();
 	per_client(own, tiers::here(turn, client).max_open_sales)?;
@@ -204,12 +226,22 @@ pub(crate) fn one_more_sale(turn: &Turn<'_>, client: &NodeId) -> Result<(), Refu
 
 /// May this client have one more unpaid order?
 pub(crate) fn one_more_order(turn: &Turn<'_>, client: &NodeId) -> Result<(), Refusal> {
+	selling(turn.world)?;
+	within_limits(turn, client)?;
 	tiers::admit(turn.policy(), turn.known_client(client).as_ref(), client)?;
 	one_more_client(turn, client)?;
 	let own = turn.book.live_orders().filter(|order| order.client == *client && order.state.is_unpaid()).count();
 	let own = own.saturating_add(crate::order::refused_lately(turn, Some(client)));
 	per_client(own, tiers::here(turn, client).max_open_orders)?;
 	in_all(turn)
+}
+
+/// The limits of `[capital]` on what is sold to whom and how fast.
+fn within_limits(turn: &Turn<'_>, client: &NodeId) -> Result<(), Refusal> {
+	match crate::capital::exceeds(turn.policy(), turn.book, *client, turn.now) {
+		Some(key) => Err(Refusal::Limit { key }),
+		None => Ok(()),
+	}
 }
 
 /// Can we remember this client? The book forgets those with whom nothing is at stake, as long as there are any.

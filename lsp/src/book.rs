@@ -13,11 +13,15 @@ use bitcoin::{OutPoint, Txid};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+mod accounts;
 mod hex_u128;
 mod index;
 mod state;
 mod wake;
 
+pub use accounts::{
+	Account, BookedTx, Books, BooksRow, BooksState, ChannelSums, FINAL_AFTER, MonthSums, NoAccount, Posting, month_of,
+};
 pub(crate) use index::order_reserved;
 pub use index::{LEDGER_IN_MEMORY, Lease, MAX_CLIENTS, MAX_FINISHED, MAX_OFFENCES_IN_MEMORY};
 pub use state::SETTLED;
@@ -42,6 +46,8 @@ pub struct Book {
 	/// The newest entries only; the store keeps them all.
 	pub(crate) ledger: VecDeque<Entry>,
 	pub(crate) next_entry: u64,
+	/// The sums of the ledger.
+	pub(crate) books: Books,
 	/// What is kept up by `apply`, never written elsewhere.
 	pub(crate) index: index::Index,
 }
@@ -58,6 +64,8 @@ pub enum Write {
 	Order(Order),
 	/// Append (or, in a replay, write again) a ledger entry.
 	Ledger(Entry),
+	/// Insert or replace what the books keep beside the entries.
+	Books(BooksRow),
 	/// Insert or replace a token.
 	Token(Token),
 }
@@ -396,6 +404,9 @@ pub struct Order {
 	/// channel is delivered and nobody pays for it.
 	#[serde(default)]
 	pub lapsed: bool,
+	/// Its channel was closed before its funding was known to be out, and was used by then: the funding is sent on and on.
+	#[serde(default)]
+	pub kept: bool,
 	/// Where it stands.
 	pub state: OrderState,
 	/// The channel, from `OpenChannel` on.
@@ -580,6 +591,9 @@ pub struct Entry {
 	pub client: Option<NodeId>,
 	/// The sale or order (or, for forwards and on-chain costs, the channel or transaction).
 	pub reference: String,
+	/// Which accounts it moves; they add up to zero. Entries from before the books were opened have none.
+	#[serde(default)]
+	pub postings: Vec<Posting>,
 }
 
 /// What an entry is for.
@@ -598,4 +612,47 @@ pub enum EntryKind {
 	RefundCost,
 	/// Payment for an order taken in that is not our fee: the balance that we push to the client.
 	ClientBalance,
+	/// A forwarded payment that earned nothing.
+	Forward,
+	/// What was there when the books were opened.
+	Opening,
+	/// The owner put coins in, or a peer gave us a balance.
+	Deposit,
+	/// The owner took coins out, the miner's fee included.
+	Withdrawal,
+	/// A client paid for an order, on-chain or by Lightning.
+	OrderPayment,
+	/// A payment went back to a client.
+	Refund,
+	/// Coins became a channel.
+	ChannelFunding,
+	/// A closing transaction paid the wallet.
+	ChannelClose,
+	/// What a closing cost.
+	CloseCost,
+	/// Miner fee of what hurries a closing.
+	BumpCost,
+	/// Miner fee of bringing home what a closed channel left.
+	SweepCost,
+	/// Miner fee of a payment from the wallet to itself.
+	ConsolidationCost,
+	/// A payment to an invoice of the node's own.
+	PaymentReceived,
+	/// A payment of the node's own, with what its routing cost.
+	PaymentSent,
+	/// What was given and not paid for.
+	Loss,
+}
+
+impl EntryKind {
+	/// Does it make the owner richer or poorer?
+	pub fn is_profit(self) -> bool {
+		self.is_cost() || matches!(self, EntryKind::JitFee | EntryKind::OrderFee | EntryKind::RoutingFee)
+	}
+
+	/// Is it what was paid for the business?
+	pub fn is_cost(self) -> bool {
+		use EntryKind::*;
+		matches!(self, FundingCost | RefundCost | CloseCost | BumpCost | SweepCost | ConsolidationCost | Loss)
+	}
 }

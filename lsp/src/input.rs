@@ -1,6 +1,7 @@
 //! What goes into the core and what comes out of it.
 
 use crate::book::{NodeId, OrderId, PaymentHash, SaleId, Write};
+use crate::ledger::{Fact, Flow};
 use crate::market::Market;
 use crate::money::{FeePerKw, Msat, Sat};
 use crate::notice::Notice;
@@ -17,6 +18,8 @@ pub struct World {
 	pub height: u32,
 	/// Is our view of the chain current? Nothing is sold while it is not.
 	pub synced: bool,
+	/// Is the disk nearly full? Nothing new is sold while it is; what was sold is delivered.
+	pub disk_low: bool,
 	/// Feerate of a transaction that should be mined in about six blocks; `None` while no fresh estimate is known.
 	pub feerate: Option<FeePerKw>,
 	/// What the node knows of feerates besides.
@@ -119,6 +122,10 @@ pub enum Input {
 		intercept_id: Option<[u8; 32]>,
 		/// What names this forward for ever, so that it is booked once.
 		reference: String,
+		/// What came in over which channels, if it is known.
+		came: Vec<Flow>,
+		/// What went out over which channels, if it is known.
+		went: Vec<Flow>,
 	},
 	/// The funding transaction is out and the peer's signature in hand.
 	Funded {
@@ -172,6 +179,12 @@ pub enum Input {
 		/// The client closed it, or made us close it: by what it sent, or by an HTLC that it did not settle in time.
 		by_client: bool,
 	},
+	/// The channel of an order that is being opened is closed, its funding is not known to be out, and the client has received or
+	/// spent something over it: the funding is wanted whatever happens, and is not withdrawn when it is refused.
+	FundingKept {
+		/// Which channel.
+		user_channel_id: u128,
+	},
 	/// What [`Action::PreparePayment`] asked for.
 	PaymentPrepared {
 		/// For which order.
@@ -203,6 +216,8 @@ pub enum Input {
 		payment_hash: PaymentHash,
 		/// How much.
 		amount: Msat,
+		/// What came over which channels, if it is known.
+		over: Vec<Flow>,
 	},
 	/// What an order's address holds now: all outputs that ever paid to it and are still in the chain or the mempool.
 	AddressActivity {
@@ -269,6 +284,8 @@ pub enum Input {
 		/// What it is to be told.
 		notice: Notice,
 	},
+	/// What moved in the wallet or the channels that no other input tells: for the books.
+	Money(Fact),
 	/// The operator decided something at run time.
 	Operator(Deed),
 	/// The process has started: re-issue what every unfinished state implies.

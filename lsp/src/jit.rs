@@ -10,7 +10,7 @@ mod sell;
 mod withhold;
 
 pub use deliver::split;
-pub(crate) use deliver::{channel_closed, channel_ready, forward_failed, forwarded, funded, open_failed};
+pub(crate) use deliver::{channel_closed, channel_ready, forward_failed, forwarded, funded, open_failed, skimmed};
 pub(crate) use gather::{connected, htlc_gone, htlc_intercepted, started, tick};
 pub(crate) use sell::{buy, get_info};
 pub use withhold::{CLAIM_AGAIN_SECS, CLAIM_SECS, DISCARD_AFTER_SECS, MAX_EXPIRY_BLOCKS, MAX_WITHHELD_PPM};

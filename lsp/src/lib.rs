@@ -7,9 +7,10 @@
 
 pub mod admission;
 pub mod book;
+pub mod capital;
 pub mod input;
 pub mod jit;
-mod ledger;
+pub mod ledger;
 pub mod market;
 pub mod money;
 pub mod notice;

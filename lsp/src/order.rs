@@ -14,7 +14,9 @@ mod preflight;
 mod refund;
 mod sell;
 
-pub(crate) use deliver::{channel_closed, channel_ready, claimed, connected, funded, open_failed, started};
+pub(crate) use deliver::{
+	channel_closed, channel_ready, claimed, connected, funded, funding_kept, open_failed, started,
+};
 pub(crate) use pay::{address_activity, payment_held, tick};
 pub(crate) use preflight::{opening_tried, refused_lately};
 pub use refund::{BUMP_AFTER_SECS, BUMP_AGAIN_SECS};

@@ -24,6 +24,8 @@ pub struct Policy {
 	pub price: PricePolicy,
 	/// What may be at stake.
 	pub risk: RiskPolicy,
+	/// What the capital is for.
+	pub capital: CapitalPolicy,
 	/// What holds for which clients.
 	pub tier: Tiers,
 }
@@ -195,6 +197,52 @@ pub struct RiskPolicy {
 	pub offence_window_secs: u64,
 	/// How long the pause for strangers lasts, in seconds.
 	pub pause_secs: u64,
+}
+
+/// What the capital is for, and how much of it is put where.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CapitalPolicy {
+	/// Feerate at which every anchor channel can still be closed out of what is kept for it, in sat/vB.
+	pub stress_feerate_sat_per_vb: u64,
+	/// HTLCs in flight in each channel at that moment.
+	pub stress_htlcs: u16,
+	/// Coins beside those for anchors, so that so many channels can be funded in one block.
+	pub spare_coins: u32,
+	/// Channels of one client, together.
+	pub max_client_sat: Sat,
+	/// Channels that are funded and not paid for, together.
+	pub max_at_risk_sat: Sat,
+	/// Channels sold in an hour.
+	pub max_channels_per_hour: u32,
+	/// Channels sold in a day.
+	pub max_channels_per_day: u32,
+	/// The part of what can be sold that one channel may take.
+	pub max_wallet_share_ppm: Ppm,
+	/// A channel that no payment went over for so many days is idle.
+	pub idle_days: u32,
+	/// Idle channels are worth closing while the feerate is at most this, in sat/vB.
+	pub reclaim_feerate_sat_per_vb: u64,
+	/// Closing must bring home at least this.
+	pub reclaim_min_sat: Sat,
+}
+
+impl Default for CapitalPolicy {
+	fn default() -> Self {
+		CapitalPolicy {
+			stress_feerate_sat_per_vb: 10,
+			stress_htlcs: 1,
+			spare_coins: 4,
+			max_client_sat: Sat(50_000_000),
+			max_at_risk_sat: Sat(50_000_000),
+			max_channels_per_hour: 200,
+			max_channels_per_day: 1_000,
+			max_wallet_share_ppm: Ppm(1_000_000),
+			idle_days: 60,
+			reclaim_feerate_sat_per_vb: 3,
+			reclaim_min_sat: Sat(50_000),
+		}
+	}
 }
 
 impl Default for Lsps1Policy {

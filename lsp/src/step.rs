@@ -72,8 +72,9 @@ impl Lsp {
 			}
 			Input::Forwarded { .. } => {
 				let before = turn.booked();
+				let skimmed = jit::skimmed(&turn, &input);
 				jit::forwarded(&mut turn, &input);
-				ledger::forwarded(&mut turn, &input);
+				ledger::forwarded(&mut turn, &input, skimmed);
 				// What was booked is new: a replay is not counted again.
 				if let Input::Forwarded { next_peer: Some(peer), .. } = &input
 					&& turn.booked() > before
@@ -86,6 +87,7 @@ impl Lsp {
 			| Input::FundingDiscarded { .. }
 			| Input::ChannelReady { .. }
 			| Input::OpenFailed { .. }
+			| Input::FundingKept { .. }
 			| Input::ChannelClosed { .. } => channel(&mut turn, &input),
 			Input::PaymentPrepared { .. }
 			| Input::PrepareFailed { .. }
@@ -98,7 +100,11 @@ impl Lsp {
 			Input::PaymentHeld { payment_hash, amount, claim_deadline } => {
 				order::payment_held(&mut turn, *payment_hash, *amount, *claim_deadline);
 			}
-			Input::PaymentClaimed { payment_hash, amount } => order::claimed(&mut turn, payment_hash, *amount),
+			Input::PaymentClaimed { payment_hash, amount, over } => {
+				ledger::claimed(&mut turn, payment_hash, over);
+				order::claimed(&mut turn, payment_hash, *amount);
+			}
+			Input::Money(fact) => ledger::money(&mut turn, fact),
 			Input::Operator(Deed::IssueToken(token)) => tokens::issue(&mut turn, token),
 			Input::Operator(Deed::RevokeToken(id)) => tokens::revoke(&mut turn, id),
 			Input::Operator(Deed::SetClient { client, overrides }) => tiers::set(&mut turn, client, overrides),
@@ -124,7 +130,7 @@ impl Input {
 			| Input::Connected { peer }
 			| Input::ForwardFailed { peer, .. }
 			| Input::Wanted { peer, .. } => Some(*peer),
-			Input::Tick | Input::Started | Input::Survey { .. } | Input::Operator(_) => None,
+			Input::Tick | Input::Started | Input::Survey { .. } | Input::Operator(_) | Input::Money(_) => None,
 			Input::HtlcIntercepted { scid, channel, .. } => {
 				let by_channel = || channel.map(|channel| channel.peer);
 				book.sale_by_scid(*scid).map(|sale| sale.client).or_else(by_channel)
@@ -142,6 +148,7 @@ impl Input {
 			| Input::FundingDiscarded { user_channel_id }
 			| Input::ChannelReady { user_channel_id, .. }
 			| Input::OpenFailed { user_channel_id, .. }
+			| Input::FundingKept { user_channel_id }
 			| Input::ChannelClosed { user_channel_id, .. } => {
 				let by_order = || book.order_by_user_channel_id(*user_channel_id).map(|order| order.client);
 				book.sale_by_user_channel_id(*user_channel_id).map(|sale| sale.client).or_else(by_order)
@@ -168,6 +175,7 @@ fn channel(turn: &mut Turn<'_>, input: &Input) {
 	| Input::FundingDiscarded { user_channel_id }
 	| Input::ChannelReady { user_channel_id, .. }
 	| Input::OpenFailed { user_channel_id, .. }
+	| Input::FundingKept { user_channel_id }
 	| Input::ChannelClosed { user_channel_id, .. }) = input
 	else {
 		return;
@@ -196,6 +204,7 @@ fn channel(turn: &mut Turn<'_>, input: &Input) {
 			}
 			Input::ChannelReady { channel_id, .. } => order::channel_ready(turn, row, id, *channel_id),
 			Input::OpenFailed { reason, ours, .. } => order::open_failed(turn, row, id, reason, *ours),
+			Input::FundingKept { .. } => order::funding_kept(turn, row, id),
 			Input::ChannelClosed { reason, .. } => order::channel_closed(turn, row, id, reason),
 			_ => {}
 		}

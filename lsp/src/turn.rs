@@ -1,6 +1,8 @@
 //! One step at work: the book as it was, what has changed in this step, and what is to be done.
 
-use crate::book::{Book, Client, Entry, EntryKind, NodeId, Order, OrderId, Sale, SaleId, Write};
+use crate::book::{
+	Book, BooksRow, ChannelSums, Client, Entry, EntryKind, MonthSums, NodeId, Order, OrderId, Sale, SaleId, Write,
+};
 use crate::input::{Action, ChannelView, Step, World};
 use crate::money::{Msat, Sat};
 use crate::policy::Policy;
@@ -25,6 +27,7 @@ pub(crate) struct Turn<'a> {
 	orders: BTreeMap<OrderId, Order>,
 	tokens: BTreeMap<TokenId, Token>,
 	entries: Vec<Entry>,
+	books: BTreeMap<String, BooksRow>,
 	actions: Vec<Action>,
 }
 
@@ -42,6 +45,7 @@ impl<'a> Turn<'a> {
 			orders: BTreeMap::new(),
 			tokens: BTreeMap::new(),
 			entries: Vec::new(),
+			books: BTreeMap::new(),
 			actions: Vec::new(),
 		}
 	}
@@ -155,10 +159,36 @@ impl<'a> Turn<'a> {
 			|| self.entries.iter().any(|entry| entry.kind == kind && entry.reference == reference)
 	}
 
-	pub(crate) fn book_entry(&mut self, kind: EntryKind, amount_msat: i64, client: Option<NodeId>, reference: &str) {
+	/// The number of the next entry.
+	pub(crate) fn next_seq(&self) -> u64 {
 		let offset = u64::try_from(self.entries.len()).unwrap_or(u64::MAX);
-		let seq = self.book.next_entry.saturating_add(offset);
-		self.entries.push(Entry { seq, at: self.now, kind, amount_msat, client, reference: reference.to_string() });
+		self.book.next_entry.saturating_add(offset)
+	}
+
+	pub(crate) fn push_entry(&mut self, entry: Entry) {
+		self.entries.push(entry);
+	}
+
+	/// The sums of a channel (or a client), new if there are none.
+	pub(crate) fn channel_sums(&self, key: &str) -> ChannelSums {
+		match self.books.get(key) {
+			Some(BooksRow::Channel(sums)) => sums.clone(),
+			_ => {
+				self.book.books.channels.get(key).cloned().unwrap_or_else(|| ChannelSums::new(key.to_owned(), self.now))
+			}
+		}
+	}
+
+	/// The sums of a month.
+	pub(crate) fn month(&self, name: &str) -> Option<MonthSums> {
+		match self.books.get(&format!("month:{name}")) {
+			Some(BooksRow::Month(month)) => Some(month.clone()),
+			_ => self.book.books.months.get(name).cloned(),
+		}
+	}
+
+	pub(crate) fn put_books(&mut self, row: BooksRow) {
+		self.books.insert(row.key(), row);
 	}
 
 	/// 16 random bytes of their own for each `purpose`.
@@ -179,8 +209,9 @@ impl<'a> Turn<'a> {
 		let sales = self.sales.into_values().filter(|row| book.sale(&row.id) != Some(row)).map(Write::Sale);
 		let orders = self.orders.into_values().filter(|row| book.order(&row.id) != Some(row)).map(Write::Order);
 		let entries = self.entries.into_iter().map(Write::Ledger);
+		let books = self.books.into_values().filter(|row| !book.books.has(row)).map(Write::Books);
 		let tokens = self.tokens.into_values().filter(|row| book.token(&row.id) != Some(row)).map(Write::Token);
-		let writes = clients.chain(sales).chain(orders).chain(entries).chain(tokens).collect();
+		let writes = clients.chain(sales).chain(orders).chain(entries).chain(tokens).chain(books).collect();
 		Step { writes, actions: self.actions }
 	}
 }

@@ -4,12 +4,15 @@
 //! 1 sat/vB), times are RFC 3339 in UTC, node ids, channel ids, hashes and txids are lower-case hex.
 
 mod backup;
+mod capital;
 mod channels;
 mod clients;
+mod doctor;
 mod events;
 #[cfg(test)]
 pub(crate) mod fake;
 mod holds;
+mod ledger;
 mod list;
 mod lsp;
 mod node;
@@ -20,10 +23,13 @@ mod time;
 mod wallet;
 
 pub use backup::*;
+pub use capital::*;
 pub use channels::*;
 pub use clients::*;
+pub use doctor::*;
 pub use events::*;
 pub use holds::*;
+pub use ledger::*;
 pub use list::*;
 pub use lsp::*;
 pub use node::*;
@@ -56,6 +62,8 @@ pub trait Control: Send + Sync + 'static {
 	async fn backup(&self) -> Result<Backup, Refusal>;
 	/// Begins a snapshot on each target and returns at once.
 	async fn backup_now(&self) -> Result<Backup, Refusal>;
+	/// A look at everything that can be wrong.
+	async fn doctor(&self) -> Result<Doctor, Refusal>;
 	/// Begins a graceful stop and returns at once.
 	async fn stop(&self) -> Result<Stopping, Refusal>;
 
@@ -128,6 +136,14 @@ pub trait Control: Send + Sync + 'static {
 	async fn quote(&self, request: QuoteRequest) -> Result<Quote, Refusal>;
 	/// What was earned and spent, newest first, with totals over all time.
 	async fn ledger(&self, list: ListRequest) -> Result<Ledger, Refusal>;
+	/// Where the capital is, and how many channels it still makes.
+	async fn capital(&self) -> Result<Capital, Refusal>;
+	/// Which idle channels could give theirs back. Nothing is done.
+	async fn reclaim(&self) -> Result<ReclaimPlan, Refusal>;
+	/// Compares the ledger with what LDK and BDK say that there is.
+	async fn ledger_check(&self, request: LedgerCheckRequest) -> Result<LedgerCheck, Refusal>;
+	/// What each client, channel, tier or month brought, and what capital it took.
+	async fn ledger_report(&self, request: LedgerReportRequest) -> Result<LedgerReport, Refusal>;
 
 	/// The newest events, oldest of them first, at most [`EVENTS_KEPT`].
 	fn recent_events(&self) -> Vec<Event>;

@@ -230,6 +230,7 @@ mod tests {
 				network: Network::Regtest,
 				height: 100,
 				synced: true,
+				disk_low: false,
 				feerate: Some(FeePerKw(500)),
 				market: inlet_lsp::market::Market::default(),
 				spendable: Sat(10_000_000),

@@ -1,9 +1,12 @@
 //! `inlet run`: start, serve, drain.
 
+pub(crate) mod standby;
+
 use crate::api::Admin;
 use crate::backup::{self, Backup, commands};
-use crate::config::{BitcoindAuth, ChainBackend, ChainDoubt, Config, InboundFrom, network_name};
+use crate::config::{BitcoindAuth, ChainBackend, ChainDoubt, Config, InboundFrom, StoreBackend, network_name};
 use crate::control::{EventKind, Events};
+use crate::disk::Disk;
 use crate::driver::{Driver, Engine};
 use crate::hands::Hands;
 use crate::lightning::build::{Built, Parts, user_config};
@@ -17,7 +20,9 @@ use crate::lightning::wire::{Wire, WireEvent};
 use crate::lightning::{Lightning, announce};
 use crate::lock::DataDir;
 use crate::notify;
-use crate::onchain::{Broadcaster, Chain, ChainConfig, Fees, Finder, Listeners, RpcAuth, Tip, Trouble, Trust, Wallet};
+use crate::onchain::{
+	Broadcaster, Chain, ChainConfig, Fees, Finder, Listeners, ReservePolicy, RpcAuth, Tip, Trouble, Trust, Wallet,
+};
 use crate::operator::Operator;
 use crate::pulse::Pulse;
 use crate::seed::Seed;
@@ -61,31 +66,77 @@ struct Opened {
 	first_run: bool,
 }
 
-/// Runs the node until it is told to stop.
+/// Runs the node until it is told to stop. `standby`: waits until no other node leads on its database.
 ///
 /// # Errors
 /// Why the node cannot start, or what made it stop.
-pub async fn run(config: Config) -> anyhow::Result<()> {
+pub async fn run(config: Config, standby: bool) -> anyhow::Result<()> {
 	let (stop, stopping) = watch::channel(false);
 	let signals = tokio::spawn(stop_on_signal(stop.clone())?);
 	let lock = DataDir::open(&config.place.data_dir)?;
 	lock.claim(config.node.network)?;
 	config.write_file_if_missing().context("the config file cannot be written")?;
-	let opened = open(&config, lock).await?;
+	let Some(opened) = open(&config, lock, standby, &stop).await? else {
+		signals.abort();
+		return Ok(());
+	};
 	greet(&config, &opened);
 	let result = serve(config, opened, stop, stopping).await;
 	signals.abort();
 	result
 }
 
-async fn open(config: &Config, lock: DataDir) -> anyhow::Result<Opened> {
-	let listeners = peers::bind(&config.node.listen).await?;
+/// `None`: told to stop before it became the leader.
+async fn open(
+	config: &Config,
+	lock: DataDir,
+	standby: bool,
+	stop: &watch::Sender<bool>,
+) -> anyhow::Result<Option<Opened>> {
+	let (seed_file, store_file) = (lock.seed_file(), config.place.data_dir.join(STORE_FILE));
+	match &config.store.backend {
+		StoreBackend::Sqlite if standby => bail!(
+			"a standby shares a database with the node for which it stands by: set storage.backend to \"postgres\" \
+			(node/docs/standby.md)"
+		),
+		StoreBackend::Postgres(_) if standby => standby::check(&seed_file)?,
+		_ => {}
+	}
 	let admin = Admin::bind(&config.place.socket).await?;
 	let monitor = match &config.monitor {
 		Some(path) => Some(Admin::bind(path).await?.reads_only()),
 		None => None,
 	};
-	let (seed_file, store_file) = (lock.seed_file(), config.place.data_dir.join(STORE_FILE));
+	let lease = match &config.store.backend {
+		StoreBackend::Sqlite => None,
+		StoreBackend::Postgres(options) => {
+			match standby::lead(options, standby, &admin, monitor.as_ref(), stop).await? {
+				Some(lease) => Some((options, lease)),
+				None => return Ok(None),
+			}
+		}
+	};
+	// Not before it leads: the address may be the one of the node that does.
+	let listeners = peers::bind(&config.node.listen).await?;
+	let opened = match lease {
+		None => open_file(config, &seed_file, &store_file).await?,
+		Some((options, lease)) => {
+			let store = Store::open_postgres(options, lease, inlet_storage::abort)?;
+			let (seed, first_run) = standby::seed(&store, &seed_file, &store_file).await?;
+			// The server keeps its own copies: `[backup]` is refused with it.
+			(store, seed, first_run, Backup::none())
+		}
+	};
+	let (store, seed, first_run, backup) = opened;
+	Ok(Some(Opened { _lock: lock, store, backup, seed, listeners, admin, monitor, first_run }))
+}
+
+/// The store in the data directory, its seed, whether both are new, and what ships its changes.
+async fn open_file(
+	config: &Config,
+	seed_file: &Path,
+	store_file: &Path,
+) -> anyhow::Result<(Store, Seed, bool, Arc<Backup>)> {
 	let first_run = !seed_file.exists();
 	if first_run && store_file.exists() {
 		bail!(
@@ -95,9 +146,9 @@ async fn open(config: &Config, lock: DataDir) -> anyhow::Result<Opened> {
 			store_file.display()
 		);
 	}
-	let seed = if first_run { Seed::create(&seed_file)? } else { Seed::load(&seed_file)? };
-	let (store, backup) = open_store(config, &store_file, &seed).await?;
-	Ok(Opened { _lock: lock, store, backup, seed, listeners, admin, monitor, first_run })
+	let seed = if first_run { Seed::create(seed_file)? } else { Seed::load(seed_file)? };
+	let (store, backup) = open_store(config, store_file, &seed).await?;
+	Ok((store, seed, first_run, backup))
 }
 
 /// The store, and what ships its changes: claimed before anything in it is used (R17).
@@ -169,6 +220,7 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 		routing: config.routing.clone(),
 		gossip: config.node.gossip.clone(),
 		limits: config.peers,
+		reserve: ReservePolicy::of(&config.policy.capital),
 		wakes: config.policy.lsps5.enabled,
 	})
 	.await?;
@@ -189,12 +241,16 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 	let withheld = book.withheld_fundings().iter().map(|funding| funding.txid).collect();
 	lightning.release_unused(&wallet, &withheld).await;
 	let (driver, engine) = Driver::new(Lsp::new(config.policy.clone(), seed.promise_key())?, book, store.clone());
+	let totals = store.ledger_totals().await?;
+	let disk = Disk::new(store.clone(), config.place.data_dir.clone(), config.storage, &totals);
+	let disk = Arc::new(disk);
 	let channels = Arc::new(Channels::new(
 		user_config(&config.routing, config.policy.lsps5.enabled),
 		config.routing.clone(),
 		wallet.clone(),
 		lightning.trials.clone(),
 	));
+	channels.open_to_forwards(&lightning, &lightning.manager.list_channels());
 	let events = Arc::new(Events::new());
 	let keys = lightning.keys.clone();
 	let hands = Arc::new(Hands {
@@ -211,6 +267,8 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 		looked: Mutex::default(),
 		refunding: Arc::default(),
 		surveyed: Mutex::default(),
+		disk,
+		books: Default::default(),
 		notify: notify::Notifier::of_node(&config, move |text| keys.sign_text(text))?,
 	});
 	let payments = Arc::new(Payments::load(store.clone()).await?);
@@ -378,6 +436,7 @@ fn start(
 	);
 	tasks.spawn(announce::announce(lightning.clone(), node.config.node.clone(), stopping.clone()));
 	tasks.spawn(tell_sync(node.hands.tip.clone(), events, stopping.clone()));
+	tasks.spawn(node.hands.disk.clone().watch(node.events, stopping.clone()));
 	tasks.spawn(heartbeat(node.driver.clone(), pulse.clone(), stopping.clone()));
 	if let Some(finder) = finder {
 		let network = node.config.node.network;
@@ -557,7 +616,7 @@ async fn introduce(node: &Node, listening: &[String], first_run: bool) -> anyhow
 const FIRST_CHANNEL_EXTRA_SAT: u64 = 50_000;
 
 /// The backend, in the words of the on-chain room.
-fn chain_config(chain: &ChainBackend) -> ChainConfig {
+pub(crate) fn chain_config(chain: &ChainBackend) -> ChainConfig {
 	match chain {
 		ChainBackend::Esplora { urls } => ChainConfig::Esplora { urls: urls.clone() },
 		ChainBackend::Bitcoind { url, auth } => ChainConfig::Bitcoind {

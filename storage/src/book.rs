@@ -4,9 +4,8 @@ use crate::db::{Connection, OptionalExtension, Params, Result as Sql, params};
 use crate::error::ReadError;
 use crate::queue::Change;
 use crate::store::{Store, never_if_dropped};
-use inlet_lsp::book::{Client, Entry, EntryKind, Order, OrderState, Sale, SaleState, SoldChannel, Write};
+use inlet_lsp::book::{BooksRow, Client, Entry, EntryKind, Order, OrderState, Sale, SaleState, SoldChannel, Write};
 use inlet_lsp::time::Timestamp;
-
 use inlet_lsp::tokens::Token;
 use serde::{Serialize, de::DeserializeOwned};
 use std::borrow::Cow;
@@ -65,6 +64,7 @@ fn to_row(write: &Write) -> Row {
 		}
 		Write::Sale(sale) => thing(SALE, sale.id.clone(), sale.created_at, sale_is_live(sale), sale),
 		Write::Order(order) => thing(ORDER, order.id.clone(), order.created_at, order_is_live(order), order),
+		Write::Books(row) => thing(BOOKS, row.key(), row.at(), row.is_live(), row),
 		Write::Token(token) => thing(TOKEN, token.id.clone(), token.created_at, token.revoked_at.is_none(), token),
 		Write::Ledger(entry) => Row::Entry {
 			seq: sql_int(entry.seq),
@@ -100,6 +100,7 @@ fn is_open(channel: &Option<SoldChannel>) -> bool {
 pub(crate) const CLIENT: &str = "client";
 pub(crate) const SALE: &str = "sale";
 pub(crate) const ORDER: &str = "order";
+pub(crate) const BOOKS: &str = "books";
 pub(crate) const TOKEN: &str = "token";
 
 /// SQLite has no unsigned numbers. Ours do not get there: times in milliseconds, and numbers that count up from 0.
@@ -200,11 +201,13 @@ fn load(conn: &Connection) -> Result<Vec<Write>, ReadError> {
 	let mut ledger: Vec<Entry> =
 		rows(conn, "SELECT crc, json FROM ledger ORDER BY seq DESC LIMIT ?1", [sql_int(MAX_LEDGER_LOADED as u64)])?;
 	ledger.reverse();
+	let books: Vec<BooksRow> = rows(conn, "SELECT crc, json FROM book WHERE kind = 'books' AND live ORDER BY id", [])?;
 	Ok(clients
 		.into_iter()
 		.map(Write::Client)
 		.chain(sales.into_iter().map(Write::Sale))
 		.chain(orders.into_iter().map(Write::Order))
+		.chain(books.into_iter().map(Write::Books))
 		.chain(ledger.into_iter().map(Write::Ledger))
 		.chain(tokens.into_iter().map(Write::Token))
 		.collect())

@@ -3,6 +3,7 @@
 //! It looks like `rusqlite`, of which it is the thinnest possible cover, and has no more of it than is used. SQL is
 //! written so that all databases understand it (`?1` for the first value; `ON CONFLICT` with its columns).
 
+use crate::pg::{self, PgRow, Session};
 use rusqlite::types::{FromSql, ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, params_from_iter};
 use thiserror::Error as ThisError;
@@ -11,6 +12,8 @@ use thiserror::Error as ThisError;
 pub(crate) enum Connection {
 	/// A file of our own.
 	Sqlite(rusqlite::Connection),
+	/// A server, of which we are the leader.
+	Pg(Box<Session>),
 }
 
 /// Why the database did not do something.
@@ -19,6 +22,9 @@ pub(crate) enum Error {
 	/// What SQLite says.
 	#[error(transparent)]
 	Sqlite(rusqlite::Error),
+	/// What PostgreSQL says.
+	#[error(transparent)]
+	Pg(#[from] pg::Error),
 	/// There is no such row.
 	#[error("no such row")]
 	NoRow,
@@ -40,6 +46,7 @@ impl Connection {
 	pub fn sqlite(&self) -> Option<&rusqlite::Connection> {
 		match self {
 			Connection::Sqlite(conn) => Some(conn),
+			Connection::Pg(_) => None,
 		}
 	}
 
@@ -47,6 +54,8 @@ impl Connection {
 	pub fn begin(&self) -> Result<()> {
 		match self {
 			Connection::Sqlite(conn) => Ok(conn.execute_batch("BEGIN IMMEDIATE")?),
+			// The server hears of it with the first request.
+			Connection::Pg(_) => Ok(()),
 		}
 	}
 
@@ -54,6 +63,7 @@ impl Connection {
 	pub fn commit(&self) -> Result<()> {
 		match self {
 			Connection::Sqlite(conn) => Ok(conn.execute_batch("COMMIT")?),
+			Connection::Pg(session) => Ok(session.commit()?),
 		}
 	}
 
@@ -62,18 +72,29 @@ impl Connection {
 		match self {
 			// It does so on some errors, also of a read.
 			Connection::Sqlite(conn) => conn.is_autocommit(),
+			// A session does it again by itself.
+			Connection::Pg(_) => false,
+		}
+	}
+
+	/// The server, for what only PostgreSQL has.
+	pub fn pg(&self) -> Option<&Session> {
+		match self {
+			Connection::Sqlite(_) => None,
+			Connection::Pg(session) => Some(session),
 		}
 	}
 
 	/// A statement that is prepared once for all its uses.
-	pub fn prepare_cached(&self, sql: &str) -> Result<Statement<'_>> {
+	pub fn prepare_cached<'a>(&'a self, sql: &'a str) -> Result<Statement<'a>> {
 		match self {
 			Connection::Sqlite(conn) => Ok(Statement::Sqlite(conn.prepare_cached(sql)?)),
+			Connection::Pg(session) => Ok(Statement::Pg(session, sql)),
 		}
 	}
 
 	/// The same, for a statement that is used rarely.
-	pub fn prepare(&self, sql: &str) -> Result<Statement<'_>> {
+	pub fn prepare<'a>(&'a self, sql: &'a str) -> Result<Statement<'a>> {
 		self.prepare_cached(sql)
 	}
 
@@ -91,6 +112,7 @@ impl Connection {
 /// A statement.
 pub(crate) enum Statement<'a> {
 	Sqlite(CachedStatement<'a>),
+	Pg(&'a Session, &'a str),
 }
 
 impl Statement<'_> {
@@ -98,6 +120,10 @@ impl Statement<'_> {
 	pub fn execute(&mut self, params: impl Params) -> Result<()> {
 		match self {
 			Statement::Sqlite(statement) => Ok(statement.execute(params_from_iter(params.values())).map(drop)?),
+			Statement::Pg(session, sql) => {
+				session.execute(sql, &params.values());
+				Ok(())
+			}
 		}
 	}
 
@@ -105,6 +131,9 @@ impl Statement<'_> {
 	pub fn query(&mut self, params: impl Params) -> Result<Rows<'_>> {
 		match self {
 			Statement::Sqlite(statement) => Ok(Rows::Sqlite(statement.query(params_from_iter(params.values()))?)),
+			Statement::Pg(session, sql) => {
+				Ok(Rows::Pg { rows: session.query(sql, &params.values())?.into_iter(), last: None })
+			}
 		}
 	}
 
@@ -131,6 +160,7 @@ impl Statement<'_> {
 /// The rows of a query.
 pub(crate) enum Rows<'a> {
 	Sqlite(rusqlite::Rows<'a>),
+	Pg { rows: std::vec::IntoIter<PgRow>, last: Option<PgRow> },
 }
 
 impl Rows<'_> {
@@ -138,6 +168,10 @@ impl Rows<'_> {
 	pub fn next(&mut self) -> Result<Option<Row<'_>>> {
 		match self {
 			Rows::Sqlite(rows) => Ok(rows.next()?.map(Row::Sqlite)),
+			Rows::Pg { rows, last } => {
+				*last = rows.next();
+				Ok(last.as_ref().map(Row::Pg))
+			}
 		}
 	}
 }
@@ -145,16 +179,33 @@ impl Rows<'_> {
 /// A row.
 pub(crate) enum Row<'a> {
 	Sqlite(&'a rusqlite::Row<'a>),
+	Pg(&'a PgRow),
 }
 
 /// What a column can be read as.
-pub(crate) trait Column: FromSql {}
+pub(crate) trait Column: FromSql {
+	/// From a row of PostgreSQL's.
+	fn of_pg(row: &PgRow, at: usize) -> std::result::Result<Self, pg::Error>;
+}
 
-impl Column for i64 {}
-impl Column for u32 {}
-impl Column for String {}
-impl Column for Vec<u8> {}
-impl Column for Option<i64> {}
+macro_rules! columns {
+	($($ty:ty)*) => {$(
+		impl Column for $ty {
+			fn of_pg(row: &PgRow, at: usize) -> std::result::Result<$ty, pg::Error> {
+				row.try_get(at).map_err(|e| pg::Error::Column(e.to_string()))
+			}
+		}
+	)*};
+}
+
+columns!(i64 String Vec<u8> Option<i64> bool);
+
+impl Column for u32 {
+	fn of_pg(row: &PgRow, at: usize) -> std::result::Result<u32, pg::Error> {
+		let n = i64::of_pg(row, at)?;
+		u32::try_from(n).map_err(|_| pg::Error::Column(format!("{n} is no checksum")))
+	}
+}
 
 /// The number of a column, from 0.
 pub(crate) trait At {
@@ -172,6 +223,7 @@ impl Row<'_> {
 	pub fn get<I: At, T: Column>(&self, column: I) -> Result<T> {
 		match self {
 			Row::Sqlite(row) => Ok(row.get(column.at())?),
+			Row::Pg(row) => Ok(T::of_pg(row, column.at())?),
 		}
 	}
 }

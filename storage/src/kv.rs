@@ -87,8 +87,8 @@ impl Key {
 		self.primary == CHANNEL_MONITOR_UPDATE_PERSISTENCE_PRIMARY_NAMESPACE
 	}
 
-	/// The network graph and the scorer: large, and written every few minutes at most. They have no place in memory
-	/// among what is written for each payment; the one before is read from the disk.
+	/// The network graph and the scorer: large, and written every few minutes at most. They are caches, and never come in
+	/// front of a payment (`rare.rs`).
 	pub fn is_written_rarely(&self) -> bool {
 		matches!(self.purpose(), Purpose::Graph | Purpose::Scorer)
 	}
@@ -137,7 +137,7 @@ impl KVStore for Store {
 	) -> impl Future<Output = Result<Vec<u8>, Error>> + Send + 'static {
 		let asked = Key::new(primary, secondary, key).map(|key| {
 			let name = key.clone();
-			let sees = if key.is_written_soon() { Sees::Soon } else { Sees::Others };
+			let sees = if key.is_written_soon() || key.is_written_rarely() { Sees::Soon } else { Sees::Others };
 			(name, self.ask_values(sees, move |conn, values| values.get(conn, &key)))
 		});
 		async move {
@@ -148,7 +148,8 @@ impl KVStore for Store {
 	}
 
 	/// The channel manager's future resolves when it is in the queue: LDK's next step is to enqueue the monitor updates
-	/// that waited for it, and they are never durable without it (`docs/store.md`).
+	/// that waited for it, and they are never durable without it (`docs/store.md`). So does that of the graph and of the
+	/// scorer, which are caches and are written when nothing else is: LDK's loop waits for all three together.
 	fn write(
 		&self,
 		primary: &str,
@@ -159,6 +160,9 @@ impl KVStore for Store {
 		let queued = Key::new(primary, secondary, key).map(|key| {
 			if key.is_written_soon() {
 				return Queued::InOrder(self.push(Op::Soon(Change::Put { key, value })));
+			}
+			if key.is_written_rarely() {
+				return Queued::InOrder(self.push(Op::Idle(key, value)));
 			}
 			Queued::Waits(self.change(Change::Put { key, value }))
 		});

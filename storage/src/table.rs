@@ -41,6 +41,11 @@ pub(crate) fn settled_up_to(conn: &Connection, key: &Key) -> Sql<Option<u64>> {
 /// Puts a row in the place of that of its key. The old one's base, if it is another, goes.
 pub(crate) fn put_row(conn: &Connection, key: &Key, n: u64, row: &Row) -> Sql<()> {
 	drop_base(conn, key, row.base)?;
+	set_row(conn, key, n, row)
+}
+
+/// [`put_row`], with the old one's base left where it is: the caller drops it.
+pub(crate) fn set_row(conn: &Connection, key: &Key, n: u64, row: &Row) -> Sql<()> {
 	let [primary, secondary, name] = key.parts();
 	conn.prepare_cached(
 		"INSERT INTO kv (primary_ns, secondary_ns, key, n, crc, base, value) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
@@ -78,6 +83,18 @@ pub(crate) fn parts(conn: &Connection, base: i64) -> Sql<Vec<u8>> {
 		all.extend_from_slice(&row.get::<_, Vec<u8>>(0)?);
 	}
 	Ok(all)
+}
+
+/// Removes the first parts of a base, at most `limit`; how many there were.
+pub(crate) fn drop_some_parts(conn: &Connection, base: i64, limit: i64) -> Sql<usize> {
+	let parts: Vec<i64> = conn
+		.prepare_cached("SELECT part FROM base WHERE part >= ?1 AND part < ?2 ORDER BY part LIMIT ?3")?
+		.query_map([base * PARTS, (base + 1) * PARTS, limit], |row| row.get(0))?
+		.collect::<Sql<_>>()?;
+	if let Some(last) = parts.last() {
+		conn.execute("DELETE FROM base WHERE part >= ?1 AND part <= ?2", [base * PARTS, *last])?;
+	}
+	Ok(parts.len())
 }
 
 /// Removes a base, or what there is of it.

@@ -87,14 +87,21 @@ pub(crate) struct Values {
 }
 
 impl Values {
-	/// Reads the log. An error: it is damaged, or cannot be read. What it writes is to be committed by the caller.
+	/// Reads the log, and makes it ready to be written. An error: it is damaged, or cannot be read. What this writes is to be
+	/// committed by the caller.
 	pub fn load(conn: &Connection) -> Result<Values, ReadError> {
+		let mut values = Values::read(conn)?;
+		values.log.prepare(conn, SETTLE_SLOTS)?;
+		values.next_base = table::drop_orphans(conn)?;
+		Ok(values)
+	}
+
+	/// [`load`](Values::load), for who only reads.
+	pub fn read(conn: &Connection) -> Result<Values, ReadError> {
 		let floor = conn.query_row("SELECT value FROM meta WHERE name = 'floor'", [], |row| row.get(0)).optional()?;
 		let floor = u64::try_from(floor.unwrap_or(1i64)).map_err(|_| ReadError::Damaged("a negative number".into()))?;
-		let (mut log, found) = Log::load(conn, floor)?;
-		log.prepare(conn, SETTLE_SLOTS)?;
+		let (log, found) = Log::load(conn, floor)?;
 		let next = log.next().unwrap_or(floor);
-		let next_base = table::drop_orphans(conn)?;
 		let mut values = Values {
 			next,
 			floor,
@@ -102,7 +109,7 @@ impl Values {
 			recent: BTreeMap::new(),
 			settling: Settling::default(),
 			stream: None,
-			next_base,
+			next_base: 1,
 			kept: Kept::default(),
 			batch: Vec::new(),
 			batch_first: next,

@@ -2,7 +2,9 @@
 
 use crate::db::{self, Connection};
 use crate::error::{ReadError, WriteError};
-use crate::queue::{Answer, Change, MAX_LAZY, Op, Queue};
+use crate::pg::{self, Session};
+use crate::queue::{Answer, Change, MAX_LAZY, Op, Queue, Sees};
+use crate::rare::Rare;
 use crate::record::Recorder;
 use crate::schema::PAGE_SIZE;
 use crate::stats::{Purpose, add};
@@ -32,7 +34,7 @@ struct Due {
 }
 
 /// Something was not written, so nothing more may be: the process has to end.
-struct Trouble(String);
+pub(crate) struct Trouble(String);
 
 pub(crate) struct Writer {
 	pub queue: Arc<Queue>,
@@ -50,7 +52,13 @@ pub(crate) struct Writer {
 	frames: u64,
 	/// The next commit starts the log anew, which costs a sync of its header.
 	fresh_log: bool,
-	recorder: Option<Recorder>,
+	/// A value that is written rarely, on its way.
+	pub rare: Option<Rare>,
+	/// There is a step of it to be made as soon as nothing waits.
+	pub rare_goes_on: bool,
+	/// Batches since it got on.
+	pub rare_waited: u32,
+	pub recorder: Option<Recorder>,
 }
 
 impl Writer {
@@ -72,6 +80,9 @@ impl Writer {
 			lazy: 0,
 			frames: 0,
 			fresh_log: true,
+			rare: None,
+			rare_goes_on: false,
+			rare_waited: 0,
 			recorder: Recorder::from_environment(),
 		}
 	}
@@ -83,8 +94,11 @@ impl Writer {
 			Ok((frames, _)) => (self.frames, self.fresh_log) = (frames, frames == 0),
 			Err(trouble) => return self.fail(&trouble),
 		}
+		let renew_every = self.conn.pg().map(Session::renew_every);
 		loop {
-			let mut batch = self.queue.take().into_iter();
+			let batch = self.queue.take(self.rare_goes_on, renew_every);
+			self.queue.room.keep_for(batch.iter().map(Op::bytes).sum());
+			let mut batch = batch.into_iter();
 			let mut due = Due { answers: Vec::with_capacity(batch.len()), reads: Vec::new(), last: Vec::new() };
 			match self.work(&mut batch, &mut due) {
 				Ok(closing) => {
@@ -96,7 +110,8 @@ impl Writer {
 				// The hook comes first: with the default one, nobody lives to see the senders dropped.
 				Err(trouble) => return self.fail(&trouble),
 			}
-			if let Err(trouble) = self.checkpoint_if_due().and_then(|()| self.settle_if_due()) {
+			let rest = self.checkpoint_if_due().and_then(|()| self.settle_if_due()).and_then(|()| self.rare_if_idle());
+			if let Err(trouble) = rest.and_then(|()| self.keep_lease()) {
 				return self.fail(&trouble);
 			}
 		}
@@ -129,7 +144,11 @@ impl Writer {
 					self.apply(change)?;
 					self.lazy += 1;
 				}
-				Op::Ask(question, _) => {
+				Op::Idle(key, value) => self.write_rare(key, value)?,
+				Op::Ask(question, sees) => {
+					if sees == Sees::Soon {
+						self.finish_rare()?;
+					}
 					let answer = question(&self.conn, &self.values);
 					match self.holding() {
 						Some(_) => due.reads.push(answer),
@@ -155,9 +174,21 @@ impl Writer {
 			self.commit()?;
 		}
 		if closing {
+			self.finish_rare()?;
 			self.checkpoint("TRUNCATE")?;
+			if let Some(session) = self.conn.pg() {
+				session.release();
+			}
 		}
 		Ok(closing)
+	}
+
+	/// Before the writer waits for work: the lease does not run out meanwhile, nor is its row kept locked.
+	fn keep_lease(&mut self) -> Result<(), Trouble> {
+		if self.conn.pg().is_some_and(Session::is_begun) {
+			self.commit()?;
+		}
+		self.conn.pg().map_or(Ok(()), Session::renew_if_due).map_err(|e| self.explain(&e.into()))
 	}
 
 	fn apply(&mut self, change: Change) -> Result<(), Trouble> {
@@ -180,6 +211,7 @@ impl Writer {
 				return self.count_record(purpose, recorded);
 			}
 			Change::Remove { key } => {
+				self.stop_rare(&key)?;
 				let recorded = self.values.remove(&self.conn, key);
 				return self.count_record(purpose, recorded);
 			}
@@ -190,13 +222,13 @@ impl Writer {
 		done.map_err(|e| self.explain(&e))
 	}
 
-	fn count_record(&self, purpose: Purpose, recorded: Result<usize, WriteError>) -> Result<(), Trouble> {
+	pub fn count_record(&self, purpose: Purpose, recorded: Result<usize, WriteError>) -> Result<(), Trouble> {
 		let bytes = recorded.map_err(|e| self.explain_value(&e))?;
 		self.queue.counters.record(purpose, bytes as u64);
 		Ok(())
 	}
 
-	fn begin(&mut self) -> Result<(), Trouble> {
+	pub fn begin(&mut self) -> Result<(), Trouble> {
 		if !self.in_transaction {
 			self.conn.begin().map_err(|e| self.explain(&e))?;
 			self.in_transaction = true;
@@ -227,7 +259,7 @@ impl Writer {
 		Ok(())
 	}
 
-	fn commit(&mut self) -> Result<(), Trouble> {
+	pub fn commit(&mut self) -> Result<(), Trouble> {
 		if !self.in_transaction {
 			return Ok(());
 		}
@@ -239,9 +271,14 @@ impl Writer {
 		if let Some(recorder) = &mut self.recorder {
 			recorder.committed();
 		}
-		let frames = self.log_frames("NOOP")?.0;
 		let counters = &self.queue.counters;
 		add(&counters.batches, 1);
+		if let Some(session) = self.conn.pg() {
+			add(&counters.log_bytes, session.take_bytes());
+			add(&counters.syncs, 1);
+			return Ok(());
+		}
+		let frames = self.log_frames("NOOP")?.0;
 		let written = frames.saturating_sub(self.frames);
 		if written > 0 {
 			add(&counters.log_bytes, written * (FRAME_HEADER + PAGE_SIZE));
@@ -297,10 +334,11 @@ impl Writer {
 	}
 
 	/// A value that cannot be written, perhaps because what it builds on cannot be read.
-	fn explain_value(&self, e: &WriteError) -> Trouble {
+	pub fn explain_value(&self, e: &WriteError) -> Trouble {
 		let advice = match e {
 			WriteError::Sql(e) => return self.explain(e),
 			WriteError::Read(ReadError::Damaged(_)) => DAMAGED,
+			WriteError::Read(_) if self.conn.pg().is_some() => CHECK_SERVER,
 			WriteError::Read(ReadError::Disk(_) | ReadError::Closed) => CHECK_DISK,
 		};
 		Trouble(format!("cannot write {}: {e}. {advice} {NOTHING_LOST}", self.path.display()))
@@ -312,10 +350,12 @@ impl Writer {
 	}
 
 	/// What happened, in the operator's words.
-	fn explain(&self, e: &db::Error) -> Trouble {
+	pub fn explain(&self, e: &db::Error) -> Trouble {
 		let path = self.path.display();
 		let code = match e {
 			db::Error::Sqlite(e) => e.sqlite_error_code(),
+			db::Error::Pg(e @ pg::Error::WentBack { .. }) => return Trouble(format!("{path}: {e}")),
+			db::Error::Pg(e) => return Trouble(format!("{path}: {e}. {NOTHING_LOST}")),
 			db::Error::NoRow => None,
 		};
 		let advice = match code {
@@ -339,4 +379,5 @@ fn tell(done: oneshot::Sender<()>) -> Answer {
 
 const DAMAGED: &str = "The file is damaged: copy it to another disk, do not delete it, and restore a backup.";
 const CHECK_DISK: &str = "Check the disk, its cable and its power, then start again.";
+const CHECK_SERVER: &str = "Check the database and the way to it, then start again.";
 const NOTHING_LOST: &str = "Nothing that was acknowledged is lost.";

@@ -133,9 +133,10 @@ impl<'a> Matrix<'a> {
 				self.orders.push(id);
 			}
 			"wake" => {
+				// First: whoever sets it in the client's name knows nothing of its channels, and LDK would close them.
+				self.world.set_webhook(client, &self.receiver).await?;
 				let msat = self.buy_just_in_time(client, false).await?;
 				self.jit_fees_msat += JIT_SAT * 1000 - msat;
-				self.world.set_webhook(client, &self.receiver).await?;
 				self.through(at, client, true, self.be_paid_asleep(client)).await?;
 			}
 			other => bail!("nothing is known of {other}"),

@@ -106,6 +106,7 @@ fn world() -> World {
 		network: Network::Regtest,
 		height: 800_000,
 		synced: true,
+		disk_low: false,
 		feerate: Some(FeePerKw(1_000)),
 		market: inlet_lsp::market::Market::default(),
 		spendable: Sat(10_000_000),

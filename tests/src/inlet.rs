@@ -6,14 +6,17 @@ use crate::scratch::{Scratch, eventually, free_port};
 use crate::wallet::{Wallet, text};
 use crate::world::SOON;
 use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 const START_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(60);
+/// How long what is being settled at the end of a scenario may take to be booked and moved.
+const BOOKS_LIMIT_SECS: &str = "15";
 const COMMAND_LIMIT: Duration = Duration::from_secs(90);
 
 /// What an LSP is to be.
@@ -65,6 +68,7 @@ pub struct Inlet {
 	node_id: String,
 	process: Mutex<Option<Process>>,
 	crash_at: Mutex<Option<String>>,
+	troubles: Arc<Mutex<Vec<String>>>,
 }
 
 impl Inlet {
@@ -110,7 +114,45 @@ impl Inlet {
 			node_id: String::new(),
 			process: Mutex::new(None),
 			crash_at: Mutex::new(None),
+			troubles: scratch.troubles(),
 		})
+	}
+
+	/// Another data directory with this one's seed and options, for a node that stands by for it and takes its address over.
+	///
+	/// # Errors
+	/// There is no seed yet.
+	pub async fn standby(&self, scratch: &Scratch) -> Result<Inlet> {
+		let mut other = Inlet::prepare(scratch, self.options.clone()).await?;
+		std::fs::copy(self.data_dir.join("seed"), other.data_dir.join("seed")).context("no seed to copy")?;
+		other.listen.clone_from(&self.listen);
+		other.node_id.clone_from(&self.node_id);
+		other.stand_by();
+		Ok(other)
+	}
+
+	/// From its next start on, it stands by.
+	pub fn stand_by(&mut self) {
+		self.options.arguments.push("--standby".to_owned());
+	}
+
+	/// From its next start on, it listens on another port.
+	///
+	/// # Errors
+	/// There is none.
+	pub fn use_another_port(&mut self) -> Result<()> {
+		self.listen = format!("127.0.0.1:{}", free_port()?);
+		Ok(())
+	}
+
+	/// Stops its process, so that it does nothing at all (SIGSTOP), or lets it go on.
+	///
+	/// # Errors
+	/// It does not run.
+	pub fn freeze(&self, frozen: bool) -> Result<()> {
+		let process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
+		let signal = if frozen { Signal::STOP } else { Signal::CONT };
+		process.as_ref().context("inlet does not run")?.signal(signal)
 	}
 
 	/// `inlet run` with the arguments of this LSP.
@@ -250,6 +292,11 @@ impl Inlet {
 	/// Its binary.
 	pub fn exe(&self) -> &Path {
 		&self.exe
+	}
+
+	/// Its chain backend, as `--chain` wants it.
+	pub fn chain(&self) -> &str {
+		&self.options.chain
 	}
 
 	/// Its data directory.
@@ -433,6 +480,29 @@ impl Inlet {
 			Ok((info["synced"] == true && info["block_height"] == height).then_some(()))
 		};
 		eventually(limit, &format!("inlet is at height {height}"), there).await
+	}
+}
+
+/// At the end of every scenario the books of the LSP say to the millisatoshi what LDK and BDK say, if it still runs.
+impl Drop for Inlet {
+	fn drop(&mut self) {
+		if std::thread::panicking() || self.node_id.is_empty() || self.check_running().is_err() {
+			return;
+		}
+		let mut command = Command::new(&self.exe);
+		for variable in inlet_variables() {
+			command.env_remove(variable);
+		}
+		command.arg("--data-dir").arg(&self.data_dir).args(["ledger", "check", "--wait", BOOKS_LIMIT_SECS]);
+		let trouble = match command.stdin(Stdio::null()).output() {
+			Ok(output) if output.status.success() => return,
+			Ok(output) => {
+				let said = [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned());
+				format!("the LSP's books at the end of the scenario: {}{}", said[0], said[1])
+			}
+			Err(error) => format!("the LSP's books cannot be looked at: {error}"),
+		};
+		self.troubles.lock().unwrap_or_else(PoisonError::into_inner).push(trouble);
 	}
 }
 

@@ -166,7 +166,8 @@ impl<'a> World<'a> {
 		wallet.usable_channels(usable + channels.len(), SOON).await
 	}
 
-	/// Sets a webhook of this wallet, which is connected: ldk-node cannot, so that it is done in its name while it is away.
+	/// Sets a webhook of this wallet, which is connected and has no channel yet: ldk-node cannot, so that it is done in its
+	/// name while it is away.
 	///
 	/// # Errors
 	/// The LSP does not take it.

@@ -96,6 +96,7 @@ impl Book {
 			Write::Sale(sale) => self.apply_sale(sale),
 			Write::Order(order) => self.apply_order(order),
 			Write::Ledger(entry) => self.apply_entry(entry),
+			Write::Books(row) => self.books.apply(row),
 			Write::Token(token) => self.apply_token(token),
 		}
 	}
@@ -226,6 +227,16 @@ impl Book {
 	/// The newest ledger entries, oldest first, at most [`LEDGER_IN_MEMORY`].
 	pub fn ledger(&self) -> impl DoubleEndedIterator<Item = &Entry> {
 		self.ledger.iter()
+	}
+
+	/// The books: what the ledger adds up to.
+	pub fn books(&self) -> &Books {
+		&self.books
+	}
+
+	/// The number of the next ledger entry.
+	pub fn next_entry(&self) -> u64 {
+		self.next_entry
 	}
 
 	/// One sale.

@@ -351,6 +351,13 @@ pub(crate) fn forward_failed(turn: &mut Turn<'_>, peer: NodeId, channel_id: &[u8
 	}
 }
 
+/// The opening fee in a settled forward: LDK does not know it if the channel that it came in over has ended.
+pub(crate) fn skimmed(turn: &Turn<'_>, input: &Input) -> Msat {
+	let Input::Forwarded { skimmed, intercept_id, .. } = input else { return Msat::ZERO };
+	let planned = intercept_id.and_then(|id| planned(turn, &id));
+	planned.map_or(*skimmed, |(_, skim)| (*skimmed).max(skim))
+}
+
 /// [`Input::Forwarded`]: the opening fee in it is credited, once per reference, and the sale is done when all is there.
 pub(crate) fn forwarded(turn: &mut Turn<'_>, input: &Input) {
 	let Input::Forwarded { next_peer, next_channel, skimmed, intercept_id, reference, .. } = input else { return };

@@ -33,6 +33,7 @@ pub(crate) fn get_info(turn: &mut Turn<'_>, peer: NodeId, call: &GetInfo) -> Res
 /// What we offer this client now. Each payment in the range bears its fee, and no fee is below the cost (R7).
 fn offer(turn: &Turn<'_>, peer: &NodeId) -> Result<Terms, Refusal> {
 	let policy = turn.policy();
+	admission::selling(turn.world)?;
 	let live = admission::feerate(policy, turn.world)?;
 	let standing = tiers::here(turn, peer);
 	let basis = Basis::new(policy, &standing, &turn.world.market, live, live);

@@ -148,6 +148,8 @@ pub(crate) fn funded(turn: &mut Turn<'_>, mut order: Order, input: &Input) {
 	order.paid_by = Some(by);
 	order.state = OrderState::Funded { by };
 	order.note(turn.now, "funded", format!("{funding}"));
+	// The ledger looks for the channel.
+	turn.put_order(order.clone());
 	match by {
 		PaidBy::Lightning if order.lapsed => lapse::unpaid(turn, &mut order),
 		PaidBy::Lightning => {
@@ -185,7 +187,7 @@ fn complete(turn: &mut Turn<'_>, order: &mut Order, paid: Msat) {
 	ledger::earn(turn, EntryKind::OrderFee, fee, client, &order.id);
 	if pushed > Msat::ZERO {
 		ledger::earn(turn, EntryKind::ClientBalance, pushed, client, &order.id);
-		ledger::spend(turn, EntryKind::ClientBalance, pushed, client, &order.id);
+		ledger::pushed(turn, pushed, client, &order.id);
 	}
 	order.state = OrderState::Completed;
 	order.note(turn.now, "paid", format!("{fee} earned"));
@@ -240,6 +242,15 @@ pub(crate) fn open_failed(turn: &mut Turn<'_>, mut order: Order, user_channel_id
 		_ => {}
 	}
 	turn.put_order(order);
+}
+
+/// [`Input::FundingKept`].
+pub(crate) fn funding_kept(turn: &mut Turn<'_>, mut order: Order, user_channel_id: u128) {
+	if order.is_being_opened() && order.user_channel_id == user_channel_id && !order.kept {
+		order.kept = true;
+		order.note(turn.now, "closed", "the channel was used before its funding was known to be out".to_string());
+		turn.put_order(order);
+	}
 }
 
 /// [`Input::ChannelClosed`]. While the channel is being opened it says that nothing was funded: the node would have said

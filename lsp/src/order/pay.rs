@@ -122,7 +122,7 @@ pub(super) fn watch_loss(turn: &mut Turn<'_>, order: &mut Order) {
 	let book = if gone { ledger::spend } else { ledger::earn };
 	book(turn, EntryKind::OrderFee, fee, client, &order.id);
 	if pushed > Msat::ZERO {
-		book(turn, EntryKind::ClientBalance, pushed, client, &order.id);
+		ledger::lost(turn, pushed, gone, client, &order.id);
 	}
 	if gone {
 		let mut client = turn.client(&order.client);

@@ -67,6 +67,7 @@ pub(crate) fn create_order(turn: &mut Turn<'_>, peer: NodeId, id: &str, call: &C
 		paid_by: None,
 		refused: false,
 		lapsed: false,
+		kept: false,
 		state: OrderState::Preparing,
 		channel: None,
 		history: Vec::new(),

@@ -1,8 +1,8 @@
 //! A policy is checked once, when it is made.
 
 use super::{
-	LOWEST, Lsps1Policy, Lsps2Policy, Lsps5Policy, MAX_COUNTED_PAYMENTS, MAX_TIERS, Policy, PricePolicy, RiskPolicy,
-	Tier, Tiers,
+	CapitalPolicy, LOWEST, Lsps1Policy, Lsps2Policy, Lsps5Policy, MAX_COUNTED_PAYMENTS, MAX_TIERS, Policy, PricePolicy,
+	RiskPolicy, Tier, Tiers,
 };
 use crate::money::Sat;
 
@@ -46,6 +46,7 @@ impl Policy {
 		check_lsps1(&self.lsps1, &self.risk)?;
 		check_lsps2(&self.lsps2)?;
 		check_lsps5(&self.lsps5)?;
+		check_capital(&self.capital)?;
 		check_sizes(self)?;
 		check_price(&self.price)?;
 		check_risk(&self.risk)?;
@@ -161,6 +162,22 @@ fn check_price(own: &PricePolicy) -> Checked {
 	})?;
 	demand(own.close_share_ppm.0 <= 10_000_000, "price.close_share_ppm", || {
 		"must be at most 10000000 (ten closes)".to_string()
+	})
+}
+
+fn check_capital(own: &CapitalPolicy) -> Checked {
+	demand((1..=1_000).contains(&own.stress_feerate_sat_per_vb), "capital.stress_feerate_sat_per_vb", || {
+		"must be from 1 to 1000".to_string()
+	})?;
+	demand(own.stress_htlcs <= 100, "capital.stress_htlcs", || "must be at most 100".to_string())?;
+	demand(own.spare_coins <= 1_000, "capital.spare_coins", || "must be at most 1000".to_string())?;
+	demand(own.idle_days >= 1, "capital.idle_days", || "must be at least 1".to_string())?;
+	demand(own.max_channels_per_hour >= 1, "capital.max_channels_per_hour", || "must be at least 1".to_string())?;
+	demand(own.max_channels_per_day >= own.max_channels_per_hour, "capital.max_channels_per_day", || {
+		format!("must not be below capital.max_channels_per_hour ({})", own.max_channels_per_hour)
+	})?;
+	demand((1..=1_000_000).contains(&own.max_wallet_share_ppm.0), "capital.max_wallet_share_ppm", || {
+		"must be from 1 to 1000000 (all of it)".to_string()
 	})
 }
 

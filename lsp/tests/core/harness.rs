@@ -28,6 +28,7 @@ pub struct Sim {
 	pub market: Market,
 	pub spendable: Sat,
 	pub synced: bool,
+	pub disk_low: bool,
 	pub peers: BTreeMap<NodeId, PeerView>,
 	counter: u64,
 }
@@ -81,6 +82,7 @@ impl Sim {
 			market: Market::default(),
 			spendable: Sat(10_000_000),
 			synced: true,
+			disk_low: false,
 			peers: BTreeMap::new(),
 			counter: 0,
 		}
@@ -98,6 +100,7 @@ impl Sim {
 			network: Network::Regtest,
 			height: self.height,
 			synced: self.synced,
+			disk_low: self.disk_low,
 			feerate: self.feerate,
 			market: self.market.clone(),
 			spendable: self.spendable,
@@ -269,6 +272,8 @@ impl Sim {
 			skimmed: Msat(skimmed),
 			intercept_id: None,
 			reference: reference.to_string(),
+			came: Vec::new(),
+			went: Vec::new(),
 		})
 	}
 
@@ -327,6 +332,7 @@ impl Sim {
 		self.give(Input::PaymentClaimed {
 			payment_hash: order.lightning.as_ref().unwrap().payment_hash,
 			amount: amount.to_msat().unwrap(),
+			over: Vec::new(),
 		})
 	}
 

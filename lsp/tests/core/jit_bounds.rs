@@ -174,6 +174,8 @@ fn settled(client: NodeId, over: &OpenChannel, intercepted: u8, skimmed: u64, re
 		skimmed: Msat(skimmed),
 		intercept_id: Some([intercepted; 32]),
 		reference: reference.into(),
+		came: Vec::new(),
+		went: Vec::new(),
 	}
 }
 

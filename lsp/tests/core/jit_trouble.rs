@@ -313,6 +313,8 @@ fn a_fee_settled_over_another_channel_of_the_client_is_credited() {
 		skimmed: sale.fee.unwrap(),
 		intercept_id: None,
 		reference: "a".into(),
+		came: Vec::new(),
+		went: Vec::new(),
 	});
 	assert_eq!(sim.sale(&sale).state, SaleState::Done);
 }
@@ -413,4 +415,20 @@ fn r2_a_payment_that_failed_over_another_channel_of_the_client_leaves_the_fee_ow
 	sim.ready(client, open.user_channel_id);
 	sim.give(Input::ForwardFailed { peer: client, channel_id: used, by_client: true });
 	assert_eq!((sim.sale(&first).state, sim.sale(&second).state), (SaleState::Done, SaleState::Owing));
+}
+
+/// At the disk's low-water mark nothing new is sold, and what was sold is delivered.
+#[test]
+fn r13_a_disk_that_is_nearly_full_stops_new_sales_only() {
+	let (mut sim, _, sale) = ready_to_pay();
+	let stranger = node(2);
+	sim.connect(stranger);
+	let terms = sim.menu(stranger)[0].clone();
+	sim.disk_low = true;
+	assert_eq!(sim.menu(stranger), serde_json::json!([]));
+	let answer = sim.ask(stranger, "lsps2.buy", serde_json::json!({"opening_fee_params": terms}));
+	assert_eq!(answer["error"]["code"], 1, "{answer}");
+	let open = opened(&sim.htlc(&sale, 1, 1, 50_000_000)).expect("it was sold before");
+	sim.funded(open.user_channel_id);
+	assert!(!forwards(&sim.ready(open.peer, open.user_channel_id)).is_empty());
 }

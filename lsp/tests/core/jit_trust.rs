@@ -250,6 +250,8 @@ fn a_client_with_enough_room_gets_the_payment_there_in_full_and_pays_for_nothing
 			skimmed: Msat(0),
 			intercept_id: None,
 			reference: reference.into(),
+			came: Vec::new(),
+			went: Vec::new(),
 		};
 		assert!(sim.give(forwarded).is_empty());
 	}

@@ -117,6 +117,8 @@ fn r12_a_crash_before_the_decision_replays_it() {
 		skimmed: sale.fee.unwrap(),
 		intercept_id: None,
 		reference: "a".into(),
+		came: Vec::new(),
+		went: Vec::new(),
 	};
 	assert_eq!(broadcasts(&sim.look(settled.clone()).actions).first(), Some(&open.user_channel_id));
 	sim.restart();
@@ -197,6 +199,8 @@ fn r2_r12_a_payment_that_was_taken_although_the_channel_ended_still_gets_it_on_t
 		skimmed: sale.fee.unwrap(),
 		intercept_id: None,
 		reference: "a".into(),
+		came: Vec::new(),
+		went: Vec::new(),
 	};
 	assert_eq!(broadcasts(&sim.give(settled)), [open.user_channel_id]);
 	sim.pass(DISCARD_AFTER_SECS);

@@ -13,6 +13,7 @@ mod jit_sale;
 mod jit_trouble;
 mod jit_trust;
 mod jit_withheld;
+mod ledger;
 mod money;
 mod order_lapsed;
 mod order_lightning;

@@ -91,6 +91,22 @@ fn r06_a_channel_delivered_after_its_payment_lapsed_ends_the_order_with_the_loss
 }
 
 #[test]
+fn r06_a_channel_that_was_used_before_its_funding_was_out_keeps_it() {
+	let mut sim = Sim::new();
+	let (order, _) = opening(&mut sim);
+	let kept = Input::FundingKept { user_channel_id: order.user_channel_id };
+	assert!(sim.give(kept.clone()).is_empty());
+	assert!(sim.look(kept).writes.is_empty(), "once");
+	let now = sim.now_order(&order);
+	assert!(now.kept && now.is_being_opened(), "not given up: {:?}", now.state);
+	sim.restart();
+	assert!(sim.now_order(&order).kept, "durable");
+	let claimed = sim.funded(order.user_channel_id);
+	assert!(claimed.iter().any(|action| matches!(action, Action::ClaimPayment { .. })));
+	assert!(sim.give(Input::FundingKept { user_channel_id: order.user_channel_id }).is_empty());
+}
+
+#[test]
 fn r06_a_funding_that_is_told_when_ldk_has_failed_the_payment_is_unpaid_at_once() {
 	let mut sim = Sim::new();
 	let (order, _) = opening(&mut sim);
@@ -122,6 +138,7 @@ fn r06_a_claim_that_came_too_late_ends_the_order_and_one_that_is_told_later_make
 	let claimed = Input::PaymentClaimed {
 		payment_hash: order.lightning.as_ref().unwrap().payment_hash,
 		amount: order.order_total.to_msat().unwrap(),
+		over: Vec::new(),
 	};
 	sim.give(claimed.clone());
 	let now = sim.now_order(&order);

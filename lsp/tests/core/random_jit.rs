@@ -357,6 +357,8 @@ impl Ldk {
 						skimmed: Msat(flight.skimmed),
 						intercept_id: None,
 						reference: flight.reference,
+						came: Vec::new(),
+						went: Vec::new(),
 					});
 				}
 			}

@@ -336,7 +336,8 @@ impl Node {
 					&& let Some(amount) = self.held.remove(&payment_hash)
 				{
 					self.claimed += amount.0;
-					let input = Input::PaymentClaimed { payment_hash, amount: amount.to_msat().unwrap() };
+					let input =
+						Input::PaymentClaimed { payment_hash, amount: amount.to_msat().unwrap(), over: Vec::new() };
 					self.give(input.clone());
 					self.give(input);
 				}

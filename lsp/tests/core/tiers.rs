@@ -52,6 +52,8 @@ fn forward(sim: &mut Sim, client: NodeId, reference: &str) -> Vec<Action> {
 		skimmed: Msat(0),
 		intercept_id: None,
 		reference: reference.to_string(),
+		came: Vec::new(),
+		went: Vec::new(),
 	})
 }
 
@@ -116,6 +118,8 @@ fn a_payment_counts_once_and_only_as_far_as_a_rule_can_ask() {
 		skimmed: Msat(0),
 		intercept_id: None,
 		reference: "more".into(),
+		came: Vec::new(),
+		went: Vec::new(),
 	});
 	assert!(step.writes.iter().all(|write| !matches!(write, Write::Client(_))), "it costs no write any more");
 }

@@ -275,6 +275,7 @@ fn orders_are_refused_while_nothing_can_be_sold() {
 		code(&sim.ask(node(1), "lsps1.create_order", params))
 	};
 	assert_eq!(refused(|sim| sim.synced = false), 1);
+	assert_eq!(refused(|sim| sim.disk_low = true), 1);
 	assert_eq!(refused(|sim| sim.feerate = None), 1);
 	assert_eq!(refused(|sim| sim.feerate = Some(FeePerKw(25_001))), 1);
 	assert_eq!(refused(|sim| sim.spendable = Sat(520_000)), 1);
@@ -308,6 +309,7 @@ fn l2_1_the_menu_is_empty_while_nothing_can_be_sold() {
 	};
 	assert!(!empty(|_| {}));
 	assert!(empty(|sim| sim.synced = false));
+	assert!(empty(|sim| sim.disk_low = true));
 	assert!(empty(|sim| sim.feerate = None));
 	assert!(empty(|sim| sim.feerate = Some(FeePerKw(25_001))));
 	assert!(empty(|sim| sim.spendable = Sat(100_000)));

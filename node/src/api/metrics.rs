@@ -109,6 +109,10 @@ fn store(text: &mut Text, status: &Status, storage: &Storage) {
 	if let Some(free) = status.disk.free_bytes {
 		text.gauge("inlet_disk_free_bytes", "Free where the data directory is.", free);
 	}
+	text.gauge("inlet_disk_low", "1 if so little is free that nothing new is sold.", u8::from(status.disk.low));
+	text.gauge("inlet_disk_reserve_bytes", "The reserve; 0 if it is given up.", storage.reserve_bytes);
+	text.gauge("inlet_disk_wear_ppm_a_year", "Millionths of the card's rated life.", storage.wear_ppm_a_year);
+	text.counter("inlet_store_payments", "Payments that were forwarded or brought a channel.", storage.payments);
 	text.counter("inlet_store_log_bytes", "Bytes written to the write-ahead log.", storage.log_bytes);
 	text.counter("inlet_store_checkpoint_bytes", "Bytes copied from the log, at most.", storage.checkpoint_bytes);
 	text.counter("inlet_store_syncs", "Syncs (fdatasync).", storage.syncs);

@@ -3,7 +3,7 @@
 use super::OPENAPI;
 use super::context::{Context, Reply};
 use super::routes::{Endpoint, on};
-use crate::control::{Backup, Fees, Info, Status, Stopping, Storage, SyncState};
+use crate::control::{Backup, Doctor, Fees, Info, Status, Stopping, Storage, SyncState};
 use axum::extract::State;
 use axum::http::Method;
 use axum::http::header;
@@ -19,6 +19,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 		on(Method::GET, "/v1/storage", storage),
 		on(Method::GET, "/v1/backup", backup),
 		on(Method::POST, "/v1/backup", backup_now),
+		on(Method::GET, "/v1/doctor", doctor),
 		on(Method::POST, "/v1/stop", stop),
 	]
 }
@@ -53,6 +54,10 @@ async fn backup(State(context): State<Context>) -> Reply<Backup> {
 
 async fn backup_now(State(context): State<Context>) -> Reply<Backup> {
 	context.ask(|node| async move { node.backup_now().await }).await
+}
+
+async fn doctor(State(context): State<Context>) -> Reply<Doctor> {
+	context.ask(|node| async move { node.doctor().await }).await
 }
 
 async fn stop(State(context): State<Context>) -> Reply<Stopping> {

@@ -61,8 +61,14 @@ pub enum Command {
 	},
 	/// What a channel would cost a client now
 	Quote(QuoteArgs),
-	/// What was earned and spent
-	Ledger(Listing),
+	/// Where your capital is, how many channels it still makes, and what idle channels keep of it
+	Capital {
+		/// What to do; the picture if left out.
+		#[command(subcommand)]
+		verb: Option<CapitalCommand>,
+	},
+	/// What was earned and spent: list, check, report, export
+	Ledger(LedgerArgs),
 	/// The feerates in use and how old they are
 	Fees,
 	/// What was written to the disk, for what, and what that means for it
@@ -75,6 +81,8 @@ pub enum Command {
 	},
 	/// Bring a node back from its backup, on a machine that has nothing of it
 	Restore(RestoreArgs),
+	/// Look at everything that can be wrong, and say what to do; also when the node is stopped
+	Doctor(DoctorArgs),
 	/// Where the node stands with the chain
 	Sync,
 	/// What happened, or happens
@@ -127,6 +135,9 @@ pub struct RunArgs {
 	/// How log lines are written
 	#[arg(long, value_name = "FORMAT")]
 	pub log_format: Option<LogFormat>,
+	/// Wait until no other node leads on the database, then take over (storage.backend = "postgres")
+	#[arg(long)]
+	pub standby: bool,
 }
 
 /// How log lines are written.
@@ -388,7 +399,11 @@ pub struct PayArgs {
 
 /// `inlet storage`.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct StorageArgs {
+	/// What to do; without: what it has written
+	#[command(subcommand)]
+	pub verb: Option<StorageCommand>,
 	/// What the disk is rated for, in terabytes written (TBW, from its data sheet)
 	#[arg(long, value_name = "TB")]
 	pub rated_tbw: Option<u32>,
@@ -430,6 +445,27 @@ pub struct RestoreArgs {
 	/// The old machine is gone, although it spoke a moment ago
 	#[arg(long)]
 	pub take_over: bool,
+}
+
+/// `storage`, but for the figures.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum StorageCommand {
+	/// Write all of LDK's state as plain files, as lightning-persister's FilesystemStore reads them; the node must be stopped
+	Export {
+		/// A directory that does not exist yet
+		#[arg(long, value_name = "DIR")]
+		to: PathBuf,
+	},
+	/// Move a stopped node's state to another database, and compare
+	Migrate(MigrateArgs),
+}
+
+/// `doctor`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct DoctorArgs {
+	/// Start LDK on this copy (the doctor's own second process)
+	#[arg(long, value_name = "DIR", hide = true)]
+	pub trial: Option<PathBuf>,
 }
 
 /// `clients`.
@@ -525,6 +561,26 @@ pub enum TokensCommand {
 		/// Its id, or the beginning of it
 		id: String,
 	},
+}
+
+/// `inlet storage migrate`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct MigrateArgs {
+	/// Where it is
+	#[arg(long, value_name = "BACKEND")]
+	pub from: BackendArg,
+	/// Where it is to be; there must be nothing yet
+	#[arg(long, value_name = "BACKEND")]
+	pub to: BackendArg,
+}
+
+/// A database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BackendArg {
+	/// The file in the data directory.
+	Sqlite,
+	/// The server that storage.url names.
+	Postgres,
 }
 
 /// `quote`.
@@ -630,4 +686,76 @@ pub enum Shell {
 	Zsh,
 	/// The friendly one.
 	Fish,
+}
+
+/// The ledger.
+#[derive(Clone, Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct LedgerArgs {
+	/// What to do; `list` if left out.
+	#[command(subcommand)]
+	pub verb: Option<LedgerCommand>,
+	/// Without a verb.
+	#[command(flatten)]
+	pub page: PageArgs,
+}
+
+/// What can be done with the ledger.
+#[derive(Clone, Debug, Subcommand)]
+pub enum LedgerCommand {
+	/// List them (also without this word)
+	List(PageArgs),
+	/// Compare it with what LDK and BDK say that there is; exits with 1 if they differ
+	Check {
+		/// Wait so many seconds for what is just being settled
+		#[arg(long, value_name = "SECONDS", default_value_t = 5)]
+		wait: u64,
+	},
+	/// What each client, channel, tier or month brought
+	Report {
+		/// What has a line
+		#[arg(long, value_enum, default_value_t = ReportByArg::Client)]
+		by: ReportByArg,
+	},
+	/// All of it, oldest first, for other programs
+	Export {
+		/// hledger's journal is read by ledger as well
+		#[arg(long, value_enum, default_value_t = ExportFormat::Csv)]
+		format: ExportFormat,
+	},
+}
+
+/// What a report has a line for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ReportByArg {
+	/// Each client.
+	Client,
+	/// Each channel.
+	Channel,
+	/// Each tier of clients.
+	Tier,
+	/// Each month.
+	Month,
+}
+
+/// In which form the ledger is exported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ExportFormat {
+	/// One line for each posting.
+	Csv,
+	/// One entry a line.
+	Json,
+	/// A journal.
+	Hledger,
+}
+
+/// What can be done with the capital.
+#[derive(Clone, Debug, Subcommand)]
+pub enum CapitalCommand {
+	/// Which idle channels could give it back; nothing is done (inlet channels close ID does it)
+	Reclaim {
+		/// Only look, as it always does: closing is left to you
+		#[arg(long)]
+		dry_run: bool,
+	},
 }

@@ -3,7 +3,7 @@
 
 use super::value::network_name;
 use bitcoin::Network;
-use inlet_lsp::policy::{Lsps1Policy, Lsps2Policy, Lsps5Policy, PricePolicy, RiskPolicy, Tiers};
+use inlet_lsp::policy::{CapitalPolicy, Lsps1Policy, Lsps2Policy, Lsps5Policy, PricePolicy, RiskPolicy, Tiers};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 
@@ -18,11 +18,13 @@ pub(super) struct RawConfig {
 	pub lsps5: Lsps5Policy,
 	pub price: PricePolicy,
 	pub risk: RiskPolicy,
+	pub capital: CapitalPolicy,
 	pub tier: Tiers,
 	pub routing: RawRouting,
 	pub peers: RawPeers,
 	pub notify: RawNotify,
 	pub backup: RawBackup,
+	pub storage: RawStorage,
 	pub log: RawLog,
 	pub api: RawApi,
 }
@@ -131,6 +133,34 @@ pub(super) struct RawBackup {
 impl Default for RawBackup {
 	fn default() -> Self {
 		RawBackup { targets: Vec::new(), mode: "async".into(), alert_secs: 60 }
+	}
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawStorage {
+	pub low_water_mb: u64,
+	pub reserve_mb: u64,
+	pub card_gb: u64,
+	pub card_rated_tbw: u64,
+	pub backend: String,
+	pub url: String,
+	pub ca_file: String,
+	pub lease_secs: u64,
+}
+
+impl Default for RawStorage {
+	fn default() -> Self {
+		RawStorage {
+			backend: "sqlite".into(),
+			url: String::new(),
+			ca_file: String::new(),
+			lease_secs: 10,
+			low_water_mb: 256,
+			reserve_mb: 32,
+			card_gb: 0,
+			card_rated_tbw: 0,
+		}
 	}
 }
 
@@ -360,6 +390,32 @@ pub(super) const SECTIONS: &[Section] = &[
 		],
 	},
 	Section {
+		name: "capital",
+		about: "Your coins: what is kept for closing, how much is put where, and how it comes home.",
+		keys: &[
+			(
+				"stress_feerate_sat_per_vb",
+				"Feerate at which every anchor channel can still be closed out of what is kept for it, in sat/vB.",
+			),
+			("stress_htlcs", "HTLCs in flight in each channel at that moment."),
+			(
+				"spare_coins",
+				"inlet capital asks for so many coins beside one for each channel, to fund so many in one block.",
+			),
+			("max_client_sat", "Channels of one client together: with so much it gets no further one."),
+			("max_at_risk_sat", "Channels that are funded and not paid for, together: with so much nothing is sold."),
+			("max_channels_per_hour", "Channels funded in an hour before selling pauses."),
+			("max_channels_per_day", "Channels funded in a day before selling pauses."),
+			("max_wallet_share_ppm", "The part of what can be sold that one channel may take, in millionths."),
+			("idle_days", "A channel that no payment went over for so many days is idle."),
+			(
+				"reclaim_feerate_sat_per_vb",
+				"inlet capital reclaim advises closing an idle channel while the feerate is at most this, in sat/vB.",
+			),
+			("reclaim_min_sat", "Closing one must bring home at least this."),
+		],
+	},
+	Section {
 		name: "tier.new",
 		about: "Clients that are in no other tier. A section [tier.NAME] makes a tier of your own, with these defaults.",
 		keys: TIER_KEYS,
@@ -437,6 +493,49 @@ pub(super) const SECTIONS: &[Section] = &[
 				 then a restore after a crash brings the channels back).",
 			),
 			("alert_secs", "You are told when a target is so far behind, in seconds."),
+		],
+	},
+	Section {
+		name: "storage",
+		about: "Where the node's state is kept, and the disk.",
+		keys: &[
+			(
+				"backend",
+				"sqlite (a file in the data directory) or postgres (a server, for a standby; see node/docs/standby.md).",
+			),
+			(
+				"url",
+				"The PostgreSQL database, as postgresql://USER:PASSWORD@HOST/DATABASE; several hosts with commas. TCP is under TLS, and \
+				 the server's certificate is verified, unless sslmode=disable is in it. May hold a password: it is never shown.",
+			),
+			(
+				"ca_file",
+				"A PEM file with the certificates that the server's must be signed by; a relative path starts in the data \
+				 directory. Empty: the public ones.",
+			),
+			(
+				"lease_secs",
+				"How long a leader that is not heard of stays the leader, in seconds, 3 to 120: a standby takes over after that. The \
+				 leader stops before, if it cannot reach the database.",
+			),
+			(
+				"low_water_mb",
+				"Nothing new is sold while less than this is free where the data directory is, in megabytes; what was sold is \
+				 delivered. 0: that is not looked at.",
+			),
+			(
+				"reserve_mb",
+				"A file of so many megabytes that is given up when the disk is full, to finish what is in flight; 0: none.",
+			),
+			(
+				"card_gb",
+				"Size of the card or disk in gigabytes, for the estimate of its wear; 0: that of its file system.",
+			),
+			(
+				"card_rated_tbw",
+				"What it is rated for, in terabytes written (its data sheet's TBW); 0: a hundred times its size, which is \
+				 little.",
+			),
 		],
 	},
 	Section {

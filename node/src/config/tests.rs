@@ -457,3 +457,30 @@ fn tiers_are_sections_and_own_ones_may_be_added() {
 	refused("[tier.new]\nmin_payments = 101\n", 2, "tier.new.min_payments", &["at most 100"]);
 	refused("[tier]\nrank = 1\n", 2, "", &["tier.rank is in no section"]);
 }
+
+#[test]
+fn a_server_for_the_store_is_checked_and_its_password_never_shown() {
+	refused("[storage]\nbackend = \"postgres\"\n", 2, "storage.backend", &["storage.url"]);
+	refused("[storage]\nbackend = \"redis\"\n", 2, "storage.backend", &["sqlite or postgres"]);
+	refused("[storage]\nlease_secs = 2\n", 2, "storage.lease_secs", &["3 or more"]);
+	refused("[storage]\nlease_secs = 500\n", 2, "storage.lease_secs", &["120 or less"]);
+	for url in [
+		"mysql://a:hunter2@h/d",
+		"postgresql://a:hunter2@h:port/d",
+		"postgresql://a:hunter2@h",
+		"postgresql://x:hunter2@/d",
+	] {
+		let error = load(&format!("[storage]\nurl = \"{url}\"\n"), &[]).unwrap_err();
+		assert_eq!(error.key.as_deref(), Some("storage.url"), "{error}");
+		assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+	}
+	let text = "[storage]\nbackend = \"postgres\"\nurl = \"postgresql://a:hunter2@h1,h2:6432/d\"\n";
+	let config = load(text, &[]).unwrap();
+	let StoreBackend::Postgres(server) = &config.store.backend else { panic!("{:?}", config.store) };
+	assert_eq!(server.to_string(), "the database d at h1, h2:6432");
+	assert!(!format!("{config:?}").contains("hunter2"));
+	let config = load("", &[("INLET_STORAGE_URL", "postgresql://a@h/d")]).unwrap();
+	assert!(config.store.backend == StoreBackend::Sqlite && config.store.server.is_some());
+	let error = load(&format!("{text}ca_file = \"none.pem\"\n"), &[]).unwrap_err();
+	assert_eq!(error.key.as_deref(), Some("storage.ca_file"), "{error}");
+}

@@ -79,6 +79,10 @@ impl Control for Fake {
 		Ok(holds())
 	}
 
+	async fn doctor(&self) -> Result<Doctor, Refusal> {
+		Ok(doctor())
+	}
+
 	async fn stop(&self) -> Result<Stopping, Refusal> {
 		self.note("stop", ());
 		Ok(Stopping { stopping: true })
@@ -243,6 +247,22 @@ impl Control for Fake {
 
 	async fn ledger(&self, list: ListRequest) -> Result<Ledger, Refusal> {
 		Ok(ledger(&list))
+	}
+
+	async fn capital(&self) -> Result<Capital, Refusal> {
+		Ok(capital())
+	}
+
+	async fn reclaim(&self) -> Result<ReclaimPlan, Refusal> {
+		Ok(reclaim())
+	}
+
+	async fn ledger_check(&self, _: LedgerCheckRequest) -> Result<LedgerCheck, Refusal> {
+		Ok(ledger_check())
+	}
+
+	async fn ledger_report(&self, request: LedgerReportRequest) -> Result<LedgerReport, Refusal> {
+		Ok(ledger_report(request))
 	}
 
 	fn recent_events(&self) -> Vec<Event> {

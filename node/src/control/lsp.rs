@@ -1,4 +1,4 @@
-//! What is sold: orders, sales, clients, prices and the ledger.
+//! What is sold: orders, sales, clients and prices.
 
 use super::{ClientHolds, ClientListing, Listed, SoldChannel, Time};
 use serde::{Deserialize, Serialize};
@@ -348,67 +348,4 @@ pub struct QuoteTerm {
 	pub amount_msat: u64,
 	/// How it came about, for people.
 	pub how: String,
-}
-
-/// What an entry of the ledger is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum LedgerKind {
-	/// Opening fee of a just-in-time channel.
-	JitFee,
-	/// Fee of an ordered channel, client balance not included.
-	OrderFee,
-	/// A forwarded payment.
-	RoutingFee,
-	/// Miner fee of a funding transaction.
-	FundingCost,
-	/// Miner fee of a refund that the client did not bear.
-	RefundCost,
-	/// Payment for an order taken in that is not our fee: the balance that we push to the client.
-	ClientBalance,
-}
-
-/// A page of the ledger. The totals are over all of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct Ledger {
-	/// Newest first.
-	pub entries: Vec<LedgerEntry>,
-	/// One for each kind that occurs.
-	pub totals: Vec<LedgerTotal>,
-	/// All fees less all costs; `client_balance` is not in it.
-	pub net_msat: i64,
-	/// The cursor of the page that follows, `null` if this is the last.
-	pub next: Option<String>,
-}
-
-/// One line of the ledger.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct LedgerEntry {
-	/// Its number, from 0, without gaps.
-	pub seq: u64,
-	/// When.
-	pub at: Time,
-	/// What for.
-	pub kind: LedgerKind,
-	/// Positive: earned. Negative: spent.
-	pub amount_msat: i64,
-	/// With whom.
-	pub client: Option<String>,
-	/// The sale or order (or, for forwards and on-chain costs, the channel or transaction).
-	pub reference: String,
-}
-
-/// All entries of one kind.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct LedgerTotal {
-	/// What for.
-	pub kind: LedgerKind,
-	/// How many.
-	pub entries: u64,
-	/// Their sum.
-	pub amount_msat: i64,
 }

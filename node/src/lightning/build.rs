@@ -8,6 +8,7 @@ use super::wire::Wire;
 use super::*;
 use crate::config::{PeerLimits, RoutingConfig};
 use crate::crash;
+use crate::onchain::ReservePolicy;
 use anyhow::{Context, bail};
 use bitcoin::Network;
 use lightning::chain::{BlockLocator, ChannelMonitorUpdateStatus};
@@ -55,6 +56,8 @@ pub struct Parts {
 	pub gossip: crate::config::Gossip,
 	/// How many connections there may be.
 	pub limits: PeerLimits,
+	/// For which weather anchors are kept.
+	pub reserve: ReservePolicy,
 	/// Are sleeping clients woken (bLIP-55)?
 	pub wakes: bool,
 }
@@ -265,6 +268,7 @@ impl Lightning {
 			peers,
 			messenger,
 			sweeper,
+			reserve: parts.reserve,
 			graph,
 			wire,
 			door: Door::new(parts.limits),

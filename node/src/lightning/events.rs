@@ -6,22 +6,25 @@ use super::channels::{Channels, Left, NO_ANCHORS, NotFunded, Request, Wanted, ha
 use super::onions::Onions;
 use super::payments::{Payments, failure, id_of};
 use super::{Lightning, peers};
+use crate::books;
 use crate::control::{EventKind, Events, PaymentKind};
 use crate::driver::{Driver, Stopped};
 use bitcoin::hashes::{Hash, HashEngine, sha256};
 use bitcoin::hex::DisplayHex;
 use inlet_lsp::book::{Book, Client, Order};
 use inlet_lsp::input::{Hop, Input};
+use inlet_lsp::ledger::{Fact, Flow};
 use inlet_lsp::money::Msat;
 use inlet_lsp::notice::Notice;
 use lightning::blinded_path::message::NextMessageHop;
 use lightning::events::bump_transaction::BumpTransactionEvent;
 use lightning::events::{
-	ClosureReason, Event, FundingInfo, HTLCHandlingFailureReason, HTLCHandlingFailureType, InboundHTLCLocator,
-	PaymentPurpose, ReplayEvent,
+	ClaimedHTLC, ClosureReason, Event, FundingInfo, HTLCHandlingFailureReason, HTLCHandlingFailureType,
+	InboundHTLCLocator, PaymentPurpose, ReplayEvent,
 };
 use lightning::ln::channel_state::ChannelDetails;
 use lightning::ln::msgs::SocketAddress;
+use lightning::ln::types::ChannelId;
 use lightning::types::payment::PaymentHash;
 use serde_json::json;
 use std::sync::Arc;
@@ -118,13 +121,23 @@ impl Handler {
 			Event::PaymentClaimable { payment_hash, amount_msat, purpose, claim_deadline, .. } => {
 				self.claimable(payment_hash, amount_msat, &purpose, claim_deadline).await?;
 			}
-			Event::PaymentClaimed { payment_hash, amount_msat, purpose, .. } => {
-				self.claimed(payment_hash, amount_msat, &purpose).await?;
+			Event::PaymentClaimed { payment_hash, amount_msat, purpose, htlcs, .. } => {
+				self.claimed(payment_hash, amount_msat, &purpose, &htlcs).await?;
 			}
 			Event::PaymentSent { payment_id, payment_preimage, payment_hash, fee_paid_msat, amount_msat, .. } => {
 				let id = payment_id.map_or_else(|| payment_hash.0.to_lower_hex_string(), id_of);
+				let (amount, fee) = (Msat(amount_msat.unwrap_or_default()), Msat(fee_paid_msat.unwrap_or_default()));
+				self.driver.submit(Input::Money(Fact::Sent { reference: id.clone(), amount, fee })).await?;
 				self.payments.sent(&id, payment_preimage, fee_paid_msat, amount_msat).await?;
 				self.tell(EventKind::PaymentSent, id, format!("{} msat sent", amount_msat.unwrap_or_default()));
+			}
+			Event::PaymentPathSuccessful { payment_id, path, .. } => {
+				let hop = path.hops.first().and_then(|first| self.hop(first.short_channel_id));
+				if let Some(Hop { channel_id, .. }) = hop {
+					let amount = Msat(path.final_value_msat().saturating_add(path.fee_msat()));
+					let (reference, flow) = (id_of(payment_id), Flow { channel_id, amount });
+					self.driver.submit(Input::Money(Fact::SentOver { reference, flow })).await?;
+				}
 			}
 			Event::PaymentFailed { payment_id, reason, .. } => {
 				let id = id_of(payment_id);
@@ -147,6 +160,12 @@ impl Handler {
 					.map(|htlc| format!("{}:{}", htlc.channel_id, htlc.htlc_id.map_or(-1, |id| id as i128)))
 					.collect::<Vec<_>>()
 					.join(",");
+				let flow =
+					|channel: ChannelId, msat: Option<u64>| Some(Flow { channel_id: channel.0, amount: Msat(msat?) });
+				let came: Option<Vec<Flow>> =
+					prev_htlcs.iter().map(|htlc| flow(htlc.channel_id, htlc.amount_msat)).collect();
+				let went: Option<Vec<Flow>> =
+					next_htlcs.iter().map(|htlc| flow(htlc.channel_id, htlc.amount_msat)).collect();
 				let input = Input::Forwarded {
 					next_peer: next.and_then(|htlc| htlc.node_id),
 					next_channel: next.map(|htlc| htlc.channel_id.0),
@@ -154,6 +173,8 @@ impl Handler {
 					skimmed: Msat(skimmed_fee_msat.unwrap_or_default()),
 					intercept_id: prev_htlcs.first().and_then(intercept_id),
 					reference: reference.clone(),
+					came: came.unwrap_or_default(),
+					went: went.unwrap_or_default(),
 				};
 				self.driver.submit(input).await?;
 				self.tell(EventKind::Forward, reference, format!("{outbound_amount_forwarded_msat} msat forwarded"));
@@ -182,7 +203,8 @@ impl Handler {
 			Event::OnionMessageIntercepted { next_hop: NextMessageHop::NodeId(peer), message, .. } => {
 				let can_wake = |client: &Client| !client.wake.webhooks.is_empty();
 				let is_client = self.driver.read(|book| book.client(&peer).is_some_and(can_wake));
-				if is_client && self.onions.keep(peer, message) {
+				let has_channel = !lightning.manager.list_channels_with_counterparty(&peer).is_empty();
+				if is_client && self.onions.keep(peer, has_channel, message) {
 					self.driver.submit(Input::Wanted { peer, notice: Notice::OnionMessageIncoming }).await?;
 				}
 			}
@@ -248,6 +270,9 @@ impl Handler {
 					self.driver.submit(input).await?;
 					self.channels.funded(user_channel_id);
 				}
+				if let Some(fact) = books::given(&self.lightning, channel_id) {
+					self.driver.submit(Input::Money(fact)).await?;
+				}
 				let text = format!("funding {funding_txo} with {counterparty_node_id}");
 				self.tell(EventKind::ChannelPending, channel_id.to_string(), text);
 			}
@@ -261,13 +286,21 @@ impl Handler {
 					self.driver.submit(Input::OpeningTried { order: ended.order, refusal: ended.refusal }).await?;
 				}
 			}
-			Event::ChannelClosed { channel_id, user_channel_id, reason, .. } => {
+			Event::ChannelClosed {
+				channel_id,
+				user_channel_id,
+				reason,
+				channel_capacity_sats,
+				last_local_balance_msat,
+				..
+			} => {
 				let refused = matches!(reason, ClosureReason::CounterpartyForceClosed { .. });
 				let by_client = is_by_peer(&reason);
 				let reason = reason.to_string();
 				tracing::info!(target: "inlet::channels", channel = %channel_id, "channel closed: {reason}");
 				self.tell(EventKind::ChannelClosed, channel_id.to_string(), reason.clone());
-				if !self.settle_funding(user_channel_id).await? {
+				let ours = channel_capacity_sats.zip(last_local_balance_msat);
+				if !self.settle_funding(user_channel_id, ours).await? {
 					return Ok(());
 				}
 				let of_sale = || self.driver.read(|book| book.sale_by_user_channel_id(user_channel_id).is_some());
@@ -293,12 +326,16 @@ impl Handler {
 
 	/// Before the core hears that an order's channel is closed, it hears that its funding is out, if it is: what is mined pays
 	/// the client, whoever closed the channel and when. A refused one is withdrawn first. False if that cannot be told yet:
-	/// the core then hears of it by `Hands::activity`, from what the wallet has on record.
-	async fn settle_funding(&self, user_channel_id: u128) -> Result<bool, Replay> {
-		let (of_order, being_opened) = self.driver.read(|book| {
+	/// the core then hears of it by `Hands::activity`, from what the wallet has on record. `ours` is the channel's capacity in
+	/// satoshis and what we had of it in millisatoshis: if the client has received or spent something, nothing is withdrawn.
+	async fn settle_funding(&self, user_channel_id: u128, ours: Option<(u64, u64)>) -> Result<bool, Replay> {
+		let (of_order, being_opened, used) = self.driver.read(|book| {
 			let order = book.order_by_user_channel_id(user_channel_id);
 			let current = order.filter(|order| order.user_channel_id == user_channel_id);
-			(order.is_some(), current.is_some_and(Order::is_being_opened))
+			let used = |order: &Order| {
+				ours.is_some_and(|(capacity, ours)| capacity * 1000 != ours + order.client_balance.0 * 1000)
+			};
+			(order.is_some(), current.is_some_and(Order::is_being_opened), current.is_some_and(used))
 		});
 		match self.channels.left(user_channel_id) {
 			Left::Out(inputs) if of_order => {
@@ -307,6 +344,10 @@ impl Handler {
 					self.driver.submit(input).await?;
 				}
 				Ok(true)
+			}
+			Left::Refused(_) | Left::Waits if being_opened && used => {
+				self.driver.submit(Input::FundingKept { user_channel_id }).await?;
+				Ok(false)
 			}
 			Left::Refused(txid) if being_opened => Ok(self.channels.withdraw(txid).await),
 			Left::Waits if being_opened => Ok(false),
@@ -350,9 +391,17 @@ impl Handler {
 		Ok(())
 	}
 
-	async fn claimed(&self, hash: PaymentHash, amount_msat: u64, purpose: &PaymentPurpose) -> Result<(), Replay> {
+	async fn claimed(
+		&self,
+		hash: PaymentHash,
+		amount_msat: u64,
+		purpose: &PaymentPurpose,
+		htlcs: &[ClaimedHTLC],
+	) -> Result<(), Replay> {
+		let flow = |htlc: &ClaimedHTLC| Flow { channel_id: htlc.channel_id.0, amount: Msat(htlc.value_msat) };
+		let over: Vec<Flow> = htlcs.iter().map(flow).collect();
 		if self.driver.read(|book| book.order_by_payment_hash(&hash.0).is_some()) {
-			let input = Input::PaymentClaimed { payment_hash: hash.0, amount: Msat(amount_msat) };
+			let input = Input::PaymentClaimed { payment_hash: hash.0, amount: Msat(amount_msat), over };
 			return Ok(self.driver.submit(input).await?);
 		}
 		let kind = match purpose {
@@ -360,6 +409,8 @@ impl Handler {
 			PaymentPurpose::SpontaneousPayment(_) => PaymentKind::Keysend,
 			_ => PaymentKind::Bolt12,
 		};
+		let reference = hash.0.to_lower_hex_string();
+		self.driver.submit(Input::Money(Fact::Received { reference, over })).await?;
 		self.payments.received(hash, kind, amount_msat).await?;
 		let text = format!("{amount_msat} msat received");
 		self.tell(EventKind::PaymentReceived, hash.0.to_lower_hex_string(), text);

@@ -130,6 +130,8 @@ pub struct Lightning {
 	pub messenger: Arc<OnionMessenger>,
 	/// Sweeping.
 	pub sweeper: Arc<Sweeper>,
+	/// For which weather anchors are kept.
+	pub reserve: ReservePolicy,
 	/// The public graph.
 	pub graph: Arc<Graph>,
 	/// LSPS messages.
@@ -169,7 +171,7 @@ impl Lightning {
 		let on_chain = monitors.filter(|monitor| !self.wallet.is_unsent(&monitor.get_funding_txo().txid));
 		let closing: usize = on_chain.map(|monitor| monitor.get_claimable_balances().len()).sum();
 		let channels = u64::try_from(open.len().saturating_add(closing)).unwrap_or(u64::MAX);
-		anchor_reserve(ReservePolicy::default(), channels, &[])
+		anchor_reserve(self.reserve, channels, &[])
 	}
 
 	/// Does this spend a funding transaction of ours that was never sent, or was withdrawn?

@@ -8,6 +8,7 @@ use super::chain::Trouble;
 use super::keep::{Folder, Keep};
 use crate::crash;
 use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
+use bitcoin::hex::{DisplayHex, FromHex};
 use bitcoin::{OutPoint, Transaction, Txid};
 use inlet_storage::Store;
 use lightning::chain::chaininterface::{BroadcasterInterface, TransactionType};
@@ -107,6 +108,9 @@ struct Row {
 	/// What was mined in its place.
 	#[serde(default)]
 	replaced_by: Option<Txid>,
+	/// The channel that a fee bump is for, in hexadecimal.
+	#[serde(default)]
+	channel: Option<String>,
 }
 
 /// What depends on a transaction of our own.
@@ -148,17 +152,24 @@ impl Broadcaster {
 
 	/// Queues a package: one transaction, or one child with its parents in any order.
 	pub fn send(&self, txs: Vec<Transaction>) {
-		self.enqueue(txs, false, Some(Own::Payment));
+		self.enqueue(txs, false, Some(Own::Payment), None);
 	}
 
 	/// Queues the funding transaction of a channel whose broadcast LDK leaves to us.
 	pub(crate) fn send_funding(&self, tx: Transaction) {
-		self.enqueue(vec![tx], false, Some(Own::Funding));
+		self.enqueue(vec![tx], false, Some(Own::Funding), None);
 	}
 
 	/// Is this transaction still being seen through?
 	pub fn contains(&self, txid: &Txid) -> bool {
 		self.lock().packages.values().any(|package| package.txids().any(|id| id == *txid))
+	}
+
+	/// Is this transaction in a fee bump, or a claim of LDK's, and for which channel?
+	pub(crate) fn bumped_channel(&self, txid: &Txid) -> Option<Option<[u8; 32]>> {
+		let state = self.lock();
+		let row = &state.find(txid).filter(|package| package.row.bump)?.row;
+		Some(row.channel.as_ref().and_then(|id| FromHex::from_hex(id).ok()))
 	}
 
 	/// What the backend said of this transaction when it was last sent.
@@ -382,7 +393,7 @@ impl Broadcaster {
 		}
 	}
 
-	fn enqueue(&self, txs: Vec<Transaction>, bump: bool, own: Option<Own>) {
+	fn enqueue(&self, txs: Vec<Transaction>, bump: bool, own: Option<Own>, channel: Option<[u8; 32]>) {
 		let txs = parents_first(txs);
 		if txs.is_empty() {
 			return;
@@ -390,7 +401,8 @@ impl Broadcaster {
 		{
 			let mut state = self.lock();
 			let hex = txs.iter().map(serialize_hex).collect();
-			let row = Row { txs: hex, bump, own, mined: None, replaced_by: None };
+			let channel = channel.map(|id| id.to_lower_hex_string());
+			let row = Row { txs: hex, bump, own, mined: None, replaced_by: None, channel };
 			let package = Package { row, txs: txs.clone(), sent: None, outcome: None, rescued: false, sending: false };
 			if let Some(known) = state.packages.values_mut().find(|known| known.txids().eq(package.txids())) {
 				if known.row.mined.is_none() {
@@ -452,10 +464,17 @@ impl BroadcasterInterface for Broadcaster {
 			|kind: &TransactionType| matches!(kind, TransactionType::AnchorBump { .. } | TransactionType::Claim { .. });
 		let bump = txs.iter().any(|(_, kind)| is_bump(kind));
 		let funding = txs.iter().any(|(_, kind)| matches!(kind, TransactionType::Funding { .. }));
+		let channel = txs.iter().find_map(|(_, kind)| match kind {
+			TransactionType::AnchorBump { channel_id, .. } | TransactionType::Claim { channel_id, .. } => {
+				Some(channel_id.0)
+			}
+			_ => None,
+		});
 		if funding {
 			crash::reached("funding.broadcast.decided");
 		}
-		self.enqueue(txs.iter().map(|(tx, _)| (*tx).clone()).collect(), bump, funding.then_some(Own::Funding));
+		let own = funding.then_some(Own::Funding);
+		self.enqueue(txs.iter().map(|(tx, _)| (*tx).clone()).collect(), bump, own, channel);
 	}
 }
 

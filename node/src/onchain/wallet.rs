@@ -125,6 +125,31 @@ pub struct Utxo {
 	pub address: String,
 }
 
+/// A transaction of the wallet.
+#[derive(Clone, Debug)]
+pub struct WalletView {
+	/// Which.
+	pub txid: Txid,
+	/// In which block it is.
+	pub height: Option<u32>,
+	/// What it spends of the wallet.
+	pub sent: Amount,
+	/// What it pays to the wallet.
+	pub received: Amount,
+	/// What the miner gets, if all of its inputs are known.
+	pub fee: Option<Amount>,
+	/// All of it.
+	pub tx: Arc<Transaction>,
+}
+
+impl WalletView {
+	/// What it changes, in millisatoshis.
+	pub fn delta_msat(&self) -> i64 {
+		let msat = |amount: Amount| i64::try_from(amount.to_sat().saturating_mul(1000)).unwrap_or(i64::MAX);
+		msat(self.received).saturating_sub(msat(self.sent))
+	}
+}
+
 /// A funding transaction whose coins are locked until [`Wallet::release`] or its confirmation.
 #[derive(Clone, Debug)]
 pub struct Funded {
@@ -232,6 +257,38 @@ impl Wallet {
 			}
 		});
 		Ok(info.address.script_pubkey())
+	}
+
+	/// All coins, unconfirmed and immature ones included.
+	pub fn total(&self) -> Amount {
+		self.lock().balance().total()
+	}
+
+	/// Transactions that pay to the wallet or spend of it, are in the chain above `height` or in no block, and still wanted.
+	pub fn transactions_since(&self, height: u32) -> Vec<WalletView> {
+		let bdk = self.lock();
+		let view = |tx: bdk_wallet::WalletTx<'_>| {
+			let mined = tx.chain_position.confirmation_height_upper_bound();
+			if mined.is_some_and(|mined| mined <= height) {
+				return None;
+			}
+			let (sent, received) = bdk.sent_and_received(&tx.tx_node.tx);
+			let fee = bdk.calculate_fee(&tx.tx_node.tx).ok();
+			Some(WalletView { txid: tx.tx_node.txid, height: mined, sent, received, fee, tx: tx.tx_node.tx.clone() })
+		};
+		bdk.transactions().filter_map(view).collect()
+	}
+
+	/// For which channel this transaction was made, and which of its outputs is the channel's.
+	pub fn funds_channel(&self, txid: &Txid) -> Option<(u128, u32)> {
+		let locked = self.locked();
+		let row = locked.get(txid)?;
+		Some((row.user_channel_id?, row.vout?))
+	}
+
+	/// Is this transaction a fee bump or a claim of LDK's, and for which channel, if that is still known?
+	pub fn bumped_channel(&self, txid: &Txid) -> Option<Option<[u8; 32]>> {
+		self.broadcaster.bumped_channel(txid)
 	}
 
 	/// What there is.

@@ -24,7 +24,7 @@ fn elsewhere() -> Address {
 }
 
 #[tokio::test]
-async fn funding_locks_its_coins_until_released() {
+async fn r4_funding_locks_its_coins_until_released() {
 	let bench = Bench::new().await;
 	bench.receive(&[100_000]).await;
 	let funded = bench.wallet.fund(channel(), sats(50_000), RATE, Amount::ZERO).await.unwrap();
@@ -149,7 +149,7 @@ async fn r4_the_closing_of_a_channel_whose_funding_goes_out_stays() {
 }
 
 #[tokio::test]
-async fn only_confirmed_coins_fund() {
+async fn r4_only_confirmed_coins_fund() {
 	let bench = Bench::new().await;
 	let script = bench.wallet.new_address().await.unwrap().script_pubkey();
 	bench.wallet.saw_unconfirmed(vec![payment(100_000, script)]);

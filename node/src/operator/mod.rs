@@ -1,8 +1,10 @@
 //! The running node behind the admin API: [`Control`] put together from the driver's book, LDK and the wallet.
 
+mod capital;
 mod channels;
 mod clients;
 mod holds;
+mod ledger;
 mod money;
 mod node;
 mod payments;
@@ -83,7 +85,10 @@ impl Control for Operator {
 		Ok(self.fees_now())
 	}
 	async fn storage(&self) -> Result<Storage, Refusal> {
-		Ok(self.storage_now())
+		self.storage_now().await
+	}
+	async fn doctor(&self) -> Result<Doctor, Refusal> {
+		Ok(crate::doctor::running(self).await)
 	}
 	async fn backup(&self) -> Result<Backup, Refusal> {
 		Ok(self.backup.status())
@@ -205,6 +210,22 @@ impl Control for Operator {
 	}
 	async fn ledger(&self, list: ListRequest) -> Result<Ledger, Refusal> {
 		self.ledger_page(&list).await
+	}
+
+	async fn capital(&self) -> Result<Capital, Refusal> {
+		Ok(self.capital_now())
+	}
+
+	async fn reclaim(&self) -> Result<ReclaimPlan, Refusal> {
+		Ok(self.reclaim_plan())
+	}
+
+	async fn ledger_check(&self, request: LedgerCheckRequest) -> Result<LedgerCheck, Refusal> {
+		self.check_ledger(request).await
+	}
+
+	async fn ledger_report(&self, request: LedgerReportRequest) -> Result<LedgerReport, Refusal> {
+		self.report_ledger(request).await
 	}
 	fn recent_events(&self) -> Vec<Event> {
 		self.events.recent()

@@ -105,7 +105,6 @@ impl Operator {
 			let sales = book.sales().filter(|sale| sale.reserved.0 > 0).count();
 			sales + book.orders().filter(|order| order.reserved.0 > 0).count()
 		});
-		let stats = self.store.stats();
 		let free_sat = self.free().to_sat();
 		let status = Status {
 			version: info.version,
@@ -132,11 +131,7 @@ impl Operator {
 			},
 			today: self.today().await?,
 			clients: self.clients_now(),
-			disk: DiskStatus {
-				written_bytes: stats.log_bytes + stats.checkpoint_bytes_at_most,
-				syncs: stats.syncs,
-				free_bytes: self.free_bytes(),
-			},
+			disk: self.disk_now(),
 			attention: self.attention(free_sat, short, pending),
 		};
 		Ok(status)
@@ -152,20 +147,15 @@ impl Operator {
 				EntryKind::JitFee => today.sold_jit += 1,
 				EntryKind::OrderFee => today.sold_ordered += 1,
 				EntryKind::RoutingFee => today.forwards += 1,
-				EntryKind::FundingCost | EntryKind::RefundCost => today.spent_sat += amount / 1000,
-				EntryKind::ClientBalance => {}
+				EntryKind::Forward => today.forwards += 1,
+				kind if kind.is_cost() => today.spent_sat += amount / 1000,
+				_ => {}
 			}
 			if matches!(row.kind, EntryKind::JitFee | EntryKind::OrderFee | EntryKind::RoutingFee) {
 				today.earned_msat += amount;
 			}
 		}
 		Ok(today)
-	}
-
-	/// Free for us where the data directory is.
-	fn free_bytes(&self) -> Option<u64> {
-		let stat = rustix::fs::statvfs(&self.config.place.data_dir).ok()?;
-		Some(stat.f_bavail.saturating_mul(stat.f_frsize))
 	}
 
 	fn clients_now(&self) -> ClientsStatus {
@@ -201,6 +191,9 @@ impl Operator {
 		}
 		for trouble in tip.troubles {
 			say("chain", trouble.text, "inlet sync");
+		}
+		if self.hands.disk.is_low() {
+			say("disk_low", self.hands.disk.complaint(), "inlet storage");
 		}
 		let waiting = |short: u64| short <= pending.to_sat();
 		let wait = format!("{} sat wait for a confirmation", pending.to_sat());

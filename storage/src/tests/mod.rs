@@ -4,15 +4,24 @@ mod book;
 mod copy;
 mod crash;
 mod deltas;
+mod export;
+mod faults;
 mod full_disk;
 mod group;
+mod image;
+mod inspect;
 mod lazy;
 mod model;
 mod opening;
 mod order;
+mod postgres;
 mod power_cut;
+mod rare;
 mod reading;
+mod room;
+mod rot;
 mod samples;
+mod wal;
 mod wallet;
 
 use crate::{Store, abort};
@@ -26,6 +35,9 @@ use tempfile::TempDir;
 
 /// Set for a process that a test started to be killed; its value is the store's file.
 const CHILD: &str = "INLET_STORE_TEST_CHILD";
+
+/// Runs of the model.
+const CASES: u32 = 64;
 
 /// A directory, and a file name in it.
 fn place() -> (TempDir, PathBuf) {

@@ -125,6 +125,7 @@ pub fn entry(seq: u64) -> Write {
 		amount_msat: if seq.is_multiple_of(2) { 546_000 } else { -200_000 },
 		client: Some(node_id()),
 		reference: format!("s_{seq}"),
+		postings: Vec::new(),
 	})
 }
 

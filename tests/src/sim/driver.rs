@@ -77,6 +77,7 @@ impl Sim {
 			network: Network::Regtest,
 			height: self.chain.height,
 			synced: self.chain.synced,
+			disk_low: false,
 			feerate: self.chain.feerate.map(FeePerKw),
 			market: inlet_lsp::market::Market::default(),
 			spendable: Sat(self.spendable()),

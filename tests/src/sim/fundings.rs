@@ -71,10 +71,11 @@ impl Sim {
 		for id in opening {
 			let Some(channel) = self.ldk.channels.get(&id).filter(|channel| channel.is_handed()) else { continue };
 			let is_closed = channel.stage == Stage::Closed;
+			let kept = self.book.order_by_user_channel_id(id).is_some_and(|order| order.kept);
 			let inputs = if !is_closed && channel.taken {
 				self.opening.remove(&id);
 				self.progress(id, false)
-			} else if is_closed && channel.refused && !channel.is_used() {
+			} else if is_closed && channel.refused && !kept {
 				self.withdraw(id);
 				self.opening.remove(&id);
 				vec![Input::ChannelClosed { user_channel_id: id, reason: CLOSED.into(), by_client: false }]
@@ -97,7 +98,10 @@ impl Sim {
 		if channel.taken {
 			let funded = self.funded(id);
 			self.take(funded)?;
-		} else if is_current && channel.refused && !channel.is_used() {
+		} else if is_current && channel.is_used() {
+			self.take(Input::FundingKept { user_channel_id: id })?;
+			return Ok(false);
+		} else if is_current && channel.refused {
 			self.withdraw(id);
 		} else if is_current {
 			return Ok(false);

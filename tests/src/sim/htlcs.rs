@@ -246,6 +246,8 @@ impl Sim {
 			skimmed: Msat(expected - amount),
 			intercept_id: Some(id),
 			reference: format!("{}", u64::from_be_bytes(id[8..16].try_into().expect("8 bytes"))),
+			came: Vec::new(),
+			went: Vec::new(),
 		});
 	}
 

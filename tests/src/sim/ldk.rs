@@ -140,7 +140,7 @@ impl Sim {
 				self.upstream += i128::from(hold.msat);
 				let amount = inlet_lsp::money::Msat(hold.msat);
 				hold.saved = hold.state;
-				self.event(Input::PaymentClaimed { payment_hash: hash, amount });
+				self.event(Input::PaymentClaimed { payment_hash: hash, amount, over: Vec::new() });
 			} else {
 				hold.saved = hold.state;
 			}

@@ -203,11 +203,12 @@ async fn written(lsp: &Lsp) -> Value {
 #[tokio::test]
 async fn r14_l0_24_nothing_that_is_refused_reaches_the_disk() {
 	let lsp = Lsp::start("[lsps5]\nmax_clients_without_channel = 1\n").await.unwrap();
-	let (mut known, mut peer) = (lsp.peer().await, lsp.peer().await);
+	let (mut known, mut peer, mut ldk) = (lsp.peer().await, lsp.peer().await, lsp.peer().await);
 	let webhook = |url: &str| json!({ "app_name": "a", "webhook": url });
 	result(&known.call("lsps5.set_webhook", webhook("https://127.0.0.1:1")).await.unwrap());
-	// As LDK's clients ask: that it is one is remembered, once.
-	let menu = peer.call("lsps2.get_info", json!({ "token": null })).await.unwrap();
+	// As LDK's clients ask: that this is one is remembered, once.
+	result(&ldk.call("lsps2.get_info", json!({ "token": null })).await.unwrap());
+	let menu = peer.call("lsps2.get_info", json!({})).await.unwrap();
 	let mut forged = result(&menu)["opening_fee_params_menu"][0].clone();
 	forged["min_fee_msat"] = json!("0");
 	let before = written(&lsp).await;
@@ -227,7 +228,7 @@ async fn r14_l0_24_nothing_that_is_refused_reaches_the_disk() {
 			let response = peer.call(method, params.clone()).await.unwrap();
 			assert!(response["error"].is_object(), "{method}: {response}");
 		}
-		result(&peer.call("lsps2.get_info", json!({ "token": null })).await.unwrap());
+		result(&ldk.call("lsps2.get_info", json!({ "token": null })).await.unwrap());
 		for garbage in [&b"{"[..], b"[]", b"\0", &[0xff; 500]] {
 			peer.exchange(garbage).await.unwrap();
 		}

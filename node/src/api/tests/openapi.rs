@@ -137,6 +137,7 @@ fn document() -> Value {
 	d.get::<Storage>("/v1/storage", "storage", "What the store has written, and for what.");
 	d.get::<Backup>("/v1/backup", "backup", "How the backup stands.");
 	d.change::<Backup>("POST", "/v1/backup", "backupNow", "Begins a snapshot on each target, and returns at once.");
+	d.get::<Doctor>("/v1/doctor", "doctor", "A look at everything that can be wrong.");
 	d.change::<Stopping>("POST", "/v1/stop", "stop", "Begins a graceful stop.");
 	d.get::<Balance>("/v1/balance", "balance", "All money, on-chain and in channels.");
 	d.change::<NewAddress>("POST", "/v1/addresses", "newAddress", "A fresh address of the wallet.");
@@ -195,6 +196,17 @@ fn document() -> Value {
 	let ledger = d.reply::<Ledger>();
 	let parameters = json!({ "parameters": list_parameters() });
 	d.add("GET", "/v1/ledger", "ledger", "What was earned and spent, newest first.", parameters, ledger);
+	d.get::<Capital>("/v1/capital", "capital", "Where the capital is, and how many channels it still makes.");
+	d.get::<ReclaimPlan>(
+		"/v1/capital/reclaim",
+		"reclaim",
+		"Which idle channels could give their capital back. Nothing is done.",
+	);
+	let (check, report) = (d.reply::<LedgerCheck>(), d.reply::<LedgerReport>());
+	let wait = json!({ "parameters": [parameter("wait_secs", json!({ "type": "integer", "minimum": 0, "maximum": MAX_CHECK_WAIT_SECS, "default": 0 }), "How long to wait for what is just being settled.")] });
+	d.add("GET", "/v1/ledger/check", "ledgerCheck", "Compares the ledger with LDK's and BDK's balances.", wait, check);
+	let by = json!({ "parameters": [parameter("by", json!({ "enum": ["client", "channel", "tier", "month"], "default": "client" }), "What has a line.")] });
+	d.add("GET", "/v1/ledger/report", "ledgerReport", "What each client, channel, tier or month brought.", by, report);
 	events(&mut d);
 	d.finish()
 }

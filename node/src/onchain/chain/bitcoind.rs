@@ -20,8 +20,8 @@ use lightning_block_sync::{BlockHeaderData, BlockSource, BlockSourceError, Heade
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::str::FromStr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 /// How long bitcoind may take to load its block index before starting is given up.
@@ -97,11 +97,12 @@ impl Bitcoind {
 			(listeners.wallet.best_block(), wallet),
 		];
 		if let Some(start) = self.start_of_monitors(listeners, monitors).await? {
-			legs.push((start, Leg::Node(Arc::clone(&listeners.monitors))));
+			legs.push((start, Leg::Monitors(Arc::clone(&listeners.monitors), Mutex::default())));
 		}
 		let legs_by_ref = legs.iter().map(|(from, leg)| (*from, leg)).collect();
 		let synchronized = synchronize_listeners(Arc::clone(&self.rpc), self.network, legs_by_ref).await;
 		let (cache, tip) = synchronized.map_err(|e| self.failed(e))?;
+		legs.iter().for_each(|(_, leg)| leg.arrived());
 		let recent = self.recent_headers(&cache, tip).await?;
 		let fan_out = Arc::new(FanOut::new(listeners.clone(), Arc::clone(broadcaster), recent));
 		let poller = ChainPoller::new(Arc::clone(&self.rpc), self.network);

@@ -9,6 +9,7 @@ mod mempool;
 mod pace;
 mod rpc;
 mod servers;
+mod sight;
 mod witness;
 
 use super::broadcast::{Broadcaster, RESEND};
@@ -27,6 +28,7 @@ use tokio::sync::watch;
 use doubt::Doubt;
 pub use find::{Finder, Found};
 use pace::Pace;
+pub use sight::{ChainSight, chain_sight};
 use witness::{Verdict, Witness};
 
 /// Where the chain is read and transactions go.
