@@ -97,7 +97,6 @@ struct Channel {
 struct Tally {
 	asked: u32,
 	refused: u32,
-	sold: u32,
 	failed: u32,
 	in_spike: u32,
 	below_cost: u32,
@@ -228,6 +227,7 @@ impl Shop {
 			network: Network::Regtest,
 			height: self.height(),
 			synced: true,
+			disk_low: false,
 			feerate: Some(self.feerate()),
 			spendable: Sat((u64::try_from(self.coins).unwrap_or(0) / 1000).saturating_sub(kept)),
 			market: Market { long_run: Some(LONG_RUN), ..Market::default() },
@@ -296,7 +296,7 @@ impl Shop {
 				if let Some(channel) = self.channels.get_mut(&user_channel_id) {
 					channel.ready = false;
 				}
-				self.give(Input::ChannelClosed { user_channel_id, reason });
+				self.give(Input::ChannelClosed { user_channel_id, reason, by_client: false });
 			}
 			_ => {}
 		}
@@ -338,7 +338,7 @@ impl Shop {
 	fn forward(&mut self, intercept_id: [u8; 32], peer: NodeId, channel_id: [u8; 32], amount: Msat) {
 		let Some(inbound) = self.held.remove(&intercept_id) else { return };
 		if self.abusers.contains(&peer) {
-			return self.give(Input::ForwardFailed { peer, channel_id });
+			return self.give(Input::ForwardFailed { peer, channel_id, by_client: true });
 		}
 		let now = Timestamp(self.now);
 		if let Some(channel) = self.channels.values_mut().find(|channel| channel.id == channel_id) {
@@ -495,7 +495,7 @@ impl Shop {
 		let Some(channel) = self.channels.get_mut(&user_channel_id) else { return };
 		(channel.open, channel.ready) = (false, false);
 		let (id, home) = (channel.id, (channel.ours - cost).max(0) / 1000 * 1000);
-		self.give(Input::ChannelClosed { user_channel_id, reason: "closed".to_owned() });
+		self.give(Input::ChannelClosed { user_channel_id, reason: "closed".to_owned(), by_client: false });
 		self.tell(Fact::Closed { channel_id: id });
 		let txid = Txid::from_byte_array(bytes32("close", user_channel_id));
 		self.wallet(txid, home, Purpose::Close { channel_id: id });

@@ -29,7 +29,7 @@ async fn place(config: &Config, backend: BackendArg) -> anyhow::Result<Place> {
 		BackendArg::Postgres => {
 			let server = config.store.server.as_ref().context("storage.url names no server")?;
 			let lease = server.acquire(&holder(), Patience::Refuse, |text| eprintln!("waiting: {text}")).await?;
-			Ok(Place::Server(server.clone(), lease))
+			Ok(Place::Server(Box::new(server.clone()), lease))
 		}
 	}
 }

@@ -25,7 +25,7 @@ pub enum Place {
 	/// In this file.
 	File(PathBuf),
 	/// On this server, of which we have the lease.
-	Server(PgOptions, Lease),
+	Server(Box<PgOptions>, Lease),
 }
 
 /// What was moved.

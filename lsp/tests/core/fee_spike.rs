@@ -59,7 +59,7 @@ impl Spike {
 
 	fn minute(&mut self, minute: u64) {
 		self.sim.pass(MINUTE);
-		if minute % 10 == 0 {
+		if minute.is_multiple_of(10) {
 			self.sim.height += 1;
 		}
 		self.look(minute);

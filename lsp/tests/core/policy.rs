@@ -50,7 +50,7 @@ fn every_wrong_key_is_named() {
 		("risk.patient_feerate_sat_per_vb", |policy| policy.risk.patient_feerate_sat_per_vb = 0),
 		("risk.patient_blocks", |policy| policy.risk.patient_blocks = 5),
 		("risk.max_loss_sat", |policy| policy.risk.max_loss_sat = Sat(100_000_001)),
-		("tier.new", |policy| drop(policy.tier.0.remove("new"))),
+		("tier.new", |policy| policy.tier.0.retain(|name, _| name != "new")),
 		("tier.new.min_payments", |policy| policy.tier.0.get_mut("known").unwrap().min_payments = 101),
 	];
 	for (key, change) in cases {

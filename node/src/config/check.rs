@@ -234,7 +234,7 @@ fn store(layers: &Layers, raw: &RawStorage, place: &Place) -> Result<StoreConfig
 	};
 	let backend = match (raw.backend.as_str(), &server) {
 		("sqlite", _) => StoreBackend::Sqlite,
-		("postgres", Some(server)) => StoreBackend::Postgres(server.clone()),
+		("postgres", Some(server)) => StoreBackend::Postgres(Box::new(server.clone())),
 		("postgres", None) => {
 			let problem = "is postgres, but storage.url names no server".to_owned();
 			return Err(refuse("backend", problem, "set storage.url to postgresql://USER:PASSWORD@HOST/DATABASE"));

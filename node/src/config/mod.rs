@@ -208,7 +208,7 @@ pub enum StoreBackend {
 	/// A file in the data directory.
 	Sqlite,
 	/// A PostgreSQL server.
-	Postgres(PgOptions),
+	Postgres(Box<PgOptions>),
 }
 
 /// What is logged, and how.

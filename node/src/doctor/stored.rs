@@ -86,10 +86,10 @@ pub(super) fn unbooked(rows: &[Write]) -> Vec<String> {
 						.push(format!("sale {} earned {}, the ledger says {fee:?} msat", sale.id, sale.fee_credited));
 				}
 			}
-			Write::Order(order) if matches!(order.state, OrderState::Completed) => {
-				if of(EntryKind::OrderFee, &order.id).is_none() {
-					complaints.push(format!("order {} is completed, the ledger does not have its fee", order.id));
-				}
+			Write::Order(order)
+				if matches!(order.state, OrderState::Completed) && of(EntryKind::OrderFee, &order.id).is_none() =>
+			{
+				complaints.push(format!("order {} is completed, the ledger does not have its fee", order.id));
 			}
 			_ => {}
 		}

@@ -380,11 +380,11 @@ impl Wallet {
 			return;
 		}
 		// Before the row of the funding: after a crash in between, the next start finds the row, and comes here again.
-		self.broadcaster.forget_spenders(&txid).into_iter().for_each(|spender| self.evict(spender));
+		self.evict(&self.broadcaster.forget_spenders(&txid));
 		if self.locked().remove(&txid).is_none() {
 			return;
 		}
-		self.evict(txid);
+		self.evict(&[txid]);
 		self.keep.remove(Folder::Funding, &txid.to_string());
 		self.save().await;
 	}
@@ -436,7 +436,7 @@ impl Wallet {
 		let outcome = self.broadcaster.outcome(txid, VERDICT).await;
 		if let Some(Err(reason)) = outcome {
 			self.broadcaster.forget(&txid);
-			self.evict(txid);
+			self.evict(&[txid]);
 			self.save().await;
 			return Err(WalletError::Refused(reason));
 		}
@@ -570,7 +570,7 @@ impl Wallet {
 		let Some(gone) = (!self.is_confirmed(&txid)).then(|| self.broadcaster.withdraw(&txid)).flatten() else {
 			return false;
 		};
-		gone.into_iter().for_each(|spender| self.evict(spender));
+		self.evict(&gone);
 		self.release(txid).await;
 		self.save().await;
 		true
@@ -585,9 +585,15 @@ impl Wallet {
 		self.lock().get_tx(*txid).is_some_and(|tx| tx.chain_position.is_confirmed())
 	}
 
-	fn evict(&self, txid: Txid) {
+	/// Takes transactions out of the wallet's view. BDK evicts those only that it holds for canonical: of several that spend the
+	/// same coin that is one, and then the next.
+	pub(super) fn evict(&self, txids: &[Txid]) {
 		let at = self.tick();
-		self.change(|bdk| bdk.apply_evicted_txs([(txid, at)]));
+		self.change(|bdk| {
+			for _ in txids {
+				bdk.apply_evicted_txs(txids.iter().map(|txid| (*txid, at)));
+			}
+		});
 		self.has_news();
 	}
 

@@ -108,5 +108,5 @@ pub(super) fn check(file: &Path) -> anyhow::Result<()> {
 /// Tells one seed from another, and nothing else.
 fn mark(seed: &Seed) -> Vec<u8> {
 	let hash = sha256::Hash::hash(&[b"inlet store ".as_slice(), seed.promise_key().as_ref()].concat());
-	hash.to_string()[..16].as_bytes().to_vec()
+	hash.to_string().as_bytes()[..16].to_vec()
 }

@@ -119,7 +119,7 @@ impl PgOptions {
 					&format!(
 						"UPDATE lease SET epoch = epoch + 1, holder = $1, expires = {}
 						WHERE expires < clock_timestamp() RETURNING epoch, batch",
-						self.from_now()
+						self.until()
 					),
 					&[&name],
 				)
@@ -177,7 +177,7 @@ impl PgOptions {
 	}
 
 	/// The end of a lease that is renewed now, in SQL.
-	pub(super) fn from_now(&self) -> String {
+	pub(super) fn until(&self) -> String {
 		format!("clock_timestamp() + interval '{} ms'", self.lease.as_millis())
 	}
 

@@ -295,15 +295,13 @@ fn no_answer() -> Failure {
 /// What each transaction begins with: it locks the lease's row, and fails (the column may not be null) unless the leader is
 /// this one and the transaction is the next. So a request that was thought lost and comes late does nothing.
 fn fence(options: &PgOptions, epoch: i64, batch: i64) -> String {
-	let (from_now, next) = (options.from_now(), batch + 1);
-	format!(
-		"UPDATE lease SET batch = CASE WHEN epoch = {epoch} AND batch = {batch} THEN {next} END, expires = {from_now}"
-	)
+	let (until, next) = (options.until(), batch + 1);
+	format!("UPDATE lease SET batch = CASE WHEN epoch = {epoch} AND batch = {batch} THEN {next} END, expires = {until}")
 }
 
 /// Renews the lease, and fails unless it is ours.
 fn renewal(options: &PgOptions, epoch: i64) -> String {
-	format!("UPDATE lease SET expires = CASE WHEN epoch = {epoch} THEN {} END", options.from_now())
+	format!("UPDATE lease SET expires = CASE WHEN epoch = {epoch} THEN {} END", options.until())
 }
 
 /// A value that is kept until its transaction is committed.

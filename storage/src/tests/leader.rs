@@ -1,6 +1,7 @@
 //! Leaders, lost connections, and what a server may do to a transaction.
 
 use super::{LEASE, Postgres, acquire, copy_files, expire, get, look, open, place, put};
+use crate::db::Connection;
 use crate::{OpenError, Patience, PgOptions, Store};
 use lightning::util::persist::KVStore;
 use std::collections::BTreeSet;
@@ -17,7 +18,11 @@ async fn open_and_listen(at: &PgOptions) -> (Store, mpsc::Receiver<String>) {
 
 /// Breaks the connection, as a network would, between two batches.
 async fn cut(store: &Store) {
-	store.ask(|conn| Ok(conn.pg().unwrap().cut())).await.unwrap();
+	let cut = |conn: &Connection| {
+		conn.pg().unwrap().cut();
+		Ok(())
+	};
+	store.ask(cut).await.unwrap();
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ mod lazy;
 mod model;
 mod opening;
 mod order;
+#[expect(clippy::duplicate_mod, reason = "what every store does, each on its own database")]
 mod postgres;
 mod power_cut;
 mod rare;

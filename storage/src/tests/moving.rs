@@ -39,7 +39,7 @@ async fn live(store: &Store) {
 }
 
 async fn server(at: &PgOptions) -> Place {
-	Place::Server(at.clone(), acquire(at).await.unwrap())
+	Place::Server(Box::new(at.clone()), acquire(at).await.unwrap())
 }
 
 #[tokio::test]

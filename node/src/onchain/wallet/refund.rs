@@ -137,7 +137,7 @@ impl Wallet {
 			self.keep_refund(marker, &row)?;
 			self.save().await;
 			self.broadcaster.forget(&newest);
-			forms.iter().chain(&shaky).for_each(|txid| self.evict(*txid));
+			self.evict(&forms.iter().chain(&shaky).copied().collect::<Vec<_>>());
 			self.save().await;
 			return Ok(Bumped::Lost);
 		}
