@@ -327,8 +327,8 @@ async fn serve(
 	introduce(&node, &listening, first_run).await?;
 	let (events, socket) = (node.events.clone(), node.config.place.socket.clone());
 	let finder = recovering.then(|| Finder::new(&chain_config(&node.config.chain))).transpose()?;
-	let running =
-		start(node, &store, &backup, finder, listeners, [Some(admin), monitor], listening.clone(), &stop, &notifier);
+	let doors = Doors { listeners, sockets: [Some(admin), monitor], listening: listening.clone() };
+	let running = start(node, &store, &backup, finder, doors, &stop, &notifier);
 
 	events.publish(SystemTime::now().into(), EventKind::Started, None, "the node runs", json!({}));
 	notifier.ready(&format!("serving on {}", listening.join(", ")));
@@ -387,17 +387,26 @@ struct Ended {
 	fault: Option<anyhow::Error>,
 }
 
+/// Where others come in.
+struct Doors {
+	/// Lightning peers.
+	listeners: Vec<TcpListener>,
+	/// The operator, and who only looks.
+	sockets: [Option<Admin>; 2],
+	/// The addresses of `listeners`.
+	listening: Vec<String>,
+}
+
 fn start(
 	node: Node,
 	store: &Store,
 	backup: &Arc<Backup>,
 	finder: Option<Finder>,
-	listeners: Vec<TcpListener>,
-	sockets: [Option<Admin>; 2],
-	listening: Vec<String>,
+	doors: Doors,
 	stop: &watch::Sender<bool>,
 	notifier: &Arc<Notifier>,
 ) -> Running {
+	let Doors { listeners, sockets, listening } = doors;
 	let (lightning, events, stopping) = (node.lightning.clone(), node.events.clone(), stop.subscribe());
 	let operator = Arc::new(Operator {
 		config: node.config.clone(),

@@ -369,7 +369,7 @@ impl Book {
 	///
 	/// [`Input::Connected`]: crate::input::Input::Connected
 	pub fn awaited_clients(&self) -> BTreeSet<NodeId> {
-		let overdue = |sale: &Sale| sale.overdue_since.is_some() && sale.awaits_claim();
+		let overdue = |sale: &Sale| sale.overdue_since.is_some() && sale.is_unclaimed();
 		let again = |sale: &Sale| sale.forwarded.iter().any(|planned| planned.held_until.is_some());
 		let sales = self.live_sales().filter(|sale| !sale.parts.is_empty() || again(sale) || overdue(sale));
 		let orders = self

@@ -52,7 +52,7 @@ impl Sale {
 	}
 
 	/// Is the payment for its withheld channel with the client, and not taken?
-	pub fn awaits_claim(&self) -> bool {
+	pub fn is_unclaimed(&self) -> bool {
 		let is_withheld = self.channel.as_ref().is_some_and(|channel| channel.is_withheld().is_some());
 		self.state == SaleState::Forwarded && is_withheld
 	}
@@ -66,7 +66,7 @@ impl Sale {
 			SaleState::Owing | SaleState::Done | SaleState::Failed { .. } => None,
 		};
 		let held = self.forwarded.iter().filter_map(|planned| planned.held_until).min();
-		let claim = self.claim_by.filter(|_| self.awaits_claim());
+		let claim = self.claim_by.filter(|_| self.is_unclaimed());
 		let discards = self.discarding.iter().filter(|one| !one.out).map(|one| one.until).min();
 		own.into_iter().chain(held).chain(claim).chain(discards).min()
 	}

@@ -148,13 +148,13 @@ pub(crate) fn discarded(turn: &mut Turn<'_>, mut sale: Sale, user_channel_id: u1
 /// The payment for a withheld channel is with the client: it is given time to take it.
 pub(super) fn await_claim(turn: &Turn<'_>, sale: &mut Sale) {
 	sale.overdue_since = None;
-	sale.claim_by = sale.awaits_claim().then(|| turn.now.plus_secs(CLAIM_SECS));
+	sale.claim_by = sale.is_unclaimed().then(|| turn.now.plus_secs(CLAIM_SECS));
 }
 
 /// [`Input::Connected`]: a client that is here and has held the payment for too long loses the channel. One that comes back
 /// is given a moment.
 pub(super) fn connected(turn: &mut Turn<'_>, sale: &mut Sale) {
-	let Some(since) = sale.overdue_since.filter(|_| sale.awaits_claim() && turn.world.peer.connected) else { return };
+	let Some(since) = sale.overdue_since.filter(|_| sale.is_unclaimed() && turn.world.peer.connected) else { return };
 	sale.overdue_since = None;
 	if !is_in_flight(turn, sale) {
 		// LDK is about to tell what became of it.
@@ -207,7 +207,7 @@ pub(super) fn tick(turn: &mut Turn<'_>, sale: &mut Sale) {
 	broadcast_due(turn, sale);
 	if sale.claim_by.is_some_and(|at| turn.now >= at) {
 		sale.claim_by = None;
-		sale.overdue_since = Some(turn.now).filter(|_| sale.awaits_claim());
+		sale.overdue_since = Some(turn.now).filter(|_| sale.is_unclaimed());
 	}
 	for index in 0..sale.discarding.len() {
 		let peer = sale.client;
@@ -233,7 +233,7 @@ pub(super) fn tick(turn: &mut Turn<'_>, sale: &mut Sale) {
 /// [`Input::Started`]: a broadcast that may not have happened happens, and a channel that may not have been closed is.
 pub(super) fn started(turn: &mut Turn<'_>, sale: &mut Sale) {
 	broadcast_due(turn, sale);
-	if sale.awaits_claim() {
+	if sale.is_unclaimed() {
 		await_claim(turn, sale);
 	}
 	for one in sale.discarding.iter_mut().filter(|one| !one.out) {

@@ -68,7 +68,7 @@ const HTLC_WEIGHT: u64 = 172;
 
 #[test]
 fn r15_without_any_headroom_the_channel_bears_the_payment_its_parts_and_the_fee_of_its_commitment() {
-	for (feerate, parts) in [(253, 1), (1_000, 8), (5_000, 30), (20_000, 1), (20_000, 30)] {
+	for (feerate, parts) in [(253, 1), (1_000, 8), (5_000, 30), (12_000, 1), (12_000, 30)] {
 		let mut policy = trusting(Trust::Everyone);
 		policy.lsps2.headroom_ppm = Ppm(0);
 		policy.lsps2.min_channel_sat = Sat(20_000);
