@@ -3,17 +3,12 @@
 
 use crate::steps::{PAYER_CHANNEL_SAT, notified_world, pay_just_in_time};
 use anyhow::{Context, Result, ensure};
-use inlet_tests::thin::{Behaviour, OnPayment, ThinConfig, ThinEvent, ThinNode};
+use inlet_tests::thin::{ThinConfig, ThinNode};
 use inlet_tests::wallet::text;
 use inlet_tests::webhook::{Receiver, Request};
 use inlet_tests::world::SOON;
 use inlet_tests::{World, eventually, scenario};
 use serde_json::json;
-
-/// Blocks that the client gives itself to settle its payment: more than the 24 before whose end it is told.
-const PATIENCE_BLOCKS: u16 = 60;
-/// bLIP-55: the client is told when its contract forces the channel to be closed in so many blocks.
-const SOON_BLOCKS: u64 = 24;
 
 /// A client with a webhook and a channel that it bought, and who paid for it.
 async fn client_and_payer(world: &World<'_>, receiver: &Receiver) -> Result<(ThinNode, ThinNode)> {
@@ -44,48 +39,6 @@ async fn leaves(world: &World<'_>, client: &ThinNode) -> Result<()> {
 
 fn notices(all: &[Request]) -> Vec<String> {
 	all.iter().map(Request::notice).collect()
-}
-
-/// The client has a payment in its hands and goes away: it is told 24 blocks before its channel has to be closed for that, not
-/// earlier, comes back, settles it, and nothing is closed.
-#[test]
-fn l5_16_r2_a_client_that_holds_a_payment_is_told_before_its_channel_has_to_be_closed() {
-	scenario(async |scratch| {
-		let receiver = Receiver::start().await?;
-		let world = notified_world(scratch, "", &receiver).await?;
-		let (client, payer) = client_and_payer(&world, &receiver).await?;
-		client.set_behaviour(Behaviour { on_payment: OnPayment::Hold, ..Default::default() });
-		let invoice = client.patient_invoice(Some(10_000_000), Some(PATIENCE_BLOCKS))?;
-		let hash = payer.pay(&invoice, None, 1)?;
-		let arrived = |event: &ThinEvent| matches!(event, ThinEvent::PaymentClaimable { hash: of, .. } if *of == hash);
-		client.wait_for(SOON, |event| arrived(event).then_some(())).await?;
-		leaves(&world, &client).await?;
-		let before = receiver.requests().len();
-		world.mine(u32::from(PATIENCE_BLOCKS) / 2, &[]).await?;
-		ensure!(receiver.requests().len() == before, "too early: {:?}", notices(&receiver.requests()));
-		let mut told = None;
-		for _ in 0..100 {
-			world.mine(1, &[]).await?;
-			let height = u64::from(world.bitcoind.height().await?);
-			if let Some(request) = receiver.requests().get(before) {
-				told = Some((request.clone(), height));
-				break;
-			}
-		}
-		let (request, height) = told.context("it was never told")?;
-		ensure!(request.notice() == "expiry_soon", "{}", request.body);
-		ensure!(request.signer()?.to_string() == world.lsp.node_id(), "signed by somebody else");
-		let timeout = request.json()["params"]["timeout"].as_u64().context("no timeout")?;
-		// It is on its way while the next block or two are mined.
-		let left = timeout.checked_sub(height).context("too late")?;
-		ensure!((SOON_BLOCKS - 4..=SOON_BLOCKS).contains(&left), "{left} blocks before its channel is closed");
-		client.reconnect().await?;
-		// LDK's client does not take a payment any more that is so near to its end: it gives it back.
-		ensure!(payer.outcome(hash, SOON).await?.is_err(), "the payer has its money back");
-		ensure!(client.usable_channels(1, SOON).await?.len() == 1, "its channel was closed");
-		ensure!(notices(&receiver.requests()[before..]) == ["expiry_soon"], "{:?}", notices(&receiver.requests()));
-		Ok(())
-	});
 }
 
 /// The operator wants to close the channel of a client that is away: he is told that it cannot be, and the client that it is
