@@ -102,13 +102,10 @@ fn overrides(cli: &Cli) -> Overrides {
 fn node(flags: &Overrides, standby: bool) -> anyhow::Result<()> {
 	let config = Config::load(flags, std::env::vars_os())?;
 	logging::init(&config.log)?;
-	let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-	let result = runtime.block_on(run::run(config, standby));
-	// What is left are look-ups and the like; all that matters was waited for.
-	runtime.shutdown_background();
-	result
+	wait(run::run(config, standby))
 }
 
+/// Does it on a runtime of its own. What is left then are look-ups and the like: all that matters was waited for.
 fn wait<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
 	let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
 	let result = runtime.block_on(work);
@@ -152,8 +149,7 @@ fn export(flags: &Overrides, to: &Path, json: bool) -> anyhow::Result<()> {
 fn migrate(flags: &Overrides, args: &MigrateArgs, json: bool) -> anyhow::Result<()> {
 	let config = Config::load(flags, std::env::vars_os())?;
 	logging::init(&config.log)?;
-	let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-	let moved = runtime.block_on(migrate::migrate(&config, args))?;
+	let moved = wait(migrate::migrate(&config, args))?;
 	match json {
 		true => println!("{}", serde_json::json!({ "rows": moved.rows, "values": moved.values })),
 		false => println!("{}", migrate::next_step(&config, args)),
@@ -174,7 +170,7 @@ fn check(flags: &Overrides, json_wanted: bool) -> anyhow::Result<()> {
 
 fn backup(flags: &Overrides, verb: &BackupCommand) -> anyhow::Result<()> {
 	let (place, config) = Place::find_with_backup(flags, std::env::vars_os())?;
-	wait_for(async {
+	wait(async {
 		match verb {
 			BackupCommand::Init { take_over } => commands::init(&place, &config, *take_over).await,
 			BackupCommand::Verify { from } => commands::verify(&place, &config, from.as_ref()).await,
@@ -185,16 +181,12 @@ fn backup(flags: &Overrides, verb: &BackupCommand) -> anyhow::Result<()> {
 
 fn restore(flags: &Overrides, args: &RestoreArgs) -> anyhow::Result<()> {
 	let place = Place::find(flags, std::env::vars_os())?;
-	wait_for(commands::restore(&place, args))
+	wait(commands::restore(&place, args))
 }
 
 fn from_seed(flags: &Overrides, seed_file: Option<&Path>) -> anyhow::Result<()> {
 	let place = Place::find(flags, std::env::vars_os())?;
-	wait_for(async { commands::from_seed(&place, seed_file) })
-}
-
-fn wait_for(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-	tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
+	wait(async { commands::from_seed(&place, seed_file) })
 }
 
 fn show(flags: &Overrides, yes: bool) -> anyhow::Result<()> {

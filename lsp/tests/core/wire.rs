@@ -100,17 +100,7 @@ fn l0_10_unknown_methods_and_those_not_offered() {
 #[test]
 fn l0_11_to_14_parameters_are_known_named_and_typed() {
 	let mut sim = Sim::new();
-	for method in [
-		"lsps0.list_protocols",
-		"lsps1.get_info",
-		"lsps1.create_order",
-		"lsps1.get_order",
-		"lsps2.get_info",
-		"lsps2.buy",
-		"lsps5.set_webhook",
-		"lsps5.list_webhooks",
-		"lsps5.remove_webhook",
-	] {
+	for method in METHODS {
 		let answer = sim.ask(node(1), method, json!({"zz": 1, "yy": 2}));
 		assert_eq!(code(&answer), -32602, "{method}");
 		assert_eq!(answer["error"]["data"]["unrecognized"], json!(["yy", "zz"]), "{method}");

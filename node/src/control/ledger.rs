@@ -1,6 +1,7 @@
 //! The ledger: what was earned and spent, what there is, and what each channel brought.
 
 use super::Time;
+use inlet_lsp::book::EntryKind;
 use serde::{Deserialize, Serialize};
 
 /// What an entry of the ledger is for.
@@ -55,18 +56,34 @@ pub enum LedgerKind {
 impl LedgerKind {
 	/// Does it make the owner richer or poorer, rather than move money?
 	pub fn is_profit(self) -> bool {
-		use LedgerKind::*;
-		matches!(
-			self,
-			JitFee
-				| OrderFee | RoutingFee
-				| FundingCost
-				| RefundCost | CloseCost
-				| BumpCost | SweepCost
-				| ConsolidationCost
-				| Loss
-		)
+		EntryKind::from(self).is_profit()
 	}
+}
+
+/// The core's kinds by the same names, both ways.
+macro_rules! same_names {
+	($($kind:ident)*) => {
+		impl From<EntryKind> for LedgerKind {
+			fn from(kind: EntryKind) -> LedgerKind {
+				match kind {
+					$(EntryKind::$kind => LedgerKind::$kind,)*
+				}
+			}
+		}
+
+		impl From<LedgerKind> for EntryKind {
+			fn from(kind: LedgerKind) -> EntryKind {
+				match kind {
+					$(LedgerKind::$kind => EntryKind::$kind,)*
+				}
+			}
+		}
+	};
+}
+
+same_names! {
+	JitFee OrderFee RoutingFee FundingCost RefundCost ClientBalance Forward Opening Deposit Withdrawal OrderPayment Refund
+	ChannelFunding ChannelClose CloseCost BumpCost SweepCost ConsolidationCost PaymentReceived PaymentSent Loss
 }
 
 /// A page of the ledger. The totals are over all of it.

@@ -34,7 +34,7 @@ impl Operator {
 		let totals = self.store.ledger_totals().await.map_err(unreadable)?;
 		let net = totals.iter().filter(|total| total.kind.is_profit()).map(|total| total.amount_msat).sum();
 		let totals = totals.into_iter().map(|t| LedgerTotal {
-			kind: ledger_kind(t.kind),
+			kind: t.kind.into(),
 			entries: t.entries,
 			amount_msat: t.amount_msat,
 		});
@@ -114,7 +114,7 @@ fn entry_view(row: book::Entry) -> LedgerEntry {
 	LedgerEntry {
 		seq: row.seq,
 		at: row.at.into(),
-		kind: ledger_kind(row.kind),
+		kind: row.kind.into(),
 		amount_msat: row.amount_msat,
 		client: row.client.map(|client| client.to_string()),
 		postings: row.postings.iter().map(posting).collect(),
@@ -186,33 +186,5 @@ fn month_line(month: &MonthSums) -> LedgerReportLine {
 		earned_msat: profit_msat + cost_msat,
 		sat_days: None,
 		..empty(month.month.clone())
-	}
-}
-
-/// The same kind, in the API's words.
-pub(super) fn ledger_kind(kind: book::EntryKind) -> LedgerKind {
-	use book::EntryKind as Kind;
-	match kind {
-		Kind::JitFee => LedgerKind::JitFee,
-		Kind::OrderFee => LedgerKind::OrderFee,
-		Kind::RoutingFee => LedgerKind::RoutingFee,
-		Kind::FundingCost => LedgerKind::FundingCost,
-		Kind::RefundCost => LedgerKind::RefundCost,
-		Kind::ClientBalance => LedgerKind::ClientBalance,
-		Kind::Forward => LedgerKind::Forward,
-		Kind::Opening => LedgerKind::Opening,
-		Kind::Deposit => LedgerKind::Deposit,
-		Kind::Withdrawal => LedgerKind::Withdrawal,
-		Kind::OrderPayment => LedgerKind::OrderPayment,
-		Kind::Refund => LedgerKind::Refund,
-		Kind::ChannelFunding => LedgerKind::ChannelFunding,
-		Kind::ChannelClose => LedgerKind::ChannelClose,
-		Kind::CloseCost => LedgerKind::CloseCost,
-		Kind::BumpCost => LedgerKind::BumpCost,
-		Kind::SweepCost => LedgerKind::SweepCost,
-		Kind::ConsolidationCost => LedgerKind::ConsolidationCost,
-		Kind::PaymentReceived => LedgerKind::PaymentReceived,
-		Kind::PaymentSent => LedgerKind::PaymentSent,
-		Kind::Loss => LedgerKind::Loss,
 	}
 }

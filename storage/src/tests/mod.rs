@@ -40,6 +40,18 @@ const CHILD: &str = "INLET_STORE_TEST_CHILD";
 /// Runs of the model.
 const CASES: u32 = 64;
 
+/// Bytes without a pattern.
+pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
+	let mut x = seed | 1;
+	let step = || {
+		x ^= x << 13;
+		x ^= x >> 7;
+		x ^= x << 17;
+		x as u8
+	};
+	std::iter::repeat_with(step).take(len).collect()
+}
+
 /// A directory, and a file name in it.
 fn place() -> (TempDir, PathBuf) {
 	let dir = tempfile::tempdir().unwrap();

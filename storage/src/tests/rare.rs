@@ -1,24 +1,12 @@
 //! The graph and the scorer: caches, which never come in front of a payment.
 
-use super::{block_writer, copy_files, open, place};
+use super::{block_writer, copy_files, noise, open, place};
 use crate::rare::STEP;
 use crate::{Store, abort};
 use lightning::io::ErrorKind;
 use lightning::util::persist::KVStore;
 
 const GRAPH: &str = "network_graph";
-
-/// Bytes without a pattern.
-fn noise(seed: u64, len: usize) -> Vec<u8> {
-	let mut x = seed | 1;
-	let step = || {
-		x ^= x << 13;
-		x ^= x >> 7;
-		x ^= x << 17;
-		x as u8
-	};
-	std::iter::repeat_with(step).take(len).collect()
-}
 
 async fn graph(store: &Store) -> Option<Vec<u8>> {
 	match KVStore::read(store, "", "", GRAPH).await {
