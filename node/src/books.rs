@@ -7,7 +7,7 @@ use crate::lightning::Lightning;
 use crate::lightning::channels::v1_channel_id;
 use crate::onchain::WalletView;
 use bitcoin::{Address, OutPoint, Txid};
-use inlet_lsp::book::{Account, Book, Books, ChannelSums, FINAL_AFTER, OrderId};
+use inlet_lsp::book::{Account, Book, BookedTx, Books, ChannelSums, FINAL_AFTER, OrderId};
 use inlet_lsp::input::Input;
 use inlet_lsp::ledger::{Fact, Flow, Purpose, Standing, WalletTx};
 use inlet_lsp::money::{Msat, Sat};
@@ -116,8 +116,7 @@ impl Hands {
 			return Vec::new();
 		}
 		let mut facts = Vec::new();
-		let views = self.wallet.transactions_since(state.height.saturating_sub(FINAL_AFTER));
-		facts.extend(self.wallet_fact(book, height, views));
+		facts.extend(self.wallet_fact(book, state.height, height));
 		facts.extend(self.endings(book.books(), height));
 		let compared = self.compare(book);
 		if facts.is_empty() && compared.agrees() && compared.agreed.0 < compared.entries {
@@ -155,21 +154,20 @@ impl Hands {
 		}
 	}
 
-	fn wallet_fact(&self, book: &Book, height: u32, views: Vec<WalletView>) -> Option<Fact> {
+	/// What is new since the books were at height `booked_at`.
+	fn wallet_fact(&self, book: &Book, booked_at: u32, height: u32) -> Option<Fact> {
+		let final_at = booked_at.saturating_sub(FINAL_AFTER);
+		let views = self.wallet.transactions_since(final_at);
 		let booked = book.books().txs();
 		let there: BTreeMap<Txid, &WalletView> = views.iter().map(|view| (view.txid, view)).collect();
-		let gone: Vec<Txid> = booked.keys().filter(|txid| !there.contains_key(*txid)).copied().collect();
+		let gone = gone(booked, |txid| there.contains_key(txid), final_at);
 		let moved: Vec<(Txid, Option<u32>)> = booked
 			.values()
 			.filter_map(|tx| Some((tx.txid, there.get(&tx.txid)?.height)).filter(|(_, height)| *height != tx.height))
 			.collect();
 		let fresh: Vec<&WalletView> = views.iter().filter(|view| !booked.contains_key(&view.txid)).collect();
-		let state = book.books().state()?;
-		if fresh.is_empty()
-			&& gone.is_empty()
-			&& moved.is_empty()
-			&& height < state.height.saturating_add(FINAL_AFTER / 2)
-		{
+		let nothing = fresh.is_empty() && gone.is_empty() && moved.is_empty();
+		if nothing && height < booked_at.saturating_add(FINAL_AFTER / 2) {
 			return None;
 		}
 		let reader = Reader::new(self, book, &fresh);
@@ -242,6 +240,13 @@ impl Hands {
 		result.in_flight = channels.iter().map(in_flight).sum();
 		result
 	}
+}
+
+/// Booked transactions that the wallet has no more. It is asked for those above `final_at` only: of one that was mined below,
+/// nothing is said.
+fn gone(booked: &BTreeMap<Txid, BookedTx>, is_there: impl Fn(&Txid) -> bool, final_at: u32) -> Vec<Txid> {
+	let asked_for = |tx: &&BookedTx| tx.height.is_none_or(|mined| mined > final_at);
+	booked.values().filter(asked_for).map(|tx| tx.txid).filter(|txid| !is_there(txid)).collect()
 }
 
 /// A balance that a peer gave us when it opened this channel.
@@ -379,4 +384,38 @@ fn descriptor(output: &SpendableOutputDescriptor) -> (OutPoint, u64) {
 
 fn signed(msat: u64) -> i64 {
 	i64::try_from(msat).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+	use bitcoin::hashes::Hash;
+	use inlet_lsp::book::EntryKind;
+	use inlet_lsp::time::Timestamp;
+
+	fn booked(number: u8, height: Option<u32>) -> (Txid, BookedTx) {
+		let txid = Txid::from_byte_array([number; 32]);
+		let tx = BookedTx {
+			txid,
+			at: Timestamp(0),
+			kind: EntryKind::BumpCost,
+			amount_msat: -303_000,
+			client: None,
+			postings: Vec::new(),
+			height,
+			gone: false,
+			done: false,
+		};
+		(txid, tx)
+	}
+
+	/// Many blocks at once, as after a night without power: what is new in the books was mined so deep that the wallet is not asked
+	/// for it the next time.
+	#[test]
+	fn what_is_final_is_not_gone() {
+		let (deep, recent, unmined) = (booked(1, Some(121)), booked(2, Some(300)), booked(3, None));
+		let all: BTreeMap<Txid, BookedTx> = [deep, recent.clone(), unmined.clone()].into();
+		assert_eq!(gone(&all, |_| true, 156), []);
+		assert_eq!(gone(&all, |_| false, 156), [recent.0, unmined.0]);
+	}
 }
