@@ -378,7 +378,7 @@ fn cells(row: &Row<'_>, table: &Table) -> Sql<Vec<Cell>> {
 	table.columns.iter().enumerate().map(cell).collect()
 }
 
-#[cfg(test)]
+#[cfg(all(test, postgres_here))]
 pub(crate) fn columns() -> std::collections::BTreeSet<String> {
 	TABLES
 		.iter()

@@ -68,18 +68,18 @@ impl PgOptions {
 	}
 
 	/// The same database, another schema: a node of its own.
-	#[cfg(test)]
+	#[cfg(all(test, postgres_here))]
 	pub(crate) fn in_schema(&self, schema: &str) -> PgOptions {
 		PgOptions { schema: schema.to_owned(), ..self.clone() }
 	}
 
 	/// The same with another lease.
-	#[cfg(test)]
+	#[cfg(all(test, postgres_here))]
 	pub(crate) fn with_lease(&self, lease: Duration) -> PgOptions {
 		PgOptions { lease, ..self.clone() }
 	}
 
-	#[cfg(test)]
+	#[cfg(all(test, postgres_here))]
 	pub(crate) fn schema(&self) -> &str {
 		&self.schema
 	}

@@ -132,7 +132,7 @@ impl Session {
 	}
 
 	/// Ends the connection, as a network would.
-	#[cfg(test)]
+	#[cfg(all(test, postgres_here))]
 	pub fn cut(&self) {
 		let mut state = self.state.borrow_mut();
 		state.client = None;

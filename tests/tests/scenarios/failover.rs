@@ -13,8 +13,13 @@ const PAYMENT_MSAT: u64 = 1_000_000;
 /// A lease, a start, and time for a slow machine.
 const TAKEN_OVER: Duration = Duration::from_secs(90);
 
-async fn postgres() -> Result<Postgres> {
-	tokio::task::spawn_blocking(Postgres::start).await?.map_err(|e| anyhow!(e))
+/// A server; `None` on a machine that has none, which is not CI's: `.ci/run` installs it.
+async fn postgres() -> Result<Option<Postgres>> {
+	if Postgres::find().is_none() && std::env::var_os("CI").is_none() {
+		eprintln!("not tried: PostgreSQL is not here (Debian: apt-get install postgresql)");
+		return Ok(None);
+	}
+	tokio::task::spawn_blocking(Postgres::start).await?.map(Some).map_err(|e| anyhow!(e))
 }
 
 fn on(postgres: &Postgres) -> InletOptions {
@@ -68,7 +73,7 @@ async fn waits(standby: &Inlet) -> Result<()> {
 #[test]
 fn r17_a_standby_takes_over_in_the_middle_of_payments() {
 	scenario(async |scratch| {
-		let postgres = postgres().await?;
+		let Some(postgres) = postgres().await? else { return Ok(()) };
 		let mut world = World::start_with(scratch, Backend::Bitcoind, on(&postgres)).await?;
 		let standby = world.lsp.standby(scratch).await?;
 		standby.launch()?;
@@ -172,7 +177,7 @@ async fn change_places(world: &World<'_>, mut old: Inlet, payer: &Wallet, wallet
 #[test]
 fn a_node_moves_to_a_server() {
 	scenario(async |scratch: &Scratch| {
-		let postgres = postgres().await?;
+		let Some(postgres) = postgres().await? else { return Ok(()) };
 		let config = format!("[storage]\nurl = \"{}\"\nlease_secs = 8\n", postgres.url());
 		let options = InletOptions { config: config.clone(), ..Default::default() };
 		let world = World::start_with(scratch, Backend::Bitcoind, options).await?;
