@@ -46,6 +46,7 @@ pub enum BindError {
 pub struct Admin {
 	listener: UnixListener,
 	path: PathBuf,
+	pub(super) reads_only: bool,
 }
 
 impl Admin {
@@ -76,7 +77,12 @@ impl Admin {
 		let listener = UnixListener::bind(&fresh).map_err(failed)?;
 		fs::set_permissions(&fresh, Permissions::from_mode(0o660)).map_err(failed)?;
 		fs::rename(&fresh, path).map_err(failed)?;
-		Ok(Admin { listener, path: path.to_owned() })
+		Ok(Admin { listener, path: path.to_owned(), reads_only: false })
+	}
+
+	/// From here on nothing can be changed or spent over it: whatever is not a `GET` is refused.
+	pub fn reads_only(self) -> Admin {
+		Admin { reads_only: true, ..self }
 	}
 
 	/// The next connection.
@@ -88,7 +94,7 @@ impl Admin {
 	/// removes the socket.
 	pub async fn serve(self, control: Arc<dyn Control>, mut stop: watch::Receiver<bool>) {
 		let context = Context::new(control, stop.clone());
-		let router = router(context.clone());
+		let router = router(context.clone(), self.reads_only);
 		let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
 		let mut connections = JoinSet::new();
 		loop {

@@ -4,11 +4,13 @@
 //! against the routes; `docs/api.md` is for people.
 
 mod channels;
+mod clients;
 mod context;
 mod events;
 mod extract;
 mod listen;
 mod lsp;
+mod metrics;
 mod node;
 mod payments;
 mod peers;

@@ -11,10 +11,15 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 impl Admin {
-	/// Answers every request with 503 `starting`, but for `stop`, which sets `stop`. Never returns: drop it to serve.
+	/// Answers every request with 503 `starting`, but for `stop`, which sets `stop` (not on a socket for reading). Never returns:
+	/// drop it to serve.
 	pub async fn starting(&self, stop: watch::Sender<bool>) {
 		let stopping = stop.subscribe();
-		let router = Router::new().route("/v1/stop", post(stop_now)).fallback(not_yet).with_state(stop);
+		let mut router = Router::new();
+		if !self.reads_only {
+			router = router.route("/v1/stop", post(stop_now));
+		}
+		let router = router.fallback(not_yet).with_state(stop);
 		let mut connections = JoinSet::new();
 		loop {
 			while connections.len() >= MAX_CONNECTIONS {

@@ -63,8 +63,10 @@ impl Operator {
 		let (monitors, wallet) = (&self.hands.lightning.monitor, &self.hands.wallet);
 		let open: HashSet<_> = open.iter().map(|channel| channel.channel_id).collect();
 		let closed = monitors.list_monitors().into_iter().filter(|id| !open.contains(id));
+		// LDK reckons for ever with the balance of a channel that ended before its funding was sent: that money never left.
 		let claimable: u64 = closed
 			.filter_map(|id| monitors.get_monitor(id).ok())
+			.filter(|monitor| !wallet.is_unsent(&monitor.get_funding_txo().txid))
 			.map(|monitor| {
 				let funding = monitor.get_funding_txo();
 				let by_agreement = || wallet.is_paid_from(OutPoint::new(funding.txid, funding.index.into()));

@@ -1,5 +1,6 @@
 //! The API on a real socket, in front of a node in memory.
 
+mod metrics;
 mod openapi;
 mod schema;
 mod socket;
