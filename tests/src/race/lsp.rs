@@ -35,7 +35,7 @@ pub struct Lsp {
 
 enum Who {
 	Inlet(Box<Inlet>),
-	LdkNode(Wallet),
+	LdkNode(Box<Wallet>),
 }
 
 impl Lsp {
@@ -56,7 +56,7 @@ impl Lsp {
 				let chain = vec!["--bitcoind".to_owned(), chain.url()];
 				let name = "ldk-node".to_owned();
 				let options = WalletOptions { name, chain, arguments, environment, ..WalletOptions::default() };
-				Who::LdkNode(Wallet::start(scratch, options).await?)
+				Who::LdkNode(Box::new(Wallet::start(scratch, options).await?))
 			}
 		};
 		Ok(Lsp { name, who, meter })
