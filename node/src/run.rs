@@ -628,6 +628,7 @@ const FIRST_CHANNEL_EXTRA_SAT: u64 = 50_000;
 pub(crate) fn chain_config(chain: &ChainBackend) -> ChainConfig {
 	match chain {
 		ChainBackend::Esplora { urls } => ChainConfig::Esplora { urls: urls.clone() },
+		ChainBackend::Electrum { url } => ChainConfig::Electrum { url: url.clone() },
 		ChainBackend::Bitcoind { url, auth } => ChainConfig::Bitcoind {
 			url: url.clone(),
 			auth: match auth {

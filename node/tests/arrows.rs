@@ -20,7 +20,7 @@ const LDK: &[&str] = &[
 	"lightning_transaction_sync",
 	"lightning_types",
 ];
-const BDK: &[&str] = &["bdk_chain", "bdk_core", "bdk_esplora", "bdk_wallet"];
+const BDK: &[&str] = &["bdk_chain", "bdk_core", "bdk_electrum", "bdk_esplora", "bdk_wallet"];
 const SQL: &[&str] = &["rusqlite", "tokio_postgres", "inlet_storage"];
 
 /// The only crates that `inlet-lsp` is built from: data types and their encodings. No clock, I/O, async or randomness.
@@ -206,7 +206,9 @@ fn the_core_is_built_from_data_types_only() {
 fn no_arrow_points_back() {
 	let storage = dependencies("storage/Cargo.toml", ALL);
 	assert!(storage.contains("inlet-lsp") && storage.contains("rusqlite"), "read the wrong file");
-	for never in ["inlet", "inlet-tests", "axum", "hyper", "reqwest", "bitreq", "esplora-client", "clap"] {
+	for never in
+		["inlet", "inlet-tests", "axum", "hyper", "reqwest", "bitreq", "electrum-client", "esplora-client", "clap"]
+	{
 		assert!(
 			!storage.contains(never),
 			"inlet-storage opens no socket but its database's and must not depend on {never}"

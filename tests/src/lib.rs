@@ -6,6 +6,7 @@
 mod artifacts;
 pub mod bitcoind;
 pub mod crash;
+pub mod electrum;
 pub mod esplora;
 pub mod fuzz;
 pub mod inlet;

@@ -1,6 +1,7 @@
 //! A private regtest with a funded LSP, and the others that a scenario needs.
 
 use crate::bitcoind::Bitcoind;
+use crate::electrum::{self, ElectrumServer};
 use crate::esplora::{self, EsploraServer};
 use crate::inlet::{Inlet, InletOptions};
 use crate::scratch::{Scratch, eventually};
@@ -27,14 +28,18 @@ pub enum Backend {
 	Bitcoind,
 	/// An Esplora server on top of that bitcoind.
 	Esplora,
+	/// An Electrum server on top of that bitcoind (see [`electrum`]).
+	Electrum,
 }
 
-/// bitcoind, perhaps Esplora, and a funded LSP. The parts end in the order of the fields.
+/// bitcoind, perhaps Esplora or Electrum, and a funded LSP. The parts end in the order of the fields.
 pub struct World<'a> {
 	/// The LSP.
 	pub lsp: Inlet,
 	/// The Esplora server, with [`Backend::Esplora`].
 	pub esplora: Option<EsploraServer>,
+	/// The Electrum server, with [`Backend::Electrum`].
+	pub electrum: Option<ElectrumServer>,
 	/// The chain.
 	pub bitcoind: Bitcoind,
 	scratch: &'a Scratch,
@@ -56,15 +61,20 @@ impl<'a> World<'a> {
 	pub async fn start_with(scratch: &'a Scratch, backend: Backend, mut options: InletOptions) -> Result<World<'a>> {
 		let bitcoind = Bitcoind::start(scratch).await?;
 		let esplora = match backend {
-			Backend::Bitcoind => None,
+			Backend::Bitcoind | Backend::Electrum => None,
 			Backend::Esplora => Some(esplora::serve(&bitcoind)?),
 		};
-		options.chain = match &esplora {
-			None => format!("bitcoind:{}", bitcoind.url()),
-			Some(esplora) => format!("esplora:{}", esplora.url()),
+		let electrum = match backend {
+			Backend::Electrum => Some(electrum::serve(scratch, &bitcoind).await?),
+			Backend::Bitcoind | Backend::Esplora => None,
+		};
+		options.chain = match (&esplora, &electrum) {
+			(Some(esplora), _) => format!("esplora:{}", esplora.url()),
+			(None, Some(electrum)) => format!("electrum:{}", electrum.url()),
+			(None, None) => format!("bitcoind:{}", bitcoind.url()),
 		};
 		let lsp = Inlet::start(scratch, options).await?;
-		let world = World { lsp, esplora, bitcoind, scratch };
+		let world = World { lsp, esplora, electrum, bitcoind, scratch };
 		world.fund_lsp().await?;
 		Ok(world)
 	}

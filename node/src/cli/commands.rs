@@ -120,7 +120,7 @@ pub struct RunArgs {
 	/// Tell the network that the node is here; may be repeated
 	#[arg(long, value_name = "HOST:PORT")]
 	pub announce_addr: Vec<String>,
-	/// esplora:URL[,URL...] or bitcoind:http://USER:PASS@HOST:PORT
+	/// esplora:URL[,URL...], electrum:ssl://HOST:PORT or bitcoind:http://USER:PASS@HOST:PORT
 	#[arg(long, value_name = "BACKEND")]
 	pub chain: Option<String>,
 	/// Name in the node announcement

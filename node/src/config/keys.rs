@@ -248,8 +248,9 @@ pub(super) const SECTIONS: &[Section] = &[
 		keys: &[
 			(
 				"backend",
-				"esplora:URL[,URL...], bitcoind:http://USER:PASSWORD@HOST:PORT or bitcoind:cookie=/path/.cookie@http://HOST:PORT. \
-				 Empty: the network's public Esplora servers (regtest has none). A bitcoind of your own tells nobody what is yours.",
+				"esplora:URL[,URL...], electrum:ssl://HOST:PORT (or tcp://), bitcoind:http://USER:PASSWORD@HOST:PORT or \
+				 bitcoind:cookie=/path/.cookie@http://HOST:PORT. Empty: the network's public Esplora servers (regtest has none). A \
+				 bitcoind or Electrum server of your own tells nobody what is yours.",
 			),
 			(
 				"witnesses",

@@ -369,6 +369,9 @@ fn chain_backends_are_understood() {
 		chain("esplora:https://a/api/, http://127.0.0.1:3000"),
 		urls(&["https://a/api", "http://127.0.0.1:3000"])
 	);
+	for url in ["tcp://127.0.0.1:50001", "ssl://electrum.example.org:50002", "ssl://[::1]:50002"] {
+		assert_eq!(chain(&format!("electrum:{url}/")), ChainBackend::Electrum { url: url.into() });
+	}
 	let ChainBackend::Bitcoind { url, auth: BitcoindAuth::UserPass { user, password } } =
 		chain("bitcoind:http://alice:p@ss:w/rd@[::1]:8332/")
 	else {
@@ -400,6 +403,12 @@ fn a_password_never_shows() {
 		"bitcoind:cookie=/hunter2",
 		"esplora:https://alice:hunter2@host/api",
 		"esplora:hunter2",
+		"electrum:hunter2",
+		"electrum:http://hunter2:50001",
+		"electrum:tcp://hunter2",
+		"electrum:ssl://hunter2:0",
+		"electrum:ssl://alice:hunter2@host:50002",
+		"electrum:tcp://a:1,tcp://hunter2:50001",
 		"esplora:",
 	];
 	for value in wrong {

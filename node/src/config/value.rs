@@ -48,6 +48,11 @@ pub enum ChainBackend {
 		/// Base URLs without a trailing slash.
 		urls: Vec<String>,
 	},
+	/// An Electrum server.
+	Electrum {
+		/// `tcp://HOST:PORT` or `ssl://HOST:PORT`, without a trailing slash.
+		url: String,
+	},
 	/// A Bitcoin Core (or Knots) node's RPC.
 	Bitcoind {
 		/// `http://HOST:PORT`, without user, password and trailing slash.
@@ -71,7 +76,7 @@ pub enum BitcoindAuth {
 	Cookie(PathBuf),
 }
 
-const CHAIN_FORMS: &str = "write esplora:URL[,URL...], bitcoind:http://USER:PASSWORD@HOST:PORT or \
+const CHAIN_FORMS: &str = "write esplora:URL[,URL...], electrum:ssl://HOST:PORT, bitcoind:http://USER:PASSWORD@HOST:PORT or \
 	 bitcoind:cookie=/path/to/.cookie@http://HOST:PORT";
 
 pub(super) fn network(text: &str) -> Result<Network, Wrong> {
@@ -115,8 +120,11 @@ pub(super) fn chain_backend(text: &str) -> Result<ChainBackend, Wrong> {
 		let urls = urls.split(',').map(|u| esplora_url(u.trim())).collect::<Result<Vec<_>, _>>()?;
 		return Ok(ChainBackend::Esplora { urls });
 	}
+	if let Some(url) = text.strip_prefix("electrum:") {
+		return Ok(ChainBackend::Electrum { url: electrum_url(url.trim())? });
+	}
 	let Some(rest) = text.strip_prefix("bitcoind:") else {
-		return Err(wrong("starts with neither `esplora:` nor `bitcoind:`", CHAIN_FORMS));
+		return Err(wrong("starts with none of `esplora:`, `electrum:` and `bitcoind:`", CHAIN_FORMS));
 	};
 	if let Some(rest) = rest.strip_prefix("cookie=") {
 		let (path, url) =
@@ -154,6 +162,21 @@ fn rpc_url(host_port: &str) -> Result<String, Wrong> {
 	match host_port.trim_end_matches('/').parse::<HostPort>() {
 		Ok(HostPort { port: 0, .. }) | Err(_) => Err(wrong("has no HOST:PORT for bitcoind", CHAIN_FORMS)),
 		Ok(host) => Ok(format!("http://{host}")),
+	}
+}
+
+fn electrum_url(text: &str) -> Result<String, Wrong> {
+	let right = "write electrum:ssl://HOST:PORT or electrum:tcp://HOST:PORT, one server";
+	let (scheme, rest) =
+		text.split_once("://").ok_or_else(|| wrong("has an Electrum address without tcp:// or ssl://", right))?;
+	if !matches!(scheme, "tcp" | "ssl") {
+		return Err(wrong("has an Electrum address that is neither tcp:// nor ssl://", right));
+	}
+	match rest.trim_end_matches('/').parse::<HostPort>() {
+		Ok(address) if address.port != 0 && !address.host.contains(['@', ',', '/', ' ']) => {
+			Ok(format!("{scheme}://{address}"))
+		}
+		_ => Err(wrong("has an Electrum address without HOST:PORT (no user, one server)", right)),
 	}
 }
 

@@ -173,7 +173,7 @@ pub struct Attention {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SyncState {
-	/// `esplora` or `bitcoind`.
+	/// `esplora`, `electrum` or `bitcoind`.
 	pub backend: String,
 	/// The server in use, without user name and password.
 	pub source: String,

@@ -1,4 +1,5 @@
-//! How the wallet follows the chain: by blocks and mempool (bitcoind) or by asking for its scripts (Esplora).
+//! How the wallet follows the chain: by blocks and mempool (bitcoind) or by asking for its scripts (Esplora,
+//! Electrum).
 
 use super::keep::Folder;
 use super::wallet::{Wallet, WalletError};
@@ -45,6 +46,23 @@ pub(super) enum Scope {
 	All,
 }
 
+/// Every so many blocks, all addresses ever given out are looked at.
+const BLOCKS_PER_FULL_LOOK: u32 = 144;
+
+/// What is asked for at this height, when `last_full` was the last look at everything.
+pub(super) fn scope(height: u32, last_full: Option<u32>, new_tip: bool) -> Scope {
+	match last_full {
+		Some(last) if height < last + BLOCKS_PER_FULL_LOOK => {
+			if new_tip {
+				Scope::Warm
+			} else {
+				Scope::Hot
+			}
+		}
+		_ => Scope::All,
+	}
+}
+
 impl Wallet {
 	/// The wallet's best block.
 	pub fn best_block(&self) -> BlockLocator {
@@ -76,7 +94,7 @@ impl Wallet {
 		}
 	}
 
-	/// For a seed that was used before: the next look at an Esplora server scans for all its addresses.
+	/// For a seed that was used before: the next look at an Esplora or Electrum server scans for all its addresses.
 	pub async fn request_full_scan(&self) {
 		self.keep().write(Folder::Wallet, SCAN_KEY, vec![1]);
 		self.save().await;
@@ -150,6 +168,13 @@ impl Wallet {
 		let expected: Vec<(ScriptBuf, Txid)> =
 			expected.filter(|(script, txid)| wanted.contains(script) && !self.is_held(txid)).collect();
 		SyncRequest::builder_at(at).chain_tip(tip).spks_with_indexes(scripts).expected_spk_txids(expected).build()
+	}
+
+	/// What is known already, with where it was proven to be mined: all transactions, or those in no block.
+	pub(super) fn known(&self, all: bool) -> Vec<(Arc<Transaction>, Vec<ConfirmationBlockTime>)> {
+		let bdk = self.lock();
+		let txs = bdk.tx_graph().full_txs().filter(|tx| all || tx.anchors.is_empty());
+		txs.map(|tx| (Arc::clone(&tx.tx), tx.anchors.iter().copied().collect())).collect()
 	}
 
 	pub(super) fn apply_sync(&self, found: SyncResponse) -> Result<(), WalletError> {

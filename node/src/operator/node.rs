@@ -60,6 +60,7 @@ impl Operator {
 		SyncState {
 			backend: match &self.config.chain {
 				ChainBackend::Esplora { .. } => "esplora",
+				ChainBackend::Electrum { .. } => "electrum",
 				ChainBackend::Bitcoind { .. } => "bitcoind",
 			}
 			.to_owned(),

@@ -18,7 +18,7 @@ const MAX_REFRESH_ATTEMPTS: usize = 20;
 
 /// The index.
 #[derive(Default)]
-pub(super) struct Index {
+pub(crate) struct Index {
 	blocks: Vec<Indexed>,
 	heights: HashMap<BlockHash, u32>,
 	txs: HashMap<Txid, Entry>,
@@ -29,26 +29,26 @@ pub(super) struct Index {
 }
 
 /// A block of the best chain.
-pub(super) struct Indexed {
-	pub(super) hash: BlockHash,
-	pub(super) block: Block,
-	pub(super) txids: Vec<Txid>,
+pub(crate) struct Indexed {
+	pub(crate) hash: BlockHash,
+	pub(crate) block: Block,
+	pub(crate) txids: Vec<Txid>,
 }
 
 /// A transaction.
-pub(super) struct Entry {
-	pub(super) tx: Transaction,
-	pub(super) place: Option<Place>,
+pub(crate) struct Entry {
+	pub(crate) tx: Transaction,
+	pub(crate) place: Option<Place>,
 	/// Counts up: the order in which mempool transactions were seen.
-	pub(super) arrival: u64,
+	pub(crate) arrival: u64,
 	scripts: Vec<sha256::Hash>,
 }
 
 /// Where in the best chain a transaction is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
-	pub(super) height: u32,
-	pub(super) pos: usize,
+pub(crate) struct Place {
+	pub(crate) height: u32,
+	pub(crate) pos: usize,
 }
 
 #[derive(Deserialize)]
@@ -57,7 +57,7 @@ struct MempoolSnapshot {
 }
 
 /// How a script is named in Esplora's paths.
-pub(super) fn script_hash(script: &Script) -> sha256::Hash {
+pub(crate) fn script_hash(script: &Script) -> sha256::Hash {
 	sha256::Hash::hash(script.as_bytes())
 }
 
@@ -66,7 +66,7 @@ impl Index {
 	///
 	/// # Errors
 	/// bitcoind's; the index is then as it was or in part newer, and the next refresh repairs it.
-	pub(super) async fn refresh(&mut self, rpc: &Rpc, lag: u32) -> Result<(), RpcError> {
+	pub(crate) async fn refresh(&mut self, rpc: &Rpc, lag: u32) -> Result<(), RpcError> {
 		for _ in 0..MAX_REFRESH_ATTEMPTS {
 			let best: BlockHash = parsed(rpc, "getbestblockhash", json!([])).await?;
 			let snapshot: MempoolSnapshot = parsed(rpc, "getrawmempool", json!([false, true])).await?;
@@ -193,37 +193,37 @@ impl Index {
 	}
 
 	/// The block at this height.
-	pub(super) fn block(&self, height: u32) -> Option<&Indexed> {
+	pub(crate) fn block(&self, height: u32) -> Option<&Indexed> {
 		self.blocks.get(height as usize)
 	}
 
 	/// The height of a block of the best chain.
-	pub(super) fn height_of(&self, hash: &BlockHash) -> Option<u32> {
+	pub(crate) fn height_of(&self, hash: &BlockHash) -> Option<u32> {
 		self.heights.get(hash).copied()
 	}
 
 	/// The height of the best chain; `None` before the first refresh.
-	pub(super) fn tip(&self) -> Option<u32> {
+	pub(crate) fn tip(&self) -> Option<u32> {
 		self.blocks.len().checked_sub(1).map(|height| height as u32)
 	}
 
 	/// A transaction of the chain or the mempool.
-	pub(super) fn tx(&self, txid: &Txid) -> Option<&Entry> {
+	pub(crate) fn tx(&self, txid: &Txid) -> Option<&Entry> {
 		self.txs.get(txid)
 	}
 
 	/// An output of a transaction of the chain or the mempool, spent or not.
-	pub(super) fn output(&self, outpoint: &OutPoint) -> Option<&TxOut> {
+	pub(crate) fn output(&self, outpoint: &OutPoint) -> Option<&TxOut> {
 		self.txs.get(&outpoint.txid)?.tx.output.get(outpoint.vout as usize)
 	}
 
 	/// Who spends an output, and with which of its inputs.
-	pub(super) fn spender(&self, outpoint: &OutPoint) -> Option<(Txid, u32)> {
+	pub(crate) fn spender(&self, outpoint: &OutPoint) -> Option<(Txid, u32)> {
 		self.spends.get(outpoint).copied()
 	}
 
 	/// What the miner gets; 0 for a coinbase.
-	pub(super) fn fee(&self, tx: &Transaction) -> Amount {
+	pub(crate) fn fee(&self, tx: &Transaction) -> Amount {
 		if tx.is_coinbase() {
 			return Amount::ZERO;
 		}
@@ -233,17 +233,17 @@ impl Index {
 	}
 
 	/// The transactions of the mempool, the one seen last first.
-	pub(super) fn mempool(&self) -> Vec<(&Txid, &Entry)> {
+	pub(crate) fn mempool(&self) -> Vec<(&Txid, &Entry)> {
 		newest_first(self.mempool.iter().filter_map(|txid| self.txs.get_key_value(txid)))
 	}
 
 	/// The transactions in the mempool that touch a script, newest first.
-	pub(super) fn unconfirmed(&self, script: &sha256::Hash) -> Vec<(&Txid, &Entry)> {
+	pub(crate) fn unconfirmed(&self, script: &sha256::Hash) -> Vec<(&Txid, &Entry)> {
 		newest_first(self.history(script).filter(|(_, entry)| entry.place.is_none()))
 	}
 
 	/// The transactions in the chain that touch a script, newest first.
-	pub(super) fn confirmed(&self, script: &sha256::Hash) -> Vec<(&Txid, &Entry)> {
+	pub(crate) fn confirmed(&self, script: &sha256::Hash) -> Vec<(&Txid, &Entry)> {
 		newest_first(self.history(script).filter(|(_, entry)| entry.place.is_some()))
 	}
 
@@ -253,7 +253,7 @@ impl Index {
 	}
 
 	/// The median time of the eleven blocks up to this height.
-	pub(super) fn median_time(&self, height: u32) -> u32 {
+	pub(crate) fn median_time(&self, height: u32) -> u32 {
 		let last = height as usize + 1;
 		let headers = self.blocks[last.saturating_sub(11)..last].iter().map(|indexed| indexed.block.header);
 		let mut times: Vec<u32> = headers.map(|header: block::Header| header.time).collect();

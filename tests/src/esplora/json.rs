@@ -106,7 +106,7 @@ pub(super) fn outspend(index: &Index, outpoint: &OutPoint) -> Value {
 }
 
 /// Electrum's proof: the siblings on the way from a transaction up to the Merkle root.
-pub(super) fn merkle_proof(height: u32, indexed: &Indexed, pos: usize) -> Value {
+pub(crate) fn merkle_proof(height: u32, indexed: &Indexed, pos: usize) -> Value {
 	let mut level: Vec<sha256d::Hash> = indexed.txids.iter().map(|txid| txid.to_raw_hash()).collect();
 	let mut siblings = Vec::new();
 	let mut at = pos;

@@ -4,8 +4,8 @@
 //! `bdk_esplora` and `lightning-transaction-sync` use it, and a little more. Each request first catches up with
 //! bitcoind, so an answer is never older than the request.
 
-mod index;
-mod json;
+pub(crate) mod index;
+pub(crate) mod json;
 mod routes;
 
 use crate::{Bitcoind, Rpc};

@@ -30,23 +30,34 @@ fn bitcoind_goes_away_and_comes_back() {
 	});
 }
 
+async fn away_and_back(scratch: &Scratch, backend: Backend) -> Result<()> {
+	let world = World::start(scratch, backend).await?;
+	let wallet = world.client("wallet").await?;
+	let payer = world.payer(&[PAYER_CHANNEL_SAT]).await?;
+	let set_down = |down| match (&world.esplora, &world.electrum) {
+		(Some(esplora), _) => esplora.set_down(down),
+		(None, Some(electrum)) => electrum.set_down(down),
+		(None, None) => panic!("no server to be switched off"),
+	};
+	set_down(true);
+	let noticed = async || Ok((world.lsp.info().await?["synced"] == false).then_some(()));
+	eventually(SOON * 4, "the LSP says that it is out of step", noticed).await?;
+	world.bitcoind.mine(3).await?;
+	set_down(false);
+	world.settle(&[&wallet, &payer]).await?;
+	let invoice = wallet.jit_invoice(Some(150_000_000)).await?;
+	let fee = pay_just_in_time(&payer, &wallet, &invoice, 150_000).await?;
+	check_sale(&world, &wallet, fee).await.map(drop)
+}
+
 #[test]
 fn esplora_goes_away_and_comes_back() {
-	scenario(async |scratch| {
-		let world = World::start(scratch, Backend::Esplora).await?;
-		let wallet = world.client("wallet").await?;
-		let payer = world.payer(&[PAYER_CHANNEL_SAT]).await?;
-		let esplora = world.esplora.as_ref().unwrap();
-		esplora.set_down(true);
-		let noticed = async || Ok((world.lsp.info().await?["synced"] == false).then_some(()));
-		eventually(SOON * 4, "the LSP says that it is out of step", noticed).await?;
-		world.bitcoind.mine(3).await?;
-		esplora.set_down(false);
-		world.settle(&[&wallet, &payer]).await?;
-		let invoice = wallet.jit_invoice(Some(150_000_000)).await?;
-		let fee = pay_just_in_time(&payer, &wallet, &invoice, 150_000).await?;
-		check_sale(&world, &wallet, fee).await.map(drop)
-	});
+	scenario(async |scratch| away_and_back(scratch, Backend::Esplora).await);
+}
+
+#[test]
+fn electrum_goes_away_and_comes_back() {
+	scenario(async |scratch| away_and_back(scratch, Backend::Electrum).await);
 }
 
 /// Blocks above a channel's funding are taken back, and with them a deposit, which comes back later.
@@ -84,4 +95,9 @@ fn blocks_are_taken_back_over_bitcoind() {
 #[test]
 fn blocks_are_taken_back_over_esplora() {
 	scenario(async |scratch| reorganisation(scratch, Backend::Esplora).await);
+}
+
+#[test]
+fn blocks_are_taken_back_over_electrum() {
+	scenario(async |scratch| reorganisation(scratch, Backend::Electrum).await);
 }

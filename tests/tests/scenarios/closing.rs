@@ -94,6 +94,11 @@ fn r9_a_channel_is_closed_together_over_esplora() {
 }
 
 #[test]
+fn r9_a_channel_is_closed_together_over_electrum() {
+	scenario(async |scratch| together(scratch, Backend::Electrum).await);
+}
+
+#[test]
 fn the_client_closes_together() {
 	scenario(async |scratch| {
 		let world = World::start(scratch, Backend::Bitcoind).await?;
@@ -121,6 +126,11 @@ fn the_lsp_closes_by_force_over_bitcoind() {
 #[test]
 fn the_lsp_closes_by_force_over_esplora() {
 	scenario(async |scratch| by_force(scratch, Backend::Esplora).await);
+}
+
+#[test]
+fn the_lsp_closes_by_force_over_electrum() {
+	scenario(async |scratch| by_force(scratch, Backend::Electrum).await);
 }
 
 /// The client trusts its LSP to get the commitment transaction mined, so it only tells it.

@@ -42,6 +42,11 @@ fn a_payment_in_one_part_opens_a_channel_over_esplora() {
 	scenario(async |scratch| single_part(scratch, Backend::Esplora).await);
 }
 
+#[test]
+fn a_payment_in_one_part_opens_a_channel_over_electrum() {
+	scenario(async |scratch| single_part(scratch, Backend::Electrum).await);
+}
+
 /// Two channels of a million, of which a quarter each may be in flight: 400,000 sat need both.
 async fn several_parts(scratch: &Scratch, backend: Backend) -> Result<()> {
 	let world = World::start(scratch, backend).await?;

@@ -7,35 +7,32 @@
 
 use super::super::broadcast::{Broadcaster, NotSent, Outlet, is_known_already};
 use super::super::fees::Estimates;
-use super::super::follow::Scope;
+use super::super::follow::{Scope, scope};
 use super::pace::Pace;
 use super::servers::{Server, Servers};
+use super::watched::Watched;
 use super::{ChainError, Listeners, Node, Tip};
 use bdk_esplora::EsploraAsyncExt;
-use bitcoin::{BlockHash, Network, Script, ScriptBuf, Transaction, Txid};
+use bitcoin::{BlockHash, Network, Transaction, Txid};
 use esplora_client::Error;
-use lightning::chain::transaction::OutPoint;
-use lightning::chain::{BlockLocator, Filter, WatchedOutput};
+use lightning::chain::{BlockLocator, Filter};
 use lightning::util::logger::Logger;
 use lightning_transaction_sync::EsploraSyncClient;
-use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
-use tokio::sync::Notify;
 
 /// Requests under way at once to a server.
 const PARALLEL: usize = 4;
 /// Unused addresses in a row after which a restored seed is taken for scanned. More than are given out unused.
-const STOP_GAP: usize = 250;
+pub(super) const STOP_GAP: usize = 250;
 /// One look at most; a restored seed's scan takes longer.
-const LOOK_PATIENCE: Duration = Duration::from_secs(180);
-const SCAN_PATIENCE: Duration = Duration::from_secs(1_800);
+pub(super) const LOOK_PATIENCE: Duration = Duration::from_secs(180);
+pub(super) const SCAN_PATIENCE: Duration = Duration::from_secs(1_800);
 /// Looks in a row in which a new block may come in between.
-const MAX_RACES: usize = 4;
-/// Every so many blocks, all addresses ever given out are looked at.
-const BLOCKS_PER_FULL_LOOK: u32 = 144;
+pub(super) const MAX_RACES: usize = 4;
 /// Transactions of ours asked about per block.
-const MAX_ASKED: usize = 50;
+pub(super) const MAX_ASKED: usize = 50;
 /// A server that is behind the one before it is refused for this long; after that, the chain itself is shorter.
 const BEHIND_PATIENCE: Duration = Duration::from_secs(600);
 
@@ -43,7 +40,7 @@ type Confirmer = EsploraSyncClient<Arc<dyn Logger + Send + Sync>>;
 
 pub(super) struct Esplora {
 	servers: Servers,
-	watched: Arc<Watched>,
+	watched: Arc<Watched<Confirmer>>,
 	logger: Arc<dyn Logger + Send + Sync>,
 	/// The tip to which LDK and the wallet were led, and when.
 	seen: Option<(BlockHash, Instant)>,
@@ -67,7 +64,7 @@ impl Esplora {
 
 	/// Resolves when something was registered.
 	pub(super) async fn registered(&self) {
-		self.watched.wake.notified().await;
+		self.watched.registered().await;
 	}
 
 	pub(super) fn source(&self) -> String {
@@ -145,7 +142,7 @@ impl Esplora {
 				let synced = self.watched.confirmer().sync(nodes).await;
 				synced.map_err(|_| server.wrong("following the chain failed"))?;
 			}
-			let scope = self.scope(listeners, new_tip);
+			let scope = scope(listeners.wallet.tip().0, self.full_look_at, new_tip);
 			let found = server.bdk.sync(listeners.wallet.sync_request(scope), PARALLEL).await;
 			listeners.wallet.apply_sync(found.map_err(|e| server.failed(e.as_ref()))?)?;
 			let (height, at_tip) = listeners.wallet.tip();
@@ -172,20 +169,6 @@ impl Esplora {
 			});
 		}
 		Err(self.servers.current().wrong("its tip changes with every look"))
-	}
-
-	fn scope(&self, listeners: &Listeners, new_tip: bool) -> Scope {
-		let (height, _) = listeners.wallet.tip();
-		match self.full_look_at {
-			Some(last) if height < last + BLOCKS_PER_FULL_LOOK => {
-				if new_tip {
-					Scope::Warm
-				} else {
-					Scope::Hot
-				}
-			}
-			_ => Scope::All,
-		}
 	}
 
 	/// With another server at hand, one that is behind would take LDK back for nothing.
@@ -281,69 +264,6 @@ impl Outlet for Esplora {
 			};
 		}
 		last
-	}
-}
-
-/// What LDK wants to be told about: as many entries as its monitors watch.
-struct Watched {
-	state: Mutex<Registered>,
-	wake: Notify,
-}
-
-struct Registered {
-	txs: HashSet<(Txid, ScriptBuf)>,
-	outputs: HashMap<OutPoint, WatchedOutput>,
-	news: bool,
-	confirmer: Arc<Confirmer>,
-}
-
-impl Watched {
-	fn new(confirmer: Confirmer) -> Watched {
-		let confirmer = Arc::new(confirmer);
-		let state = Registered { txs: HashSet::new(), outputs: HashMap::new(), news: false, confirmer };
-		Watched { state: Mutex::new(state), wake: Notify::new() }
-	}
-
-	fn confirmer(&self) -> Arc<Confirmer> {
-		Arc::clone(&self.lock().confirmer)
-	}
-
-	fn take_news(&self) -> bool {
-		std::mem::take(&mut self.lock().news)
-	}
-
-	fn start_over(&self, confirmer: Confirmer) {
-		let mut state = self.lock();
-		for (txid, script) in &state.txs {
-			confirmer.register_tx(txid, script);
-		}
-		for output in state.outputs.values() {
-			confirmer.register_output(output.clone());
-		}
-		state.news = true;
-		state.confirmer = Arc::new(confirmer);
-	}
-
-	fn lock(&self) -> MutexGuard<'_, Registered> {
-		self.state.lock().expect("no code panics while it holds this lock")
-	}
-}
-
-impl Filter for Watched {
-	fn register_tx(&self, txid: &Txid, script: &Script) {
-		let mut state = self.lock();
-		state.txs.insert((*txid, script.to_owned()));
-		state.confirmer.register_tx(txid, script);
-		state.news = true;
-		self.wake.notify_one();
-	}
-
-	fn register_output(&self, output: WatchedOutput) {
-		let mut state = self.lock();
-		state.outputs.insert(output.outpoint, output.clone());
-		state.confirmer.register_output(output);
-		state.news = true;
-		self.wake.notify_one();
 	}
 }
 

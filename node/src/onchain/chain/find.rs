@@ -1,11 +1,13 @@
 //! Looks for unspent outputs by their scripts, for a seed whose history is lost.
 
+use super::electrum::Line;
 use super::rpc::{Rpc, RpcError};
 use super::{ChainConfig, ChainError, shown};
 use bitcoin::{Amount, OutPoint, Script, ScriptBuf, TxOut};
 use esplora_client::AsyncClient;
 use futures::future::try_join_all;
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// bitcoind reads all outputs that there are: minutes on mainnet, more on a slow disk.
@@ -19,6 +21,7 @@ pub struct Finder(Source);
 enum Source {
 	Bitcoind(Rpc),
 	Esplora(AsyncClient, String),
+	Electrum(Arc<Line>),
 }
 
 /// A confirmed output that nothing spends.
@@ -40,6 +43,7 @@ impl Finder {
 	pub fn new(chain: &ChainConfig) -> Result<Finder, ChainError> {
 		Ok(Finder(match chain {
 			ChainConfig::Bitcoind { url, auth } => Source::Bitcoind(Rpc::new(url, auth.clone())?),
+			ChainConfig::Electrum { url } => Source::Electrum(Line::new(url)?),
 			ChainConfig::Esplora { urls } => {
 				let url = urls.first().ok_or_else(|| ChainError::Config("there is no Esplora server".into()))?;
 				let client = esplora_client::Builder::new(url).build_async();
@@ -55,6 +59,7 @@ impl Finder {
 	pub async fn unspent(&self, scripts: &[ScriptBuf]) -> Result<Vec<Found>, ChainError> {
 		match &self.0 {
 			Source::Bitcoind(rpc) => scan(rpc, scripts).await,
+			Source::Electrum(line) => line.unspent(scripts).await,
 			Source::Esplora(client, url) => {
 				let mut found = Vec::new();
 				for some in scripts.chunks(PARALLEL) {

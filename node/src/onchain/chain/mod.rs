@@ -2,6 +2,7 @@
 
 mod bitcoind;
 mod doubt;
+mod electrum;
 mod esplora;
 mod fanout;
 mod find;
@@ -10,6 +11,7 @@ mod pace;
 mod rpc;
 mod servers;
 mod sight;
+mod watched;
 mod witness;
 
 use super::broadcast::{Broadcaster, RESEND};
@@ -38,6 +40,11 @@ pub enum ChainConfig {
 	Esplora {
 		/// At least one.
 		urls: Vec<String>,
+	},
+	/// An Electrum server.
+	Electrum {
+		/// `tcp://host:port` or `ssl://host:port`.
+		url: String,
 	},
 	/// Bitcoin Core's RPC, `http://host:port`. A pruned node does.
 	Bitcoind {
@@ -194,6 +201,7 @@ pub struct Chain {
 
 enum Backend {
 	Esplora(Box<esplora::Esplora>),
+	Electrum(Box<electrum::Electrum>),
 	Bitcoind(Box<bitcoind::Bitcoind>),
 }
 
@@ -214,6 +222,9 @@ impl Chain {
 			ChainConfig::Esplora { urls } => {
 				Backend::Esplora(Box::new(esplora::Esplora::connect(urls, network, logger).await?))
 			}
+			ChainConfig::Electrum { url } => {
+				Backend::Electrum(Box::new(electrum::Electrum::connect(&url, network).await?))
+			}
 			ChainConfig::Bitcoind { url, auth } => {
 				Backend::Bitcoind(Box::new(bitcoind::Bitcoind::connect(url, auth, network).await?))
 			}
@@ -227,10 +238,11 @@ impl Chain {
 		Ok(chain)
 	}
 
-	/// Where LDK registers what it watches, for backends that must be told (Esplora).
+	/// Where LDK registers what it watches, for backends that must be told (Esplora, Electrum).
 	pub fn filter(&self) -> Option<Arc<dyn Filter + Send + Sync>> {
 		match &self.backend {
 			Backend::Esplora(esplora) => Some(esplora.filter()),
+			Backend::Electrum(electrum) => Some(electrum.filter()),
 			Backend::Bitcoind(_) => None,
 		}
 	}
@@ -242,6 +254,7 @@ impl Chain {
 	pub async fn best_block(&self) -> Result<BlockLocator, ChainError> {
 		match &self.backend {
 			Backend::Esplora(esplora) => esplora.best_block().await,
+			Backend::Electrum(electrum) => electrum.best_block().await,
 			Backend::Bitcoind(bitcoind) => bitcoind.best_block().await,
 		}
 	}
@@ -254,6 +267,7 @@ impl Chain {
 		listeners.wallet.set_birthday(self.best_block().await?);
 		match &mut self.backend {
 			Backend::Esplora(esplora) => esplora.synchronize(listeners, &self.broadcaster).await?,
+			Backend::Electrum(electrum) => electrum.synchronize(listeners, &self.broadcaster).await?,
 			Backend::Bitcoind(bitcoind) => bitcoind.synchronize(listeners, &self.broadcaster).await?,
 		}
 		self.synchronized = true;
@@ -333,6 +347,7 @@ impl Chain {
 		let before = listeners.wallet.tip();
 		let seen = match &mut self.backend {
 			Backend::Esplora(esplora) => esplora.look(listeners, &self.broadcaster).await?,
+			Backend::Electrum(electrum) => electrum.look(listeners, &self.broadcaster).await?,
 			Backend::Bitcoind(bitcoind) => bitcoind.look(listeners, &self.broadcaster).await?,
 		};
 		listeners.wallet.tidy();
@@ -365,6 +380,7 @@ impl Chain {
 		let now = Instant::now();
 		let result = match &self.backend {
 			Backend::Esplora(esplora) => self.broadcaster.flush(esplora.as_ref(), now, new_block).await,
+			Backend::Electrum(electrum) => self.broadcaster.flush(electrum.as_ref(), now, new_block).await,
 			Backend::Bitcoind(bitcoind) => self.broadcaster.flush(bitcoind.as_ref(), now, new_block).await,
 		};
 		if let Err(e) = result {
@@ -375,6 +391,7 @@ impl Chain {
 	async fn take_estimates(&self) {
 		let estimates: Result<Estimates, ChainError> = match &self.backend {
 			Backend::Esplora(esplora) => esplora.estimates().await,
+			Backend::Electrum(electrum) => electrum.estimates().await,
 			Backend::Bitcoind(bitcoind) => bitcoind.estimates().await,
 		};
 		match estimates {
@@ -393,6 +410,7 @@ impl Backend {
 	fn source(&self) -> String {
 		match self {
 			Backend::Esplora(esplora) => esplora.source(),
+			Backend::Electrum(electrum) => electrum.source(),
 			Backend::Bitcoind(bitcoind) => bitcoind.source(),
 		}
 	}
@@ -401,6 +419,7 @@ impl Backend {
 	async fn mined_at(&self, hash: &BlockHash) -> Result<u32, ChainError> {
 		match self {
 			Backend::Esplora(esplora) => esplora.mined_at(hash).await,
+			Backend::Electrum(electrum) => electrum.mined_at(hash).await,
 			Backend::Bitcoind(bitcoind) => bitcoind.mined_at(hash).await,
 		}
 	}
@@ -409,6 +428,7 @@ impl Backend {
 	fn pause(&mut self, since: Instant, pace: Pace) -> std::time::Duration {
 		match self {
 			Backend::Esplora(esplora) => esplora.next_server(),
+			Backend::Electrum(electrum) => electrum.pause(since),
 			Backend::Bitcoind(_) => pace.backoff(since.elapsed()),
 		}
 	}
@@ -417,6 +437,7 @@ impl Backend {
 	async fn woken(&self) {
 		match self {
 			Backend::Esplora(esplora) => esplora.registered().await,
+			Backend::Electrum(electrum) => electrum.registered().await,
 			Backend::Bitcoind(_) => std::future::pending().await,
 		}
 	}

@@ -4,6 +4,7 @@
 //! that nobody else mines on. A witness that does not answer proves nothing: the operator is told, sales go on.
 
 use super::super::wallet::Wallet;
+use super::electrum::Line;
 use super::pace::Pace;
 use super::rpc::Rpc;
 use super::{ChainConfig, ChainError, Trouble, shown};
@@ -47,6 +48,7 @@ pub(super) struct Witness {
 
 pub(super) enum Source {
 	Esplora(Box<esplora_client::AsyncClient>),
+	Electrum(Arc<Line>),
 	Bitcoind(Rpc),
 }
 
@@ -70,6 +72,10 @@ impl Witness {
 	pub(super) fn new(cfg: ChainConfig) -> Result<Witness, ChainError> {
 		let (url, source) = match cfg {
 			ChainConfig::Bitcoind { url, auth } => (shown(&url), Source::Bitcoind(Rpc::new(&url, auth)?)),
+			ChainConfig::Electrum { url } => {
+				let line = Line::new(&url)?;
+				(line.url(), Source::Electrum(line))
+			}
 			ChainConfig::Esplora { urls } => {
 				let url = urls.first().ok_or_else(|| ChainError::Config("a witness without a URL".into()))?;
 				let client = esplora_client::Builder::new(url).timeout(PATIENCE).max_retries(0).build_async();
@@ -161,9 +167,19 @@ impl Finding {
 	}
 }
 
+impl Drop for Source {
+	fn drop(&mut self) {
+		if let Source::Electrum(line) = self {
+			// A thread that waits for an answer would keep the runtime from ending.
+			line.end();
+		}
+	}
+}
+
 impl Source {
 	pub(super) async fn height(&self) -> Result<u32, String> {
 		match self {
+			Source::Electrum(line) => line.height().await.map_err(|e| e.to_string()),
 			Source::Esplora(client) => client.get_height().await.map_err(|e| e.to_string()),
 			Source::Bitcoind(rpc) => {
 				let height = rpc.call("getblockcount", json!([])).await.map_err(|e| e.to_string())?;
@@ -175,6 +191,7 @@ impl Source {
 	/// Is this output in the chain's set of unspent ones?
 	pub(super) async fn is_unspent(&self, outpoint: &OutPoint) -> Result<bool, String> {
 		match self {
+			Source::Electrum(line) => line.is_unspent(*outpoint).await.map_err(|e| e.to_string()),
 			Source::Esplora(client) => {
 				let status = client.get_output_status(&outpoint.txid, outpoint.vout.into()).await;
 				Ok(status.map_err(|e| e.to_string())?.is_some_and(|status| !status.spent))
@@ -188,6 +205,7 @@ impl Source {
 
 	pub(super) async fn hash(&self, height: u32) -> Result<BlockHash, String> {
 		match self {
+			Source::Electrum(line) => line.hash(height).await.map_err(|e| e.to_string()),
 			Source::Esplora(client) => client.get_block_hash(height).await.map_err(|e| e.to_string()),
 			Source::Bitcoind(rpc) => {
 				let hash = rpc.call("getblockhash", json!([height])).await.map_err(|e| e.to_string())?;
