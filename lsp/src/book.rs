@@ -292,6 +292,9 @@ pub struct PlannedForward {
 	/// What of the opening fee is kept back of it.
 	#[serde(default)]
 	pub skim: Msat,
+	/// It was settled, or it failed.
+	#[serde(default)]
+	pub ended: bool,
 }
 
 /// A channel that ended before its funding transaction was broadcast. Its coins stay locked a while: LDK may have a

@@ -193,7 +193,8 @@ impl Book {
 		self.index.deadlines.first().map(|(at, _)| *at)
 	}
 
-	/// On-chain money that is spoken for: channels promised or paid for and not funded, and refunds not sent.
+	/// On-chain money that is spoken for: channels promised or paid for and not funded, and what buyers of channels sent, until it
+	/// is earned or has gone back.
 	pub fn reserved(&self) -> Sat {
 		Sat(self.index.reserved)
 	}
@@ -577,8 +578,8 @@ fn sale_is_live(sale: &Sale) -> bool {
 		|| sale.forwarded.iter().any(|one| one.held_until.is_some())
 }
 
-/// What an order keeps of our on-chain money: its channel until that is funded, its refund until that is sent.
+/// What an order keeps of our on-chain money: its channel until that is funded, what its buyer sent until that is earned or has
+/// gone back.
 pub(crate) fn order_reserved(order: &Order) -> u64 {
-	let refund = order.pending_refund().map_or(0, |refund| refund.amount.0);
-	order.reserved.0.saturating_add(refund)
+	order.reserved.0.saturating_add(order.owed_onchain().0)
 }

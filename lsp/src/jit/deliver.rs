@@ -150,7 +150,16 @@ fn plan(turn: &mut Turn<'_>, sale: &mut Sale, link: &ChannelView, part: &Part, a
 	let channel = Some(link.channel_id).filter(|_| !own);
 	let expiry_height = part.expiry_height;
 	let skim = Msat(part.amount.0.saturating_sub(amount.0));
-	let planned = PlannedForward { intercept_id, payment_hash, amount, held_until: None, expiry_height, channel, skim };
+	let planned = PlannedForward {
+		intercept_id,
+		payment_hash,
+		amount,
+		held_until: None,
+		expiry_height,
+		channel,
+		skim,
+		ended: false,
+	};
 	push_bounded(&mut sale.forwarded, planned, MAX_FORWARDS_KEPT);
 	turn.act(Action::ForwardHtlc { intercept_id, peer: sale.client, channel_id: link.channel_id, amount });
 }
@@ -252,6 +261,8 @@ pub(crate) fn channel_ready(turn: &mut Turn<'_>, mut sale: Sale, user_channel_id
 	channel.channel_id = Some(channel_id);
 	if channel.ready_at.is_none() && channel.closed_at.is_none() {
 		channel.ready_at = Some(now);
+		// Its funding is made, whether or not we were told of that: its coins are spent or locked.
+		sale.reserved = Sat::ZERO;
 		sale.note(now, "ready", String::new());
 	}
 	turn.ready = Some(channel_id);
@@ -330,6 +341,9 @@ pub(crate) fn forward_failed(turn: &mut Turn<'_>, peer: NodeId, channel_id: &[u8
 	let mut in_flight = turn.book.live_sales().filter(|sale| sale.client == peer && sale.state == SaleState::Forwarded);
 	let only = in_flight.next().filter(|_| in_flight.next().is_none());
 	let Some(mut sale) = by_channel.filter(|sale| sale.state != SaleState::Done).or(only).cloned() else { return };
+	if withhold::one_of_before_failed(&mut sale) {
+		return turn.put_sale(sale);
+	}
 	// LDK tells of each part that failed: the last one ends the payment.
 	if sale.state == SaleState::Forwarded && !withhold::is_in_flight(turn, &sale) {
 		withhold::forget_paying(&mut sale);
@@ -382,6 +396,9 @@ pub(crate) fn forwarded(turn: &mut Turn<'_>, input: &Input) {
 		}
 		return;
 	};
+	if let Some(one) = sale.forwarded.iter_mut().find(|one| Some(one.intercept_id) == *intercept_id) {
+		one.ended = true;
+	}
 	let pays = sale.state == SaleState::Forwarded || skimmed > Msat::ZERO;
 	if skimmed > Msat::ZERO {
 		push_bounded(&mut sale.credited, reference.clone(), MAX_FORWARDS_KEPT);

@@ -13,6 +13,8 @@ use crate::turn::Turn;
 use crate::wake;
 use std::collections::BTreeMap;
 
+const FEE_IS_PENDING: &str = "the opening fee is on its way over a channel that has ended";
+
 /// [`Input::HtlcIntercepted`].
 pub(crate) fn htlc_intercepted(turn: &mut Turn<'_>, input: &Input) {
 	let Input::HtlcIntercepted { intercept_id, scid, payment_hash, inbound, expected_outbound, expiry_height, .. } =
@@ -68,6 +70,9 @@ fn admit(turn: &Turn<'_>, sale: &Sale, part: &Part) -> Result<(), String> {
 	let open = sale.open_channel().is_some();
 	if !open && (turn.now >= sale.terms.valid_until || sale.state.is_finished()) {
 		return Err("the sale is over".to_string());
+	}
+	if withhold::fee_is_pending(turn, sale) {
+		return Err(FEE_IS_PENDING.to_string());
 	}
 	if is_late(turn, part) {
 		return Err("it expires too soon".to_string());
@@ -257,6 +262,10 @@ fn wait_for_client(turn: &Turn<'_>, sale: &mut Sale, paying: &Paying) {
 fn open(turn: &mut Turn<'_>, sale: &mut Sale, paying: &Paying) {
 	if turn.now >= sale.terms.valid_until {
 		fail_parts(turn, sale, "valid_until has passed");
+		return rest(turn, sale);
+	}
+	if withhold::fee_is_pending(turn, sale) {
+		fail_parts(turn, sale, FEE_IS_PENDING);
 		return rest(turn, sale);
 	}
 	if !deliver::is_feasible(sale, paying, HTLC_MINIMUM) {

@@ -4,9 +4,9 @@
 use super::gather::advance;
 use super::{FUNDING_MARGIN_BLOCKS, forget_attempt, owe};
 use crate::admission::Refusal;
-use crate::book::{Discarding, MAX_ATTEMPTS_KEPT, Sale, SaleState, push_bounded};
+use crate::book::{Discarding, MAX_ATTEMPTS_KEPT, PlannedForward, Sale, SaleState, push_bounded};
 use crate::input::{Action, Input};
-use crate::money::Sat;
+use crate::money::{Msat, Sat};
 use crate::trust::{self, OffenceKind};
 use crate::turn::Turn;
 
@@ -164,7 +164,7 @@ pub(super) fn connected(turn: &mut Turn<'_>, sale: &mut Sale) {
 	} else {
 		sale.note(turn.now, "fail", "the client holds the payment and does not take it".to_string());
 		trust::offend(turn, sale, OffenceKind::Held);
-		forget_paying(sale);
+		// What was sent may still be taken: see [`fee_is_pending`].
 		owe(turn, sale);
 	}
 }
@@ -261,6 +261,28 @@ fn has_expired(sale: &Sale, height: u32, margin: u32) -> bool {
 /// What was sent of the paying payment came to nothing. What LDK still holds stays: it has a deadline of its own.
 pub(super) fn forget_paying(sale: &mut Sale) {
 	sale.forwarded.retain(|planned| Some(planned.payment_hash) != sale.paying || planned.held_until.is_some());
+}
+
+/// Is the fee on its way over a channel that has ended, where it may still be taken? Then no other channel is opened for it: both
+/// payments could be taken, and the client would pay twice. LDK tells how each HTLC of an ended channel ends; of one that it lost
+/// a crash, its expiry does.
+pub(super) fn fee_is_pending(turn: &Turn<'_>, sale: &Sale) -> bool {
+	let oldest = turn.world.height.saturating_sub(OVERDUE_BLOCKS);
+	let is_pending = |one: &PlannedForward| one.expiry_height.is_none_or(|expiry| expiry >= oldest);
+	sale.open_channel().is_none() && unresolved(sale).any(is_pending)
+}
+
+fn unresolved(sale: &Sale) -> impl Iterator<Item = &PlannedForward> {
+	sale.forwarded.iter().filter(|one| one.skim > Msat::ZERO && !one.ended)
+}
+
+/// [`Input::ForwardFailed`] of a channel that has ended: it is one of those that bore the fee over it, whichever. False if there
+/// is none.
+pub(super) fn one_of_before_failed(sale: &mut Sale) -> bool {
+	let is_over = sale.open_channel().is_none() && sale.state != SaleState::Forwarded;
+	let is_out = |one: &&mut PlannedForward| one.skim > Msat::ZERO && !one.ended && one.held_until.is_none();
+	let mut before = sale.forwarded.iter_mut().filter(is_out);
+	before.next().filter(|_| is_over).map(|one| one.ended = true).is_some()
 }
 
 /// Is an HTLC of the sale's payment still on its way to the client?
