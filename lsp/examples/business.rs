@@ -222,7 +222,7 @@ impl Shop {
 			next_outbound_htlc_limit: Msat(u64::try_from(channel.ours).unwrap_or(0) / 100 * 98),
 			next_outbound_htlc_minimum: Msat(1),
 		});
-		let peer = PeerView { connected: true, channels: views.collect(), in_flight: vec![] };
+		let peer = PeerView { connected: true, channels: views.collect(), in_flight: vec![], text_errors: false };
 		World {
 			network: Network::Regtest,
 			height: self.height(),

@@ -43,6 +43,8 @@ pub struct PeerView {
 	pub channels: Vec<ChannelView>,
 	/// Payments of which an HTLC is on its way to it, over whichever channel.
 	pub in_flight: Vec<PaymentHash>,
+	/// The node remembers [`Action::TextErrors`] of it.
+	pub text_errors: bool,
 }
 
 /// A channel as the node sees it now.
@@ -340,6 +342,12 @@ pub enum Action {
 		peer: NodeId,
 		/// Its payload.
 		bytes: Vec<u8>,
+	},
+	/// Remember of this peer, which has no row, that it cannot parse an object in `error.data`: [`PeerView::text_errors`]. In
+	/// memory, over its next connection (the client half of LDK is deaf until then), for as many peers as the node likes.
+	TextErrors {
+		/// Who.
+		peer: NodeId,
 	},
 	/// Forward a held HTLC.
 	ForwardHtlc {
