@@ -81,7 +81,8 @@ pub(crate) fn connected(turn: &mut Turn<'_>, peer: NodeId) {
 }
 
 /// [`Input::Started`](crate::input::Input::Started): nobody is here yet. What is held gets its time anew, and its client is
-/// told once more: whether the last notice left before the process ended is not known.
+/// told once more: whether the last notice left before the process ended is not known. Not if it was told in this very moment:
+/// then this start was given twice.
 pub(crate) fn started(turn: &mut Turn<'_>) {
 	let until = turn.now.plus_secs(turn.policy().lsps5.hold_secs);
 	let of_sales = turn.book.live_sales();
@@ -93,7 +94,7 @@ pub(crate) fn started(turn: &mut Turn<'_>) {
 	for id in awaited.into_iter().filter(|id| turn.book.client(id).is_some()) {
 		let mut client = turn.client(&id);
 		client.wake.held.iter_mut().for_each(|htlc| htlc.until = until);
-		client.wake.notified.remove(Notice::PaymentIncoming.method());
+		client.wake.notified.retain(|method, at| method != Notice::PaymentIncoming.method() || *at == turn.now);
 		notify(turn, &mut client, &Notice::PaymentIncoming);
 		turn.put_client(client);
 	}

@@ -65,11 +65,7 @@ impl Sim {
 		if once || lost || !self.steps.is_multiple_of(7) {
 			return Ok(());
 		}
-		let mut again = self.lsp.step(&self.book, world, self.now, input.clone());
-		if matches!(input, Input::Started) {
-			// Each start tells clients anew that something is held for them: nobody knows whether the last notice left.
-			again.writes.retain(|write| !matches!(write, Write::Client(_)));
-		}
+		let again = self.lsp.step(&self.book, world, self.now, input.clone());
 		// An HTLC that was refused is not in the book; one that was forwarded is not shown again by a living LDK.
 		let shown = matches!(input, Input::HtlcIntercepted { .. });
 		demand(again.writes.is_empty() || shown, || format!("given twice, {input:?} writes {:?}", again.writes))
