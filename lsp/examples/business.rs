@@ -1,9 +1,9 @@
 //! Thirty days of business, simulated: `cargo business`.
 //!
-//! Clients arrive, buy channels just in time, are paid, pay, fall silent, go; some only waste our money; feerates go from 1 to
-//! 300 sat/vB and back. The real core decides and keeps the books; what is simulated is everything around it. The same days
-//! are lived again under other policies. What each policy made is read from the ledger, and what closing the channels that are
-//! still open will cost is taken off.
+//! Clients arrive, buy channels just in time, are paid, pay, fall silent, go; some only waste our money; feerates go
+//! from 1 to 300 sat/vB and back. The real core decides and keeps the books; what is simulated is everything around it.
+//! The same days are lived again under other policies. What each policy made is read from the ledger, and what closing
+//! the channels that are still open will cost is taken off.
 //!
 //! The feerates (`feerates.csv`) are a synthetic curve, not a recording: its first lines say how it was made.
 

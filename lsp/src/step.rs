@@ -311,8 +311,8 @@ fn answer(turn: &mut Turn<'_>, peer: NodeId, id: &str, call: Call) -> Result<Opt
 	}
 }
 
-/// The peer cannot parse an object in `error.data`: it gets strings from now on. Of a stranger the node remembers that, and nothing
-/// is written; it is in its row from the moment that it buys something.
+/// The peer cannot parse an object in `error.data`: it gets strings from now on. Of a stranger the node remembers that,
+/// and nothing is written; it is in its row from the moment that it buys something.
 fn remember_strings(turn: &mut Turn<'_>, peer: NodeId) {
 	let was_told = turn.text_errors == Some(peer);
 	turn.text_errors = Some(peer);

@@ -187,8 +187,8 @@ impl Order {
 		if paid { self.order_total } else { Sat::ZERO }
 	}
 
-	/// What the buyer has sent on-chain that is in our wallet, and is neither earned nor on its way back: not ours to spend. What
-	/// is not confirmed is not among the coins that we count on.
+	/// What the buyer has sent on-chain that is in our wallet, and is neither earned nor on its way back: not ours to
+	/// spend. What is not confirmed is not among the coins that we count on.
 	pub fn owed_onchain(&self) -> Sat {
 		let pending = self.pending_refund().map_or(Sat::ZERO, |refund| refund.amount);
 		let sent = self.refunded().saturating_sub(pending);

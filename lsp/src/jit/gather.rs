@@ -237,8 +237,8 @@ fn gather_until(turn: &Turn<'_>, sale: &Sale, hash: &PaymentHash, first_arrival:
 	if sale.open_channel().is_some() { until } else { until.min(sale.terms.valid_until) }
 }
 
-/// All parts of the payment are here. If the client is away and was woken, that is what is waited for, for `hold_secs` from
-/// the moment that its sum was there.
+/// All parts of the payment are here. If the client is away and was woken, that is what is waited for, for `hold_secs`
+/// from the moment that its sum was there.
 fn wait_for_client(turn: &Turn<'_>, sale: &mut Sale, paying: &Paying) {
 	if !turn.world.peer.connected && wake::can_wake(turn, &sale.client) {
 		let size = sale.payment_size.unwrap_or(Msat::ZERO);

@@ -5,8 +5,8 @@ use inlet_lsp::book::{EntryKind, Sale, SaleState};
 use inlet_lsp::input::Input;
 use inlet_lsp::money::{Msat, Sat};
 
-/// Seed 1058: LDK's word that payment 1 failed comes once more after a crash, when payment 2, which pays in its place, is held
-/// again. It was taken for payment 2's failure, and payment 3 lost the fee as well.
+/// Seed 1058: LDK's word that payment 1 failed comes once more after a crash, when payment 2, which pays in its place,
+/// is held again. It was taken for payment 2's failure, and payment 3 lost the fee as well.
 #[test]
 fn r2_r12_a_failure_that_is_told_again_is_not_that_of_the_payment_that_is_held() {
 	let mut sim = Sim::new();
@@ -46,8 +46,8 @@ fn closed_in_flight() -> (Sim, Sale, u128) {
 	(sim, sale, user_channel_id)
 }
 
-/// Seed 713: the payer tried the payment again, a second channel was opened, and the fee was taken again; the client could
-/// have taken the first on the chain as well.
+/// Seed 713: the payer tried the payment again, a second channel was opened, and the fee was taken again; the client
+/// could have taken the first on the chain as well.
 #[test]
 fn r2_no_second_channel_is_opened_for_a_fee_that_is_on_its_way_over_one_that_was_closed() {
 	let (mut sim, sale, id) = closed_in_flight();
@@ -106,8 +106,8 @@ fn r12_a_channel_that_is_ready_reserves_nothing_although_nobody_told_of_its_fund
 	assert_eq!(sim.book.reserved(), Sat::ZERO);
 }
 
-/// Seed 565: a buyer paid more than its order reserved, the rest went into another client's channel, and when the order came to
-/// nothing there was too little for the refund.
+/// Seed 565: a buyer paid more than its order reserved, the rest went into another client's channel, and when the order
+/// came to nothing there was too little for the refund.
 #[test]
 fn l1_28_what_a_buyer_sent_on_chain_is_not_spent_until_it_is_earned_or_has_gone_back() {
 	let mut sim = Sim::new();
