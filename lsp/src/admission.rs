@@ -3,8 +3,9 @@
 
 use crate::book::NodeId;
 use crate::input::World;
-use crate::money::{FeePerKw, Sat};
+use crate::money::{FeePerKw, Msat, Sat};
 use crate::policy::Policy;
+use crate::tiers;
 use crate::time::Timestamp;
 use crate::turn::Turn;
 
@@ -14,6 +15,9 @@ pub enum Refusal {
 	/// Wait: our view of the chain is behind.
 	#[error("our view of the chain is not current")]
 	NotSynced,
+	/// Wait: the disk is nearly full, and what is sold already comes first.
+	#[error("the disk of this node is nearly full")]
+	DiskLow,
 	/// Wait: no fresh estimate.
 	#[error("no fresh feerate estimate")]
 	NoFeerate,
@@ -25,6 +29,42 @@ pub enum Refusal {
 		/// At most, in sat/vB.
 		ceiling: u64,
 	},
+	/// Above what is paid by orders that cannot wait.
+	#[error(
+		"the feerate, {} sat/vB, is above {ceiling} sat/vB: only orders that can wait {blocks} blocks for their confirmation are taken",
+		.feerate.to_sat_per_vb_ceil()
+	)]
+	NeedsPatience {
+		/// Now.
+		feerate: FeePerKw,
+		/// At most, in sat/vB.
+		ceiling: u64,
+		/// At least.
+		blocks: u16,
+	},
+	/// The feerate has risen since the price was promised.
+	#[error(
+		"the feerate has overtaken the price: it would cost {cost}, the fee is {fee}, and {bound} is the most that we lose"
+	)]
+	Overtaken {
+		/// What the channel costs now.
+		cost: Sat,
+		/// What was promised.
+		fee: Msat,
+		/// At most between them.
+		bound: Sat,
+	},
+	/// The price eats every payment that there is money for.
+	#[error("a channel would cost {fee}, and {most} is the largest payment that we can serve")]
+	TooDear {
+		/// At least.
+		fee: Msat,
+		/// At most.
+		most: Sat,
+	},
+	/// The operator sells nothing to this client.
+	#[error("nothing is sold to this node")]
+	Blocked,
 	/// The wallet cannot fund it.
 	#[error("{needed} needed, {free} free")]
 	Funds {
@@ -63,6 +103,23 @@ pub enum Refusal {
 		/// When the pause ends.
 		until: Timestamp,
 	},
+	/// A limit of `[capital]` is reached.
+	#[error("{key} is reached")]
+	Limit {
+		/// Which.
+		key: &'static str,
+	},
+	/// Channels that are not broadcast yet hold enough of our coins.
+	#[error("{taken} held for channels that are not paid for yet, at most {limit}")]
+	Withheld {
+		/// Now.
+		taken: Sat,
+		/// At most.
+		limit: Sat,
+	},
+	/// We remember as many clients as we can.
+	#[error("no new clients at the moment")]
+	Clients,
 	/// All clients together have enough unpaid ones.
 	#[error("{open} unpaid already, at most {limit} in all")]
 	TooMany {
@@ -80,29 +137,70 @@ impl Refusal {
 	}
 }
 
-/// The feerate to sell at.
+/// The live feerate, whatever it is: for what was promised.
 ///
 /// # Errors
-/// What keeps us from selling anything to anybody.
-pub fn feerate(policy: &Policy, world: &World) -> Result<FeePerKw, Refusal> {
+/// We do not know it.
+pub fn live(world: &World) -> Result<FeePerKw, Refusal> {
 	if !world.synced {
 		return Err(Refusal::NotSynced);
 	}
-	let feerate = world.feerate.ok_or(Refusal::NoFeerate)?;
-	let ceiling = policy.risk.max_feerate_sat_per_vb;
-	if u64::from(feerate.0) > ceiling.saturating_mul(250) {
-		return Err(Refusal::FeerateAboveCeiling { feerate, ceiling });
+	world.feerate.ok_or(Refusal::NoFeerate)
+}
+
+/// The feerate to sell channels just in time at.
+///
+/// # Errors
+/// What keeps us from selling any to anybody.
+pub fn feerate(policy: &Policy, world: &World) -> Result<FeePerKw, Refusal> {
+	order_feerate(policy, world, 1)?;
+	live(world)
+}
+
+/// The feerate for the funding of an order that can wait so many blocks for its confirmation.
+///
+/// # Errors
+/// What keeps us from taking such an order from anybody.
+pub fn order_feerate(policy: &Policy, world: &World, within_blocks: u16) -> Result<FeePerKw, Refusal> {
+	let live = live(world)?;
+	at_ceilings(policy, live, within_blocks)?;
+	Ok(world.market.within(live, within_blocks))
+}
+
+/// Is anything sold at this live feerate to somebody who can wait so many blocks?
+///
+/// # Errors
+/// Above one of the two ceilings.
+pub fn at_ceilings(policy: &Policy, live: FeePerKw, within_blocks: u16) -> Result<(), Refusal> {
+	let is_above = |ceiling: u64| u64::from(live.0) > ceiling.saturating_mul(250);
+	let (ceiling, patient) = (policy.risk.max_feerate_sat_per_vb, policy.risk.patient_feerate_sat_per_vb);
+	let blocks = policy.risk.patient_blocks;
+	if is_above(ceiling) {
+		return Err(Refusal::FeerateAboveCeiling { feerate: live, ceiling });
 	}
-	Ok(feerate)
+	if is_above(patient) && within_blocks < blocks {
+		return Err(Refusal::NeedsPatience { feerate: live, ceiling: patient, blocks });
+	}
+	Ok(())
+}
+
+/// Is anything new sold at all? What was sold before is delivered without asking this.
+///
+/// # Errors
+/// The disk is nearly full.
+pub(crate) fn selling(world: &World) -> Result<(), Refusal> {
+	if world.disk_low { Err(Refusal::DiskLow) } else { Ok(()) }
 }
 
 /// Can a channel of this capacity be funded, besides all that is reserved for others? Gives what is to be reserved.
-/// `own` is what is reserved for it already.
+/// `own` is what is reserved for it already, `limit` the largest channel that the client may have.
 ///
 /// # Errors
 /// Too large, or too little money.
-pub(crate) fn funding(turn: &Turn<'_>, feerate: FeePerKw, capacity: Sat, own: Sat) -> Result<Sat, Refusal> {
-	let limit = turn.policy().risk.max_channel_sat;
+pub(crate) fn funding(turn: &Turn<'_>, feerate: FeePerKw, capacity: Sat, own: Sat, limit: Sat) -> Result<Sat, Refusal> {
+	let share = turn.policy().capital.max_wallet_share_ppm;
+	// All of it is no limit: then it is the money that does not suffice.
+	let limit = if share.0 < 1_000_000 { limit.min(share.of_sat_ceil(turn.world.spendable)) } else { limit };
 	if capacity > limit {
 		return Err(Refusal::ChannelTooLarge { capacity, limit });
 	}
@@ -116,18 +214,40 @@ pub(crate) fn funding(turn: &Turn<'_>, feerate: FeePerKw, capacity: Sat, own: Sa
 
 /// May this client have one more unpaid sale? One that owes us a fee counts too.
 pub(crate) fn one_more_sale(turn: &Turn<'_>, client: &NodeId) -> Result<(), Refusal> {
+	selling(turn.world)?;
+	tiers::admit(turn.policy(), turn.known_client(client).as_ref(), client)?;
 	crate::trust::admit(turn, client)?;
+	within_limits(turn, client)?;
+	one_more_client(turn, client)?;
 	let own = turn.book.live_sales().filter(|sale| sale.client == *client && !sale.state.is_finished()).count();
-	per_client(own, turn.policy().risk.max_open_sales_per_client)?;
+	per_client(own, tiers::here(turn, client).max_open_sales)?;
 	in_all(turn)
 }
 
 /// May this client have one more unpaid order?
 pub(crate) fn one_more_order(turn: &Turn<'_>, client: &NodeId) -> Result<(), Refusal> {
+	selling(turn.world)?;
+	within_limits(turn, client)?;
+	tiers::admit(turn.policy(), turn.known_client(client).as_ref(), client)?;
+	one_more_client(turn, client)?;
 	let own = turn.book.live_orders().filter(|order| order.client == *client && order.state.is_unpaid()).count();
 	let own = own.saturating_add(crate::order::refused_lately(turn, Some(client)));
-	per_client(own, turn.policy().risk.max_open_orders_per_client)?;
+	per_client(own, tiers::here(turn, client).max_open_orders)?;
 	in_all(turn)
+}
+
+/// The limits of `[capital]` on what is sold to whom and how fast.
+fn within_limits(turn: &Turn<'_>, client: &NodeId) -> Result<(), Refusal> {
+	match crate::capital::exceeds(turn.policy(), turn.book, *client, turn.now) {
+		Some(key) => Err(Refusal::Limit { key }),
+		None => Ok(()),
+	}
+}
+
+/// Can we remember this client? The book forgets those with whom nothing is at stake, as long as there are any.
+fn one_more_client(turn: &Turn<'_>, client: &NodeId) -> Result<(), Refusal> {
+	let is_full = turn.book.client(client).is_none() && turn.book.clients.len() > crate::book::MAX_CLIENTS;
+	if is_full { Err(Refusal::Clients) } else { Ok(()) }
 }
 
 fn per_client(open: usize, limit: u32) -> Result<(), Refusal> {

@@ -4,18 +4,24 @@
 //! store; a field is only ever added, with a default.
 
 use crate::money::{FeePerKw, Msat, Sat};
+use crate::tiers::Overrides;
 use crate::time::Timestamp;
+use crate::tokens::{Token, TokenId};
 use crate::trust::Offence;
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::{OutPoint, Txid};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+mod accounts;
 mod hex_u128;
 mod index;
 mod state;
 mod wake;
 
+pub use accounts::{
+	Account, BookedTx, Books, BooksRow, BooksState, ChannelSums, FINAL_AFTER, MonthSums, NoAccount, Posting, month_of,
+};
 pub(crate) use index::order_reserved;
 pub use index::{LEDGER_IN_MEMORY, Lease, MAX_CLIENTS, MAX_FINISHED, MAX_OFFENCES_IN_MEMORY};
 pub use state::SETTLED;
@@ -35,9 +41,13 @@ pub struct Book {
 	pub(crate) clients: BTreeMap<NodeId, Client>,
 	pub(crate) sales: BTreeMap<SaleId, Sale>,
 	pub(crate) orders: BTreeMap<OrderId, Order>,
+	/// At most [`MAX_TOKENS`](crate::tokens::MAX_TOKENS).
+	pub(crate) tokens: BTreeMap<TokenId, Token>,
 	/// The newest entries only; the store keeps them all.
 	pub(crate) ledger: VecDeque<Entry>,
 	pub(crate) next_entry: u64,
+	/// The sums of the ledger.
+	pub(crate) books: Books,
 	/// What is kept up by `apply`, never written elsewhere.
 	pub(crate) index: index::Index,
 }
@@ -54,6 +64,10 @@ pub enum Write {
 	Order(Order),
 	/// Append (or, in a replay, write again) a ledger entry.
 	Ledger(Entry),
+	/// Insert or replace what the books keep beside the entries.
+	Books(BooksRow),
+	/// Insert or replace a token.
+	Token(Token),
 }
 
 /// What we know of a client.
@@ -82,6 +96,21 @@ pub struct Client {
 	/// The newest of them, newest last, at most [`MAX_OFFENCES_KEPT`](crate::trust::MAX_OFFENCES_KEPT).
 	#[serde(default)]
 	pub offence_log: Vec<Offence>,
+	/// Payments that it received over its channels, up to [`MAX_COUNTED_PAYMENTS`](crate::policy::MAX_COUNTED_PAYMENTS).
+	#[serde(default)]
+	pub payments: u32,
+	/// The tier that the operator was told last; empty is `new`.
+	#[serde(default)]
+	pub tier: String,
+	/// What the operator has set for it.
+	#[serde(default, skip_serializing_if = "Overrides::is_empty")]
+	pub overrides: Overrides,
+	/// What happened to its tier, newest last, at most [`MAX_CLIENT_HISTORY`].
+	#[serde(default, skip_serializing_if = "Vec::is_empty")]
+	pub history: Vec<Note>,
+	/// The token that it has shown.
+	#[serde(default, skip_serializing_if = "Option::is_none")]
+	pub token: Option<TokenId>,
 }
 
 /// The terms of an LSPS2 offer, as promised: bLIP-52's `opening_fee_params` without the promise.
@@ -147,8 +176,17 @@ pub struct Sale {
 	pub discarding: Vec<Discarding>,
 	/// Which payment pays the fee, once the parts of one have added up.
 	pub paying: Option<PaymentHash>,
+	/// When the client must have taken the payment that was sent over its withheld channel.
+	#[serde(default)]
+	pub claim_by: Option<Timestamp>,
+	/// Since when it has not, if that time is over: the channel is dropped when it is seen to be here and to hold it.
+	#[serde(default)]
+	pub overdue_since: Option<Timestamp>,
 	/// How much of the fee has been credited, part by part.
 	pub fee_credited: Msat,
+	/// What the channel was expected to cost us when it was opened (see [`Costs`](crate::quote::Costs)).
+	#[serde(default)]
+	pub expected_cost: Sat,
 	/// The channel, from `OpenChannel` on.
 	pub channel: Option<SoldChannel>,
 	/// When `buy` was answered.
@@ -162,6 +200,8 @@ pub type PaymentHash = [u8; 32];
 
 /// How many lines of its history a sale or an order keeps.
 pub const MAX_HISTORY: usize = 64;
+/// How many lines of its history a client keeps.
+pub const MAX_CLIENT_HISTORY: usize = 16;
 /// How many decided and settled forwards a sale remembers.
 pub const MAX_FORWARDS_KEPT: usize = 64;
 /// How often the fee of a refund is raised.
@@ -246,9 +286,12 @@ pub struct PlannedForward {
 	/// Height at which it expires.
 	#[serde(default)]
 	pub expiry_height: Option<u32>,
-	/// Over another channel of the client, which it goes in full; else over the sale's own.
+	/// Over another channel of the client, which it goes in full; else over the sale's own. LDK may take any of the client's.
 	#[serde(default)]
 	pub channel: Option<[u8; 32]>,
+	/// What of the opening fee is kept back of it.
+	#[serde(default)]
+	pub skim: Msat,
 }
 
 /// A channel that ended before its funding transaction was broadcast. Its coins stay locked a while: LDK may have a
@@ -262,6 +305,9 @@ pub struct Discarding {
 	pub channel_id: [u8; 32],
 	/// The funding output that holds the coins.
 	pub funding: OutPoint,
+	/// Its capacity.
+	#[serde(default)]
+	pub capacity: Sat,
 	/// When the node is asked to free them (again).
 	pub until: Timestamp,
 	/// A payment over it was taken after all: the funding transaction goes out.
@@ -322,8 +368,11 @@ pub struct Order {
 	pub funding_confirms_within_blocks: u16,
 	/// The lease, in blocks.
 	pub channel_expiry_blocks: u32,
-	/// Token, empty if none.
+	/// A token that the config lists, empty if none.
 	pub token: String,
+	/// A token that was issued, [sealed](crate::tokens::seal).
+	#[serde(default, skip_serializing_if = "String::is_empty")]
+	pub sealed_token: String,
 	/// Public channel?
 	pub announce_channel: bool,
 	/// Where money goes back to.
@@ -332,6 +381,9 @@ pub struct Order {
 	pub fee_total: Sat,
 	/// Fee and client balance: what is to be paid.
 	pub order_total: Sat,
+	/// What the channel was expected to cost us when it was ordered, or opened (see [`Costs`](crate::quote::Costs)).
+	#[serde(default)]
+	pub expected_cost: Sat,
 	/// When `create_order` came in.
 	pub created_at: Timestamp,
 	/// Unpaid after this, it is over.
@@ -348,6 +400,13 @@ pub struct Order {
 	/// The client refused such a channel before it was offered: nothing was ever promised.
 	#[serde(default)]
 	pub refused: bool,
+	/// The held payment went back, or LDK let it go, before it was known whether the channel's funding is out: if it is, the
+	/// channel is delivered and nobody pays for it.
+	#[serde(default)]
+	pub lapsed: bool,
+	/// Its channel was closed before its funding was known to be out, and was used by then: the funding is sent on and on.
+	#[serde(default)]
+	pub kept: bool,
 	/// Where it stands.
 	pub state: OrderState,
 	/// The channel, from `OpenChannel` on.
@@ -532,6 +591,9 @@ pub struct Entry {
 	pub client: Option<NodeId>,
 	/// The sale or order (or, for forwards and on-chain costs, the channel or transaction).
 	pub reference: String,
+	/// Which accounts it moves; they add up to zero. Entries from before the books were opened have none.
+	#[serde(default)]
+	pub postings: Vec<Posting>,
 }
 
 /// What an entry is for.
@@ -550,4 +612,47 @@ pub enum EntryKind {
 	RefundCost,
 	/// Payment for an order taken in that is not our fee: the balance that we push to the client.
 	ClientBalance,
+	/// A forwarded payment that earned nothing.
+	Forward,
+	/// What was there when the books were opened.
+	Opening,
+	/// The owner put coins in, or a peer gave us a balance.
+	Deposit,
+	/// The owner took coins out, the miner's fee included.
+	Withdrawal,
+	/// A client paid for an order, on-chain or by Lightning.
+	OrderPayment,
+	/// A payment went back to a client.
+	Refund,
+	/// Coins became a channel.
+	ChannelFunding,
+	/// A closing transaction paid the wallet.
+	ChannelClose,
+	/// What a closing cost.
+	CloseCost,
+	/// Miner fee of what hurries a closing.
+	BumpCost,
+	/// Miner fee of bringing home what a closed channel left.
+	SweepCost,
+	/// Miner fee of a payment from the wallet to itself.
+	ConsolidationCost,
+	/// A payment to an invoice of the node's own.
+	PaymentReceived,
+	/// A payment of the node's own, with what its routing cost.
+	PaymentSent,
+	/// What was given and not paid for.
+	Loss,
+}
+
+impl EntryKind {
+	/// Does it make the owner richer or poorer?
+	pub fn is_profit(self) -> bool {
+		self.is_cost() || matches!(self, EntryKind::JitFee | EntryKind::OrderFee | EntryKind::RoutingFee)
+	}
+
+	/// Is it what was paid for the business?
+	pub fn is_cost(self) -> bool {
+		use EntryKind::*;
+		matches!(self, FundingCost | RefundCost | CloseCost | BumpCost | SweepCost | ConsolidationCost | Loss)
+	}
 }

@@ -1,8 +1,12 @@
 //! What goes into the core and what comes out of it.
 
 use crate::book::{NodeId, OrderId, PaymentHash, SaleId, Write};
+use crate::ledger::{Fact, Flow};
+use crate::market::Market;
 use crate::money::{FeePerKw, Msat, Sat};
 use crate::notice::Notice;
+use crate::tiers::Overrides;
+use crate::tokens::{Token, TokenId};
 use bitcoin::{Network, OutPoint, Txid};
 
 /// What the core is told of the world, taken afresh for each input.
@@ -14,8 +18,12 @@ pub struct World {
 	pub height: u32,
 	/// Is our view of the chain current? Nothing is sold while it is not.
 	pub synced: bool,
+	/// Is the disk nearly full? Nothing new is sold while it is; what was sold is delivered.
+	pub disk_low: bool,
 	/// Feerate of a transaction that should be mined in about six blocks; `None` while no fresh estimate is known.
 	pub feerate: Option<FeePerKw>,
+	/// What the node knows of feerates besides.
+	pub market: Market,
 	/// What the wallet could fund a channel with: confirmed coins, less the anchor reserve, reservations not deducted.
 	pub spendable: Sat,
 	/// The client that the input is about, see [`Input::client`](Input::client).
@@ -97,6 +105,8 @@ pub enum Input {
 		peer: NodeId,
 		/// Over which channel it should have gone: LDK may have chosen another one of this client than we did.
 		channel_id: [u8; 32],
+		/// The client, or whoever is behind it, refused it. Else it never got there: no room, not connected, closed.
+		by_client: bool,
 	},
 	/// A forward was settled: we have the money.
 	Forwarded {
@@ -106,10 +116,16 @@ pub enum Input {
 		next_channel: Option<[u8; 32]>,
 		/// Routing and opening fee together.
 		total_fee: Msat,
-		/// The opening fee in it.
+		/// The opening fee in it; zero also if LDK does not know.
 		skimmed: Msat,
+		/// LDK's `InterceptId`, if it was intercepted (or could have been).
+		intercept_id: Option<[u8; 32]>,
 		/// What names this forward for ever, so that it is booked once.
 		reference: String,
+		/// What came in over which channels, if it is known.
+		came: Vec<Flow>,
+		/// What went out over which channels, if it is known.
+		went: Vec<Flow>,
 	},
 	/// The funding transaction is out and the peer's signature in hand.
 	Funded {
@@ -160,6 +176,14 @@ pub enum Input {
 		user_channel_id: u128,
 		/// Why, for people.
 		reason: String,
+		/// The client closed it, or made us close it: by what it sent, or by an HTLC that it did not settle in time.
+		by_client: bool,
+	},
+	/// The channel of an order that is being opened is closed, its funding is not known to be out, and the client has received or
+	/// spent something over it: the funding is wanted whatever happens, and is not withdrawn when it is refused.
+	FundingKept {
+		/// Which channel.
+		user_channel_id: u128,
 	},
 	/// What [`Action::PreparePayment`] asked for.
 	PaymentPrepared {
@@ -192,6 +216,8 @@ pub enum Input {
 		payment_hash: PaymentHash,
 		/// How much.
 		amount: Msat,
+		/// What came over which channels, if it is known.
+		over: Vec<Flow>,
 	},
 	/// What an order's address holds now: all outputs that ever paid to it and are still in the chain or the mempool.
 	AddressActivity {
@@ -258,8 +284,29 @@ pub enum Input {
 		/// What it is to be told.
 		notice: Notice,
 	},
+	/// What moved in the wallet or the channels that no other input tells: for the books.
+	Money(Fact),
+	/// The operator decided something at run time.
+	Operator(Deed),
 	/// The process has started: re-issue what every unfinished state implies.
 	Started,
+}
+
+/// What the operator decides at run time. What cannot be (a tier that is not there, a text that is too long) changes nothing:
+/// whoever asks looks first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Deed {
+	/// Issues a token.
+	IssueToken(Token),
+	/// Revokes one.
+	RevokeToken(TokenId),
+	/// Sets what holds for a client, in place of what was set before.
+	SetClient {
+		/// Who.
+		client: NodeId,
+		/// What.
+		overrides: Overrides,
+	},
 }
 
 /// A channel that an HTLC is to go over.

@@ -10,11 +10,11 @@ mod sell;
 mod withhold;
 
 pub use deliver::split;
-pub(crate) use deliver::{channel_closed, channel_ready, forward_failed, forwarded, funded, open_failed};
+pub(crate) use deliver::{channel_closed, channel_ready, forward_failed, forwarded, funded, open_failed, skimmed};
 pub(crate) use gather::{connected, htlc_gone, htlc_intercepted, started, tick};
 pub(crate) use sell::{buy, get_info};
-pub use withhold::DISCARD_AFTER_SECS;
-pub(crate) use withhold::{discarded, withheld};
+pub use withhold::{CLAIM_AGAIN_SECS, CLAIM_SECS, DISCARD_AFTER_SECS, MAX_EXPIRY_BLOCKS, MAX_WITHHELD_PPM};
+pub(crate) use withhold::{discarded, owes_nothing, withheld};
 
 use crate::book::{MAX_ATTEMPTS_KEPT, Sale, SaleState, push_bounded};
 use crate::money::{Msat, Sat};

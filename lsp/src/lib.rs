@@ -7,9 +7,11 @@
 
 pub mod admission;
 pub mod book;
+pub mod capital;
 pub mod input;
 pub mod jit;
-mod ledger;
+pub mod ledger;
+pub mod market;
 pub mod money;
 pub mod notice;
 pub mod order;
@@ -18,7 +20,9 @@ pub mod promise;
 pub mod protocol;
 pub mod quote;
 pub mod step;
+pub mod tiers;
 pub mod time;
+pub mod tokens;
 pub mod trust;
 mod turn;
 pub mod wake;

@@ -8,12 +8,15 @@
 //! has `lsps1.onchain_confirmations`, which bLIP-51 leaves to the LSP.
 
 mod deliver;
+mod lapse;
 mod pay;
 mod preflight;
 mod refund;
 mod sell;
 
-pub(crate) use deliver::{channel_closed, channel_ready, claimed, connected, funded, open_failed, started};
+pub(crate) use deliver::{
+	channel_closed, channel_ready, claimed, connected, funded, funding_kept, open_failed, started,
+};
 pub(crate) use pay::{address_activity, payment_held, tick};
 pub(crate) use preflight::{opening_tried, refused_lately};
 pub use refund::{BUMP_AFTER_SECS, BUMP_AGAIN_SECS};
@@ -27,6 +30,11 @@ use crate::turn::Turn;
 
 /// So many blocks before LDK would fail a held payment, we do: a channel that is not funded by then comes too late.
 pub const CLAIM_MARGIN_BLOCKS: u32 = 6;
+
+/// So many blocks before LDK would fail a held payment whose channel's fate is not known, we do: then its payment has lapsed.
+pub const LAPSE_MARGIN_BLOCKS: u32 = 1;
+/// A payment that we wanted to claim, and of which LDK says nothing so many blocks after it could have failed it, is gone.
+pub const UNCLAIMED_BLOCKS: u32 = 6;
 
 /// So many seconds after we could not open a channel for reasons of our own we try again.
 pub const OPEN_AGAIN_SECS: u64 = 10;

@@ -5,8 +5,10 @@ use crate::money::{Ppm, Sat};
 use serde::{Deserialize, Serialize};
 
 mod check;
+mod tier;
 
 pub use check::PolicyError;
+pub use tier::{LOWEST, MAX_COUNTED_PAYMENTS, MAX_TIERS, Tier, Tiers};
 
 /// The operator's decisions, as the pure core needs them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -22,6 +24,10 @@ pub struct Policy {
 	pub price: PricePolicy,
 	/// What may be at stake.
 	pub risk: RiskPolicy,
+	/// What the capital is for.
+	pub capital: CapitalPolicy,
+	/// What holds for which clients.
+	pub tier: Tiers,
 }
 
 /// Limits and lifetimes of ordered channels.
@@ -46,7 +52,7 @@ pub struct Lsps1Policy {
 	pub min_required_channel_confirmations: u16,
 	/// Fastest confirmation of the funding transaction that can be ordered, in blocks.
 	pub min_funding_confirms_within_blocks: u16,
-	/// How long an order waits for its payment, in seconds.
+	/// How long an order waits for its payment while the feerate stands still, in seconds; the less, the more it moves.
 	pub payment_window_secs: u64,
 	/// Confirmations that an on-chain payment needs when its feerate is below `min_fee_for_0conf`.
 	pub onchain_confirmations: u16,
@@ -62,8 +68,10 @@ pub struct Lsps1Policy {
 	pub preflight: bool,
 	/// How long we try to open a paid channel (waiting for the peer included) before the money goes back, in seconds.
 	pub open_window_secs: u64,
-	/// Tokens that are accepted; with none listed, orders need no token and any token is refused (102).
+	/// Tokens that are accepted besides those that were issued; with any listed, orders need one (102).
 	pub tokens: Vec<String>,
+	/// Do orders need a token, also if none is listed?
+	pub require_token: bool,
 }
 
 /// Whom we trust to take the payment that its just-in-time channel is opened for (bLIP-52's `client_trusts_lsp` the other way
@@ -86,8 +94,10 @@ pub enum Trust {
 pub struct Lsps2Policy {
 	/// Are channels sold just in time at all?
 	pub enabled: bool,
-	/// How long a price menu holds, in seconds (bLIP-52 asks for 600 or more).
+	/// How long a price menu holds while the feerate stands still, in seconds (bLIP-52 asks for 600 or more).
 	pub promise_secs: u64,
+	/// How long it holds at least, however much the feerate moves, in seconds (600 or more).
+	pub min_promise_secs: u64,
 	/// Blocks for which a just-in-time channel is kept open at least.
 	pub min_lifetime_blocks: u32,
 	/// Largest `to_self_delay` that the client can be asked for, in blocks.
@@ -98,6 +108,8 @@ pub struct Lsps2Policy {
 	pub max_payment_sat: Sat,
 	/// Room for the client beyond the payment, as a share of the payment.
 	pub headroom_ppm: Ppm,
+	/// What each channel that the client has paid for (the first ten) adds to that.
+	pub growth_ppm: Ppm,
 	/// Smallest capacity of a just-in-time channel.
 	pub min_channel_sat: Sat,
 	/// Our `lsp_cltv_expiry_delta`, in blocks.
@@ -106,8 +118,10 @@ pub struct Lsps2Policy {
 	pub gather_secs: u64,
 	/// How long a channel may take from the decision to open it to its being usable, in seconds.
 	pub open_secs: u64,
-	/// Tokens that are accepted; with none listed, no token is needed and any token is refused (200).
+	/// Tokens that are accepted besides those that were issued; with any listed, one is needed (200).
 	pub tokens: Vec<String>,
+	/// Is a token needed, also if none is listed?
+	pub require_token: bool,
 	/// Whose funding transaction is broadcast before the payment is taken.
 	pub trust: Trust,
 	/// Clients that are known whatever they did.
@@ -144,6 +158,10 @@ pub struct PricePolicy {
 	pub order_ppm: Ppm,
 	/// Share of the expected close that the client pays, on top of the whole opening.
 	pub close_share_ppm: Ppm,
+	/// How many of our channels end by force.
+	pub forced_close_ppm: Ppm,
+	/// What our capital would earn elsewhere in a year.
+	pub capital_ppm_per_year: Ppm,
 }
 
 /// What may be at stake.
@@ -152,6 +170,14 @@ pub struct PricePolicy {
 pub struct RiskPolicy {
 	/// Feerate above which nothing is sold, in sat/vB.
 	pub max_feerate_sat_per_vb: u64,
+	/// Feerate above which only orders that can wait are sold, in sat/vB.
+	pub patient_feerate_sat_per_vb: u64,
+	/// How long they must be able to wait for their confirmation, in blocks.
+	pub patient_blocks: u16,
+	/// What a channel that was promised may cost more than it pays when it is opened.
+	pub max_loss_sat: Sat,
+	/// Is sold to those only whom the operator has allowed?
+	pub only_allowed: bool,
 	/// Unpaid sales (LSPS2 `buy`) of one client.
 	pub max_open_sales_per_client: u32,
 	/// Unpaid orders (LSPS1) of one client.
@@ -171,6 +197,52 @@ pub struct RiskPolicy {
 	pub offence_window_secs: u64,
 	/// How long the pause for strangers lasts, in seconds.
 	pub pause_secs: u64,
+}
+
+/// What the capital is for, and how much of it is put where.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CapitalPolicy {
+	/// Feerate at which every anchor channel can still be closed out of what is kept for it, in sat/vB.
+	pub stress_feerate_sat_per_vb: u64,
+	/// HTLCs in flight in each channel at that moment.
+	pub stress_htlcs: u16,
+	/// Coins beside those for anchors, so that so many channels can be funded in one block.
+	pub spare_coins: u32,
+	/// Channels of one client, together.
+	pub max_client_sat: Sat,
+	/// Channels that are funded and not paid for, together.
+	pub max_at_risk_sat: Sat,
+	/// Channels sold in an hour.
+	pub max_channels_per_hour: u32,
+	/// Channels sold in a day.
+	pub max_channels_per_day: u32,
+	/// The part of what can be sold that one channel may take.
+	pub max_wallet_share_ppm: Ppm,
+	/// A channel that no payment went over for so many days is idle.
+	pub idle_days: u32,
+	/// Idle channels are worth closing while the feerate is at most this, in sat/vB.
+	pub reclaim_feerate_sat_per_vb: u64,
+	/// Closing must bring home at least this.
+	pub reclaim_min_sat: Sat,
+}
+
+impl Default for CapitalPolicy {
+	fn default() -> Self {
+		CapitalPolicy {
+			stress_feerate_sat_per_vb: 10,
+			stress_htlcs: 1,
+			spare_coins: 4,
+			max_client_sat: Sat(50_000_000),
+			max_at_risk_sat: Sat(50_000_000),
+			max_channels_per_hour: 200,
+			max_channels_per_day: 1_000,
+			max_wallet_share_ppm: Ppm(1_000_000),
+			idle_days: 60,
+			reclaim_feerate_sat_per_vb: 3,
+			reclaim_min_sat: Sat(50_000),
+		}
+	}
 }
 
 impl Default for Lsps1Policy {
@@ -194,6 +266,7 @@ impl Default for Lsps1Policy {
 			preflight: true,
 			open_window_secs: 1800,
 			tokens: Vec::new(),
+			require_token: false,
 		}
 	}
 }
@@ -203,16 +276,19 @@ impl Default for Lsps2Policy {
 		Lsps2Policy {
 			enabled: true,
 			promise_secs: 900,
+			min_promise_secs: 600,
 			min_lifetime_blocks: 4320,
 			max_client_to_self_delay: 2016,
 			min_payment_sat: Sat(5_000),
 			max_payment_sat: Sat(2_000_000),
 			headroom_ppm: Ppm(250_000),
+			growth_ppm: Ppm(100_000),
 			min_channel_sat: Sat(100_000),
 			cltv_expiry_delta: 72,
 			gather_secs: 90,
 			open_secs: 60,
 			tokens: Vec::new(),
+			require_token: false,
 			trust: Trust::Known,
 			trusted_clients: Vec::new(),
 		}
@@ -234,7 +310,14 @@ impl Default for Lsps5Policy {
 
 impl Default for PricePolicy {
 	fn default() -> Self {
-		PricePolicy { floor_sat: Sat(1_000), jit_ppm: Ppm(4_000), order_ppm: Ppm(4_000), close_share_ppm: Ppm(500_000) }
+		PricePolicy {
+			floor_sat: Sat(1_000),
+			jit_ppm: Ppm(4_000),
+			order_ppm: Ppm(4_000),
+			close_share_ppm: Ppm(1_000_000),
+			forced_close_ppm: Ppm(100_000),
+			capital_ppm_per_year: Ppm(30_000),
+		}
 	}
 }
 
@@ -242,6 +325,10 @@ impl Default for RiskPolicy {
 	fn default() -> Self {
 		RiskPolicy {
 			max_feerate_sat_per_vb: 100,
+			patient_feerate_sat_per_vb: 50,
+			patient_blocks: 36,
+			max_loss_sat: Sat(500),
+			only_allowed: false,
 			max_open_sales_per_client: 10,
 			max_open_orders_per_client: 5,
 			max_open_total: 1_000,

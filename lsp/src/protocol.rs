@@ -44,6 +44,19 @@ pub struct Offered {
 	pub lsps5: bool,
 }
 
+/// Every method that [`Call::read`] knows.
+pub const METHODS: [&str; 9] = [
+	"lsps0.list_protocols",
+	"lsps1.get_info",
+	"lsps1.create_order",
+	"lsps1.get_order",
+	"lsps2.get_info",
+	"lsps2.buy",
+	"lsps5.set_webhook",
+	"lsps5.list_webhooks",
+	"lsps5.remove_webhook",
+];
+
 impl Call {
 	/// Reads a call, its parameters checked for their names and types.
 	///

@@ -1,13 +1,13 @@
 //! The one way in: [`Lsp::step`].
 
 use crate::book::{Book, MAX_CLIENTS, NodeId};
-use crate::input::{Action, Input, Step, World};
+use crate::input::{Action, Deed, Input, Step, World};
 use crate::policy::{Policy, PolicyError};
 use crate::protocol::lsps0::{self, Incoming, RpcError};
 use crate::protocol::{Call, Offered, lsps1};
 use crate::time::Timestamp;
 use crate::turn::Turn;
-use crate::{jit, ledger, order, wake};
+use crate::{jit, ledger, order, tiers, tokens, wake};
 use serde_json::Value;
 use std::fmt;
 
@@ -67,16 +67,27 @@ impl Lsp {
 				jit::htlc_gone(&mut turn, intercept_id);
 				wake::htlc_gone(&mut turn, intercept_id);
 			}
-			Input::ForwardFailed { peer, channel_id } => jit::forward_failed(&mut turn, *peer, channel_id),
+			Input::ForwardFailed { peer, channel_id, by_client } => {
+				jit::forward_failed(&mut turn, *peer, channel_id, *by_client);
+			}
 			Input::Forwarded { .. } => {
+				let before = turn.booked();
+				let skimmed = jit::skimmed(&turn, &input);
 				jit::forwarded(&mut turn, &input);
-				ledger::forwarded(&mut turn, &input);
+				ledger::forwarded(&mut turn, &input, skimmed);
+				// What was booked is new: a replay is not counted again.
+				if let Input::Forwarded { next_peer: Some(peer), .. } = &input
+					&& turn.booked() > before
+				{
+					tiers::count_payment(&mut turn, peer);
+				}
 			}
 			Input::Funded { .. }
 			| Input::FundingWithheld { .. }
 			| Input::FundingDiscarded { .. }
 			| Input::ChannelReady { .. }
 			| Input::OpenFailed { .. }
+			| Input::FundingKept { .. }
 			| Input::ChannelClosed { .. } => channel(&mut turn, &input),
 			Input::PaymentPrepared { .. }
 			| Input::PrepareFailed { .. }
@@ -89,10 +100,18 @@ impl Lsp {
 			Input::PaymentHeld { payment_hash, amount, claim_deadline } => {
 				order::payment_held(&mut turn, *payment_hash, *amount, *claim_deadline);
 			}
-			Input::PaymentClaimed { payment_hash, amount } => order::claimed(&mut turn, payment_hash, *amount),
+			Input::PaymentClaimed { payment_hash, amount, over } => {
+				ledger::claimed(&mut turn, payment_hash, over);
+				order::claimed(&mut turn, payment_hash, *amount);
+			}
+			Input::Money(fact) => ledger::money(&mut turn, fact),
+			Input::Operator(Deed::IssueToken(token)) => tokens::issue(&mut turn, token),
+			Input::Operator(Deed::RevokeToken(id)) => tokens::revoke(&mut turn, id),
+			Input::Operator(Deed::SetClient { client, overrides }) => tiers::set(&mut turn, client, overrides),
 			Input::Survey { clients } => wake::survey(&mut turn, clients),
 			Input::Wanted { peer, notice } => wake::wanted(&mut turn, *peer, notice),
 		}
+		tiers::settle(&mut turn);
 		turn.finish()
 	}
 
@@ -111,7 +130,7 @@ impl Input {
 			| Input::Connected { peer }
 			| Input::ForwardFailed { peer, .. }
 			| Input::Wanted { peer, .. } => Some(*peer),
-			Input::Tick | Input::Started | Input::Survey { .. } => None,
+			Input::Tick | Input::Started | Input::Survey { .. } | Input::Operator(_) | Input::Money(_) => None,
 			Input::HtlcIntercepted { scid, channel, .. } => {
 				let by_channel = || channel.map(|channel| channel.peer);
 				book.sale_by_scid(*scid).map(|sale| sale.client).or_else(by_channel)
@@ -129,6 +148,7 @@ impl Input {
 			| Input::FundingDiscarded { user_channel_id }
 			| Input::ChannelReady { user_channel_id, .. }
 			| Input::OpenFailed { user_channel_id, .. }
+			| Input::FundingKept { user_channel_id }
 			| Input::ChannelClosed { user_channel_id, .. } => {
 				let by_order = || book.order_by_user_channel_id(*user_channel_id).map(|order| order.client);
 				book.sale_by_user_channel_id(*user_channel_id).map(|sale| sale.client).or_else(by_order)
@@ -155,6 +175,7 @@ fn channel(turn: &mut Turn<'_>, input: &Input) {
 	| Input::FundingDiscarded { user_channel_id }
 	| Input::ChannelReady { user_channel_id, .. }
 	| Input::OpenFailed { user_channel_id, .. }
+	| Input::FundingKept { user_channel_id }
 	| Input::ChannelClosed { user_channel_id, .. }) = input
 	else {
 		return;
@@ -170,7 +191,7 @@ fn channel(turn: &mut Turn<'_>, input: &Input) {
 			Input::FundingDiscarded { .. } => jit::discarded(turn, sale, id),
 			Input::ChannelReady { channel_id, .. } => jit::channel_ready(turn, sale, id, *channel_id),
 			Input::OpenFailed { reason, ours, .. } => jit::open_failed(turn, sale, id, reason, *ours),
-			Input::ChannelClosed { reason, .. } => jit::channel_closed(turn, sale, id, reason),
+			Input::ChannelClosed { reason, by_client, .. } => jit::channel_closed(turn, sale, id, reason, *by_client),
 			_ => {}
 		}
 	} else if let Some(row) = turn.book.order_by_user_channel_id(id).cloned() {
@@ -183,6 +204,7 @@ fn channel(turn: &mut Turn<'_>, input: &Input) {
 			}
 			Input::ChannelReady { channel_id, .. } => order::channel_ready(turn, row, id, *channel_id),
 			Input::OpenFailed { reason, ours, .. } => order::open_failed(turn, row, id, reason, *ours),
+			Input::FundingKept { .. } => order::funding_kept(turn, row, id),
 			Input::ChannelClosed { reason, .. } => order::channel_closed(turn, row, id, reason),
 			_ => {}
 		}

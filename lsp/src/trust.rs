@@ -104,15 +104,21 @@ fn paused(risk: &RiskPolicy, newest_first: impl Iterator<Item = Timestamp>, now:
 		.map(|(at, _)| at.plus_secs(risk.pause_secs))
 }
 
-fn has_paid(client: &Client) -> bool {
+/// Has it ever paid for a channel?
+pub(crate) fn has_paid(client: &Client) -> bool {
 	client.sales_done > 0 || client.orders_done > 0
+}
+
+/// Does its tier say that we trust it? One that it has earned does not while it owes us, or gave offence of late.
+fn is_trusted(turn: &Turn<'_>, id: &NodeId) -> bool {
+	crate::tiers::here(turn, id).lsp_trusts
 }
 
 /// Must this client trust us with its next just-in-time channel? We trust nobody with two unpaid ones.
 pub(crate) fn client_trusts(turn: &Turn<'_>, id: &NodeId) -> bool {
 	let trusts_us_not = |sale: &Sale| sale.client == *id && sale.state.is_unpaid() && !sale.client_trusts;
 	match turn.policy().lsps2.trust {
-		Trust::Known => !is_known(turn.policy(), turn.book, id, turn.now) || turn.book.live_sales().any(trusts_us_not),
+		Trust::Known => !is_trusted(turn, id) || turn.book.live_sales().any(trusts_us_not),
 		Trust::Everyone => false,
 		Trust::Nobody => true,
 	}

@@ -1,11 +1,14 @@
 //! One step at work: the book as it was, what has changed in this step, and what is to be done.
 
-use crate::book::{Book, Client, Entry, EntryKind, NodeId, Order, OrderId, Sale, SaleId, Write};
+use crate::book::{
+	Book, BooksRow, ChannelSums, Client, Entry, EntryKind, MonthSums, NodeId, Order, OrderId, Sale, SaleId, Write,
+};
 use crate::input::{Action, ChannelView, Step, World};
 use crate::money::{Msat, Sat};
 use crate::policy::Policy;
 use crate::step::Lsp;
 use crate::time::Timestamp;
+use crate::tokens::{Token, TokenId};
 use bitcoin::hashes::{Hash, HashEngine, sha256};
 use std::collections::BTreeMap;
 
@@ -22,7 +25,9 @@ pub(crate) struct Turn<'a> {
 	clients: BTreeMap<NodeId, Client>,
 	sales: BTreeMap<SaleId, Sale>,
 	orders: BTreeMap<OrderId, Order>,
+	tokens: BTreeMap<TokenId, Token>,
 	entries: Vec<Entry>,
+	books: BTreeMap<String, BooksRow>,
 	actions: Vec<Action>,
 }
 
@@ -38,7 +43,9 @@ impl<'a> Turn<'a> {
 			clients: BTreeMap::new(),
 			sales: BTreeMap::new(),
 			orders: BTreeMap::new(),
+			tokens: BTreeMap::new(),
 			entries: Vec::new(),
+			books: BTreeMap::new(),
 			actions: Vec::new(),
 		}
 	}
@@ -70,6 +77,25 @@ impl<'a> Turn<'a> {
 		known.unwrap_or_else(|| Client::new(*id, self.now))
 	}
 
+	/// The client as this step has left it so far, if we know it.
+	pub(crate) fn known_client(&self, id: &NodeId) -> Option<Client> {
+		self.clients.get(id).or_else(|| self.book.client(id)).cloned()
+	}
+
+	/// The clients whose rows this step has changed.
+	pub(crate) fn changed_clients(&self) -> Vec<Client> {
+		self.clients.values().filter(|row| self.book.client(&row.id) != Some(row)).cloned().collect()
+	}
+
+	pub(crate) fn put_token(&mut self, token: Token) {
+		self.tokens.insert(token.id.clone(), token);
+	}
+
+	/// How many entries this step has booked so far.
+	pub(crate) fn booked(&self) -> usize {
+		self.entries.len()
+	}
+
 	pub(crate) fn put_client(&mut self, client: Client) {
 		self.clients.insert(client.id, client);
 	}
@@ -81,6 +107,13 @@ impl<'a> Turn<'a> {
 
 	pub(crate) fn act(&mut self, action: Action) {
 		self.actions.push(action);
+	}
+
+	/// Unless this step does it already.
+	pub(crate) fn act_once(&mut self, action: Action) {
+		if !self.actions.contains(&action) {
+			self.act(action);
+		}
 	}
 
 	pub(crate) fn send(&mut self, peer: NodeId, bytes: Vec<u8>) {
@@ -126,10 +159,36 @@ impl<'a> Turn<'a> {
 			|| self.entries.iter().any(|entry| entry.kind == kind && entry.reference == reference)
 	}
 
-	pub(crate) fn book_entry(&mut self, kind: EntryKind, amount_msat: i64, client: Option<NodeId>, reference: &str) {
+	/// The number of the next entry.
+	pub(crate) fn next_seq(&self) -> u64 {
 		let offset = u64::try_from(self.entries.len()).unwrap_or(u64::MAX);
-		let seq = self.book.next_entry.saturating_add(offset);
-		self.entries.push(Entry { seq, at: self.now, kind, amount_msat, client, reference: reference.to_string() });
+		self.book.next_entry.saturating_add(offset)
+	}
+
+	pub(crate) fn push_entry(&mut self, entry: Entry) {
+		self.entries.push(entry);
+	}
+
+	/// The sums of a channel (or a client), new if there are none.
+	pub(crate) fn channel_sums(&self, key: &str) -> ChannelSums {
+		match self.books.get(key) {
+			Some(BooksRow::Channel(sums)) => sums.clone(),
+			_ => {
+				self.book.books.channels.get(key).cloned().unwrap_or_else(|| ChannelSums::new(key.to_owned(), self.now))
+			}
+		}
+	}
+
+	/// The sums of a month.
+	pub(crate) fn month(&self, name: &str) -> Option<MonthSums> {
+		match self.books.get(&format!("month:{name}")) {
+			Some(BooksRow::Month(month)) => Some(month.clone()),
+			_ => self.book.books.months.get(name).cloned(),
+		}
+	}
+
+	pub(crate) fn put_books(&mut self, row: BooksRow) {
+		self.books.insert(row.key(), row);
 	}
 
 	/// 16 random bytes of their own for each `purpose`.
@@ -150,7 +209,9 @@ impl<'a> Turn<'a> {
 		let sales = self.sales.into_values().filter(|row| book.sale(&row.id) != Some(row)).map(Write::Sale);
 		let orders = self.orders.into_values().filter(|row| book.order(&row.id) != Some(row)).map(Write::Order);
 		let entries = self.entries.into_iter().map(Write::Ledger);
-		let writes = clients.chain(sales).chain(orders).chain(entries).collect();
+		let books = self.books.into_values().filter(|row| !book.books.has(row)).map(Write::Books);
+		let tokens = self.tokens.into_values().filter(|row| book.token(&row.id) != Some(row)).map(Write::Token);
+		let writes = clients.chain(sales).chain(orders).chain(entries).chain(tokens).chain(books).collect();
 		Step { writes, actions: self.actions }
 	}
 }

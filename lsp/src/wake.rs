@@ -20,6 +20,8 @@ use std::collections::BTreeSet;
 pub const MAX_HELD_PER_CLIENT: usize = 30;
 /// HTLCs held for the channels of all sleeping clients.
 pub const MAX_HELD: usize = 1_000;
+/// Of these, so many for clients that never paid us for a channel: the rest is for those who did.
+pub const MAX_HELD_OF_STRANGERS: usize = 300;
 
 /// bLIP-55: so many blocks before a contract forces a channel to be closed, the client is told.
 pub const EXPIRY_SOON_BLOCKS: u32 = 24;

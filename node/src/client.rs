@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 refused or failed, 2 usage, 3 node not reachable.
 
 mod commands;
+mod export;
 mod failure;
 mod http;
 mod render;
@@ -29,6 +30,24 @@ pub fn run(cli: Cli) -> ExitCode {
 		}
 	};
 	ExitCode::from(terminal::with_terminal(|ui| runtime.block_on(run_with(cli, ui))))
+}
+
+/// Shows what a look at a stopped node found, as [`run`] does for a running one.
+pub fn show_doctor(found: &crate::control::Doctor, json: bool) -> ExitCode {
+	let shown = |ui: &mut Ui<'_>| {
+		let text = match json {
+			true => serde_json::to_string(found).expect("plain data has a JSON form"),
+			false => render::doctor(found, &ui.style),
+		};
+		match ui.say(&text).and_then(|()| commands::well(found)) {
+			Ok(()) => 0,
+			Err(failure) => {
+				ui.complain(&failure, json);
+				failure.exit_code()
+			}
+		}
+	};
+	ExitCode::from(terminal::with_terminal(shown))
 }
 
 /// The same on any terminal.

@@ -3,10 +3,16 @@
 //! Amounts carry their unit in the name (`_sat`, `_msat`), feerates are satoshis per 1000 weight units (250 of them make
 //! 1 sat/vB), times are RFC 3339 in UTC, node ids, channel ids, hashes and txids are lower-case hex.
 
+mod backup;
+mod capital;
 mod channels;
+mod clients;
+mod doctor;
 mod events;
 #[cfg(test)]
 pub(crate) mod fake;
+mod holds;
+mod ledger;
 mod list;
 mod lsp;
 mod node;
@@ -16,8 +22,14 @@ mod storage;
 mod time;
 mod wallet;
 
+pub use backup::*;
+pub use capital::*;
 pub use channels::*;
+pub use clients::*;
+pub use doctor::*;
 pub use events::*;
+pub use holds::*;
+pub use ledger::*;
 pub use list::*;
 pub use lsp::*;
 pub use node::*;
@@ -46,6 +58,12 @@ pub trait Control: Send + Sync + 'static {
 	async fn fees(&self) -> Result<Fees, Refusal>;
 	/// What the store has written since the start.
 	async fn storage(&self) -> Result<Storage, Refusal>;
+	/// How the backup stands.
+	async fn backup(&self) -> Result<Backup, Refusal>;
+	/// Begins a snapshot on each target and returns at once.
+	async fn backup_now(&self) -> Result<Backup, Refusal>;
+	/// A look at everything that can be wrong.
+	async fn doctor(&self) -> Result<Doctor, Refusal>;
 	/// Begins a graceful stop and returns at once.
 	async fn stop(&self) -> Result<Stopping, Refusal>;
 
@@ -96,12 +114,36 @@ pub trait Control: Send + Sync + 'static {
 	async fn sales(&self, list: ListRequest) -> Result<Page<Sale>, Refusal>;
 	/// One sale with its history.
 	async fn sale(&self, id: String) -> Result<SaleDetail, Refusal>;
+	/// For how long payments are held.
+	async fn holds(&self) -> Result<HoldTimes, Refusal>;
 	/// Clients.
 	async fn clients(&self, list: ListRequest) -> Result<Page<Client>, Refusal>;
+	/// A client, what holds for it and why.
+	async fn client(&self, id: String) -> Result<ClientDetail, Refusal>;
+	/// Sets what holds for a client, known or (by its whole node id) not yet. What is left out stays as it is.
+	async fn set_client(&self, id: String, settings: ClientSettings) -> Result<ClientDetail, Refusal>;
+	/// Forgets all that was set for a client.
+	async fn clear_client(&self, id: String) -> Result<ClientDetail, Refusal>;
+	/// Tokens, newest first.
+	async fn tokens(&self, list: ListRequest) -> Result<Page<Token>, Refusal>;
+	/// Issues a token, and shows it this once.
+	async fn issue_token(&self, request: TokenRequest) -> Result<IssuedToken, Refusal>;
+	/// A token and who uses it.
+	async fn token(&self, id: String) -> Result<TokenDetail, Refusal>;
+	/// Revokes a token: who uses it falls back to the tier that it has earned.
+	async fn revoke_token(&self, id: String) -> Result<TokenDetail, Refusal>;
 	/// What a channel would cost a client now, term by term.
 	async fn quote(&self, request: QuoteRequest) -> Result<Quote, Refusal>;
 	/// What was earned and spent, newest first, with totals over all time.
 	async fn ledger(&self, list: ListRequest) -> Result<Ledger, Refusal>;
+	/// Where the capital is, and how many channels it still makes.
+	async fn capital(&self) -> Result<Capital, Refusal>;
+	/// Which idle channels could give theirs back. Nothing is done.
+	async fn reclaim(&self) -> Result<ReclaimPlan, Refusal>;
+	/// Compares the ledger with what LDK and BDK say that there is.
+	async fn ledger_check(&self, request: LedgerCheckRequest) -> Result<LedgerCheck, Refusal>;
+	/// What each client, channel, tier or month brought, and what capital it took.
+	async fn ledger_report(&self, request: LedgerReportRequest) -> Result<LedgerReport, Refusal>;
 
 	/// The newest events, oldest of them first, at most [`EVENTS_KEPT`].
 	fn recent_events(&self) -> Vec<Event>;

@@ -44,6 +44,11 @@ pub trait Surroundings: Send + Sync + 'static {
 	/// On-chain payments to orders' addresses that the book does not have like this.
 	fn activity(&self, book: &Book) -> Vec<Input>;
 
+	/// Is this news of something that is over, by an action of the driver's own? It is not taken then.
+	fn is_stale(&self, _: &Input) -> bool {
+		false
+	}
+
 	/// Is this client here?
 	fn is_connected(&self, client: &NodeId) -> bool;
 
@@ -130,7 +135,9 @@ impl Engine {
 					if let Input::HtlcIntercepted { intercept_id, .. } = &job.input {
 						unraised.remove(intercept_id);
 					}
-					self.take(&*around, job.input).await;
+					if !around.is_stale(&job.input) {
+						self.take(&*around, job.input).await;
+					}
 					if let Some(done) = job.done {
 						// Nobody waits any more: that is the sender's business.
 						let _ = done.send(());
@@ -223,7 +230,9 @@ mod tests {
 				network: Network::Regtest,
 				height: 100,
 				synced: true,
+				disk_low: false,
 				feerate: Some(FeePerKw(500)),
+				market: inlet_lsp::market::Market::default(),
 				spendable: Sat(10_000_000),
 				peer: PeerView { connected: true, ..Default::default() },
 				entropy: [7; 32],
@@ -241,6 +250,10 @@ mod tests {
 			Vec::new()
 		}
 
+		fn is_stale(&self, input: &Input) -> bool {
+			matches!(input, Input::HtlcIntercepted { intercept_id: [1, ..], .. })
+		}
+
 		fn is_connected(&self, _: &NodeId) -> bool {
 			true
 		}
@@ -255,6 +268,33 @@ mod tests {
 	fn menu_request() -> Input {
 		let bytes = br#"{"jsonrpc":"2.0","id":"1","method":"lsps2.get_info","params":{"token":null}}"#.to_vec();
 		Input::Message { peer: peer(), bytes }
+	}
+
+	#[tokio::test]
+	async fn r12_news_of_an_htlc_that_was_answered_already_is_not_taken() {
+		let dir = tempfile::tempdir().unwrap();
+		let store = Store::open(&dir.path().join("store"), |e| panic!("{e}")).unwrap();
+		let (_stop, stopping) = watch::channel(false);
+		let (_look, looks) = watch::channel(());
+		let around = Arc::new(Around::default());
+		let lsp = Lsp::new(Policy::default(), [1; 32]).unwrap();
+		let (driver, engine) = Driver::new(lsp, Book::default(), store);
+		tokio::spawn(engine.run(around.clone(), looks, stopping));
+		for id in [1, 2] {
+			let input = Input::HtlcIntercepted {
+				intercept_id: [id; 32],
+				scid: 7,
+				payment_hash: [3; 32],
+				inbound: inlet_lsp::money::Msat(1_000),
+				expected_outbound: inlet_lsp::money::Msat(1_000),
+				expiry_height: None,
+				channel: None,
+			};
+			driver.submit(input).await.unwrap();
+		}
+		let done = around.done.lock().unwrap();
+		let [(Action::FailHtlc { intercept_id, .. }, _)] = &done[..] else { panic!("one answer, not {done:?}") };
+		assert_eq!(*intercept_id, [2; 32], "what is nobody's is failed, once");
 	}
 
 	#[tokio::test]

@@ -1,6 +1,7 @@
 //! What the core's actions do to the node, and what the core is told of it.
 
 use crate::control::{EventKind, Events};
+use crate::disk::Disk;
 use crate::driver::{Driver, Surroundings};
 use crate::lightning::channels::{CLOSED, Channels, Left};
 use crate::lightning::{Lightning, payments, trial};
@@ -18,7 +19,7 @@ use lightning::ln::types::ChannelId;
 use lightning::sign::EntropySource;
 use lightning::types::payment::PaymentHash;
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 use tokio::sync::watch;
 
 /// LDK closes a channel for an outgoing HTLC that is not settled so many blocks after it expires.
@@ -80,10 +81,14 @@ pub struct Hands {
 	pub looked: Mutex<Option<Version>>,
 	/// Orders whose refund is being made.
 	pub refunding: UnderWay,
+	/// What the books' last look saw.
+	pub books: crate::books::Seen,
 	/// The block at the last [`Input::Survey`].
 	pub surveyed: Mutex<Option<BlockHash>>,
 	/// Wakes clients.
 	pub notify: Arc<Notifier>,
+	/// Room on the disk.
+	pub disk: Arc<Disk>,
 }
 
 impl Hands {
@@ -149,13 +154,13 @@ impl Hands {
 	}
 
 	/// Height of the best block, and whether that view is current.
-	fn seen(&self) -> (u32, bool) {
+	pub(crate) fn seen(&self) -> (u32, bool) {
 		let tip = self.tip.borrow();
 		(tip.height, tip.synced)
 	}
 
 	/// The wallet's version and the tip, now.
-	fn version(&self) -> Version {
+	pub(crate) fn version(&self) -> Version {
 		let changes = *self.wallet.changed().borrow();
 		let tip = self.tip.borrow().hash;
 		(changes, tip)
@@ -176,7 +181,7 @@ impl Hands {
 		let manager = &self.lightning.manager;
 		match manager.forward_intercepted_htlc(InterceptId(id), &ChannelId(channel), peer, amount.0) {
 			Ok(()) => {
-				self.lightning.hurry();
+				self.answered(id);
 				Vec::new()
 			}
 			Err(e) => {
@@ -191,10 +196,18 @@ impl Hands {
 		tracing::info!(target: "inlet::jit", "HTLC failed back: {reason}");
 		match self.lightning.manager.fail_intercepted_htlc(InterceptId(id)) {
 			Ok(()) => {
-				self.lightning.hurry();
+				self.answered(id);
 				Vec::new()
 			}
 			Err(_) => vec![Input::HtlcGone { intercept_id: id }],
+		}
+	}
+
+	/// LDK has our answer to an HTLC that it handed to us.
+	fn answered(&self, id: [u8; 32]) {
+		self.lightning.hurry();
+		if let Some((client, held)) = self.lightning.intercepts.answer(id, Instant::now()) {
+			self.lightning.holds.answered(client, held);
 		}
 	}
 
@@ -273,7 +286,9 @@ impl Hands {
 			if channels.withdraw(txid).await {
 				channels.closed(user_channel_id).await;
 				// When we are stopping, the next start finds neither channel nor funding.
-				let _ = driver.submit(Input::ChannelClosed { user_channel_id, reason: CLOSED.to_owned() }).await;
+				let _ = driver
+					.submit(Input::ChannelClosed { user_channel_id, reason: CLOSED.to_owned(), by_client: false })
+					.await;
 			}
 		});
 	}
@@ -282,6 +297,8 @@ impl Hands {
 	fn funded(&self, book: &Book) -> Vec<Input> {
 		let look = |order: &Order| match self.channels.look(&self.lightning, order.user_channel_id, &order.client) {
 			Left::Out(inputs) => inputs,
+			// Its client has received or spent over it: of that the operator is told, see `Broadcaster::troubles`.
+			Left::Refused(_) if order.kept => Vec::new(),
 			Left::Refused(txid) => {
 				self.withdraw(order.user_channel_id, txid);
 				Vec::new()
@@ -315,7 +332,9 @@ impl Surroundings for Hands {
 			network: self.network,
 			height,
 			synced,
+			disk_low: self.disk.is_low(),
 			feerate: self.fees.fresh(),
+			market: self.fees.market(),
 			spendable: Sat(self.spendable(book).to_sat()),
 			peer: client.map(|client| self.peer(client)).unwrap_or_default(),
 			entropy: self.lightning.keys.get_secure_random_bytes(),
@@ -341,7 +360,12 @@ impl Surroundings for Hands {
 				self.channels.abandon(&self.lightning, user_channel_id, peer, pushed)
 			}
 			Action::BroadcastFunding { user_channel_id, channel_id, funding } => {
-				self.channels.broadcast(user_channel_id, channel_id, funding)
+				let inputs = self.channels.broadcast(user_channel_id, channel_id, funding);
+				if let Some(sale) = book.sale_by_user_channel_id(user_channel_id) {
+					let channels = self.lightning.manager.list_channels_with_counterparty(&sale.client);
+					self.channels.open_to_forwards(&self.lightning, &channels);
+				}
+				inputs
 			}
 			Action::DiscardFunding { user_channel_id, peer, funding } => {
 				self.discard(user_channel_id, peer, funding);
@@ -384,7 +408,8 @@ impl Surroundings for Hands {
 
 	fn activity(&self, book: &Book) -> Vec<Input> {
 		self.wallet.await_payments(book.awaited_addresses());
-		let mut news = self.funded(book);
+		let mut news = self.money(book);
+		news.extend(self.funded(book));
 		news.extend(self.survey(book));
 		let version = self.version();
 		if self.looked.lock().expect("not poisoned").replace(version) == Some(version) {
@@ -406,6 +431,10 @@ impl Surroundings for Hands {
 		};
 		news.extend(changed.into_iter().map(input));
 		news
+	}
+
+	fn is_stale(&self, input: &Input) -> bool {
+		matches!(input, Input::HtlcIntercepted { intercept_id, .. } if self.lightning.intercepts.is_answered(intercept_id))
 	}
 
 	fn is_connected(&self, client: &NodeId) -> bool {

@@ -1,16 +1,21 @@
 //! Inlet's node: everything that touches the world.
 
 pub mod api;
+pub mod backup;
+pub mod books;
 pub mod cli;
 pub mod client;
 pub mod config;
 pub mod control;
 pub mod crash;
+pub mod disk;
+pub mod doctor;
 pub mod driver;
 pub mod hands;
 pub mod lightning;
 pub mod lock;
 pub mod logging;
+pub mod migrate;
 pub mod notify;
 pub mod onchain;
 pub mod operator;

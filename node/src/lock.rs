@@ -141,6 +141,19 @@ impl DataDir {
 	}
 }
 
+/// Holds the directory's lock, so that no node starts on it meanwhile, and changes nothing in it. `None`: a node runs there.
+///
+/// # Errors
+/// There is no lock file (no node ever ran there), or it cannot be opened.
+pub fn hold(path: &Path) -> io::Result<Option<File>> {
+	let lock = OpenOptions::new().read(true).write(true).open(path.join(LOCK))?;
+	match lock.try_lock() {
+		Ok(()) => Ok(Some(lock)),
+		Err(TryLockError::WouldBlock) => Ok(None),
+		Err(TryLockError::Error(error)) => Err(error),
+	}
+}
+
 fn close(path: &Path) -> Result<(), DataDirError> {
 	let io = |doing| move |error| DataDirError::Io { doing, path: path.to_path_buf(), error };
 	let mode = std::fs::metadata(path).map_err(io("look at"))?.mode() & 0o7777;

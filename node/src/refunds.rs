@@ -1,5 +1,6 @@
 //! Payments back to clients: the core decides, the wallet pays, and what becomes of it is told to the core.
 
+use crate::crash;
 use crate::driver::Driver;
 use crate::onchain::{Bumped, Fees, Refunded, Wallet};
 use anyhow::Context;
@@ -49,6 +50,7 @@ impl Refunds {
 				match self.try_to_send(&order).await {
 					Ok(None) => break,
 					Ok(Some(input)) => {
+						crash::reached("refund.recorded.decided");
 						let _ = self.driver.submit(input).await;
 						break;
 					}

@@ -1,8 +1,12 @@
 //! `inlet run`: start, serve, drain.
 
+pub(crate) mod standby;
+
 use crate::api::Admin;
-use crate::config::{BitcoindAuth, ChainBackend, ChainDoubt, Config, network_name};
+use crate::backup::{self, Backup, commands};
+use crate::config::{BitcoindAuth, ChainBackend, ChainDoubt, Config, InboundFrom, StoreBackend, network_name};
 use crate::control::{EventKind, Events};
+use crate::disk::Disk;
 use crate::driver::{Driver, Engine};
 use crate::hands::Hands;
 use crate::lightning::build::{Built, Parts, user_config};
@@ -16,18 +20,22 @@ use crate::lightning::wire::{Wire, WireEvent};
 use crate::lightning::{Lightning, announce};
 use crate::lock::DataDir;
 use crate::notify;
-use crate::onchain::{Broadcaster, Chain, ChainConfig, Fees, Listeners, RpcAuth, Tip, Trouble, Trust, Wallet};
+use crate::onchain::{
+	Broadcaster, Chain, ChainConfig, Fees, Finder, Listeners, ReservePolicy, RpcAuth, Tip, Trouble, Trust, Wallet,
+};
 use crate::operator::Operator;
 use crate::pulse::Pulse;
 use crate::seed::Seed;
 use crate::stop::stopped;
 use crate::systemd::Notifier;
 use anyhow::{Context, bail};
+use bitcoin::hex::DisplayHex;
 use inlet_lsp::Lsp;
 use inlet_lsp::book::Book;
 use inlet_lsp::input::Input;
 use inlet_storage::Store;
 use serde_json::json;
+use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
@@ -36,14 +44,21 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 /// The store's file in the data directory.
-const STORE_FILE: &str = "inlet.sqlite";
+pub const STORE_FILE: &str = "inlet.sqlite";
 /// The driver and LDK's loop must have come round within this time, or the watchdog is not fed.
 const HEALTHY_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long the parts of the node may take to stop.
+const DRAIN_WITHIN: Duration = Duration::from_secs(45);
+
+/// How long what nobody waits for may take to be written at the end.
+const SETTLE_WITHIN: Duration = Duration::from_secs(5);
 
 /// Everything that was opened before anything runs.
 struct Opened {
 	_lock: DataDir,
 	store: Store,
+	backup: Arc<Backup>,
 	seed: Seed,
 	listeners: Vec<TcpListener>,
 	admin: Admin,
@@ -51,31 +66,77 @@ struct Opened {
 	first_run: bool,
 }
 
-/// Runs the node until it is told to stop.
+/// Runs the node until it is told to stop. `standby`: waits until no other node leads on its database.
 ///
 /// # Errors
 /// Why the node cannot start, or what made it stop.
-pub async fn run(config: Config) -> anyhow::Result<()> {
+pub async fn run(config: Config, standby: bool) -> anyhow::Result<()> {
 	let (stop, stopping) = watch::channel(false);
 	let signals = tokio::spawn(stop_on_signal(stop.clone())?);
 	let lock = DataDir::open(&config.place.data_dir)?;
 	lock.claim(config.node.network)?;
 	config.write_file_if_missing().context("the config file cannot be written")?;
-	let opened = open(&config, lock).await?;
+	let Some(opened) = open(&config, lock, standby, &stop).await? else {
+		signals.abort();
+		return Ok(());
+	};
 	greet(&config, &opened);
 	let result = serve(config, opened, stop, stopping).await;
 	signals.abort();
 	result
 }
 
-async fn open(config: &Config, lock: DataDir) -> anyhow::Result<Opened> {
-	let listeners = peers::bind(&config.node.listen).await?;
+/// `None`: told to stop before it became the leader.
+async fn open(
+	config: &Config,
+	lock: DataDir,
+	standby: bool,
+	stop: &watch::Sender<bool>,
+) -> anyhow::Result<Option<Opened>> {
+	let (seed_file, store_file) = (lock.seed_file(), config.place.data_dir.join(STORE_FILE));
+	match &config.store.backend {
+		StoreBackend::Sqlite if standby => bail!(
+			"a standby shares a database with the node for which it stands by: set storage.backend to \"postgres\" \
+			(node/docs/standby.md)"
+		),
+		StoreBackend::Postgres(_) if standby => standby::check(&seed_file)?,
+		_ => {}
+	}
 	let admin = Admin::bind(&config.place.socket).await?;
 	let monitor = match &config.monitor {
 		Some(path) => Some(Admin::bind(path).await?.reads_only()),
 		None => None,
 	};
-	let (seed_file, store_file) = (lock.seed_file(), config.place.data_dir.join(STORE_FILE));
+	let lease = match &config.store.backend {
+		StoreBackend::Sqlite => None,
+		StoreBackend::Postgres(options) => {
+			match standby::lead(options, standby, &admin, monitor.as_ref(), stop).await? {
+				Some(lease) => Some((options, lease)),
+				None => return Ok(None),
+			}
+		}
+	};
+	// Not before it leads: the address may be the one of the node that does.
+	let listeners = peers::bind(&config.node.listen).await?;
+	let opened = match lease {
+		None => open_file(config, &seed_file, &store_file).await?,
+		Some((options, lease)) => {
+			let store = Store::open_postgres(options, lease, inlet_storage::abort)?;
+			let (seed, first_run) = standby::seed(&store, &seed_file, &store_file).await?;
+			// The server keeps its own copies: `[backup]` is refused with it.
+			(store, seed, first_run, Backup::none())
+		}
+	};
+	let (store, seed, first_run, backup) = opened;
+	Ok(Some(Opened { _lock: lock, store, backup, seed, listeners, admin, monitor, first_run }))
+}
+
+/// The store in the data directory, its seed, whether both are new, and what ships its changes.
+async fn open_file(
+	config: &Config,
+	seed_file: &Path,
+	store_file: &Path,
+) -> anyhow::Result<(Store, Seed, bool, Arc<Backup>)> {
 	let first_run = !seed_file.exists();
 	if first_run && store_file.exists() {
 		bail!(
@@ -85,9 +146,30 @@ async fn open(config: &Config, lock: DataDir) -> anyhow::Result<Opened> {
 			store_file.display()
 		);
 	}
-	let seed = if first_run { Seed::create(&seed_file)? } else { Seed::load(&seed_file)? };
-	let store = Store::open(&store_file, inlet_storage::abort)?;
-	Ok(Opened { _lock: lock, store, seed, listeners, admin, monitor, first_run })
+	let seed = if first_run { Seed::create(seed_file)? } else { Seed::load(seed_file)? };
+	let (store, backup) = open_store(config, store_file, &seed).await?;
+	Ok((store, seed, first_run, backup))
+}
+
+/// The store, and what ships its changes: claimed before anything in it is used (R17).
+async fn open_store(config: &Config, file: &Path, seed: &Seed) -> anyhow::Result<(Store, Arc<Backup>)> {
+	if config.backup.targets.is_empty() {
+		return Ok((Store::open(file, inlet_storage::abort)?, Backup::none()));
+	}
+	let claimed = backup::claim(&config.backup, &config.place.data_dir, &seed.backup_key()).await?;
+	let store = Store::open_with(file, claimed.taps(), inlet_storage::abort)?;
+	let text = std::fs::read_to_string(&config.place.file).unwrap_or_default();
+	let network = network_name(config.node.network);
+	let backup = claimed.start(&store, network, &text, config.backup.alert, backup::give_up);
+	Ok((store, backup))
+}
+
+/// What a node may do that recovers the money of lost channels: make no new ones.
+fn selling_nothing(mut config: Config) -> Config {
+	println!("recovering: channels are given up, their peers are asked to close them, and what they pay is swept");
+	(config.policy.lsps1.enabled, config.policy.lsps2.enabled) = (false, false);
+	config.routing.inbound_from = InboundFrom::Nobody;
+	config
 }
 
 fn greet(config: &Config, opened: &Opened) {
@@ -117,7 +199,7 @@ struct Node {
 
 async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<Node> {
 	let network = config.node.network;
-	let fees = Arc::new(Fees::new(network));
+	let fees = Arc::new(Fees::open(network, store.clone()).await.context("the feerates of the past cannot be read")?);
 	let broadcaster = Broadcaster::open(store.clone()).await.context("the broadcasts under way cannot be read")?;
 	let (backend, log) = (chain_config(&config.chain), Arc::new(LdkLogger));
 	let mut chain =
@@ -138,6 +220,7 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 		routing: config.routing.clone(),
 		gossip: config.node.gossip.clone(),
 		limits: config.peers,
+		reserve: ReservePolicy::of(&config.policy.capital),
 		wakes: config.policy.lsps5.enabled,
 	})
 	.await?;
@@ -158,12 +241,16 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 	let withheld = book.withheld_fundings().iter().map(|funding| funding.txid).collect();
 	lightning.release_unused(&wallet, &withheld).await;
 	let (driver, engine) = Driver::new(Lsp::new(config.policy.clone(), seed.promise_key())?, book, store.clone());
+	let totals = store.ledger_totals().await?;
+	let disk = Disk::new(store.clone(), config.place.data_dir.clone(), config.storage, &totals);
+	let disk = Arc::new(disk);
 	let channels = Arc::new(Channels::new(
 		user_config(&config.routing, config.policy.lsps5.enabled),
 		config.routing.clone(),
 		wallet.clone(),
 		lightning.trials.clone(),
 	));
+	channels.open_to_forwards(&lightning, &lightning.manager.list_channels());
 	let events = Arc::new(Events::new());
 	let keys = lightning.keys.clone();
 	let hands = Arc::new(Hands {
@@ -180,6 +267,8 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 		looked: Mutex::default(),
 		refunding: Arc::default(),
 		surveyed: Mutex::default(),
+		disk,
+		books: Default::default(),
 		notify: notify::Notifier::of_node(&config, move |text| keys.sign_text(text))?,
 	});
 	let payments = Arc::new(Payments::load(store.clone()).await?);
@@ -220,13 +309,16 @@ async fn serve(
 ) -> anyhow::Result<()> {
 	let notifier = Arc::new(Notifier::from_env().context("the service manager cannot be reached")?);
 	notifier.status("catching up with the chain");
-	let Opened { store, seed, listeners, admin, monitor, first_run, _lock } = opened;
+	let Opened { store, backup, seed, listeners, admin, monitor, first_run, _lock } = opened;
+	let recovering = commands::recovery(&store).await?.is_some();
+	let config = if recovering { selling_nothing(config) } else { config };
 	let mut early = stopping.clone();
 	let node = tokio::select! {
 		node = assemble(config, store.clone(), &seed) => node?,
 		() = not_yet(&admin, monitor.as_ref(), &stop) => return Ok(()),
 		() = stopped(&mut early) => {
 			// Before anything was begun.
+			backup.finish().await;
 			store.close().await;
 			return Ok(());
 		},
@@ -234,7 +326,9 @@ async fn serve(
 	let listening = listeners.iter().map(|l| l.local_addr().map(|a| a.to_string())).collect::<Result<Vec<_>, _>>()?;
 	introduce(&node, &listening, first_run).await?;
 	let (events, socket) = (node.events.clone(), node.config.place.socket.clone());
-	let running = start(node, &store, listeners, [Some(admin), monitor], listening.clone(), &stop, &notifier);
+	let finder = recovering.then(|| Finder::new(&chain_config(&node.config.chain))).transpose()?;
+	let doors = Doors { listeners, sockets: [Some(admin), monitor], listening: listening.clone() };
+	let running = start(node, &store, &backup, finder, doors, &stop, &notifier);
 
 	events.publish(SystemTime::now().into(), EventKind::Started, None, "the node runs", json!({}));
 	notifier.ready(&format!("serving on {}", listening.join(", ")));
@@ -244,7 +338,20 @@ async fn serve(
 	events.publish(SystemTime::now().into(), EventKind::Stopping, None, "the node stops", json!({}));
 	tracing::info!(target: "inlet", "stopping");
 	stop.send_replace(true);
-	let last = ended.running.drain().await;
+	// In sync mode the last writes wait for a target, which may be away: then we go as a crash would, and nothing is lost.
+	let last = match tokio::time::timeout(DRAIN_WITHIN, ended.running.drain()).await {
+		Ok(last) => last,
+		Err(_) if backup.holds() => {
+			Err(anyhow::anyhow!("the backup target did not take the last changes in time; they are on this disk"))
+		}
+		Err(_) => Err(anyhow::anyhow!("the parts of the node did not stop in time")),
+	};
+	// Removes that nobody waited for go along.
+	let _settled = tokio::time::timeout(SETTLE_WITHIN, store.drain()).await;
+	let lacking = backup.finish().await;
+	if !lacking.is_empty() {
+		tracing::warn!(target: "inlet", "not everything is on {}", lacking.join(" and "));
+	}
 	store.close().await;
 	match ended.fault {
 		Some(fault) => Err(fault),
@@ -280,15 +387,26 @@ struct Ended {
 	fault: Option<anyhow::Error>,
 }
 
+/// Where others come in.
+struct Doors {
+	/// Lightning peers.
+	listeners: Vec<TcpListener>,
+	/// The operator, and who only looks.
+	sockets: [Option<Admin>; 2],
+	/// The addresses of `listeners`.
+	listening: Vec<String>,
+}
+
 fn start(
 	node: Node,
 	store: &Store,
-	listeners: Vec<TcpListener>,
-	sockets: [Option<Admin>; 2],
-	listening: Vec<String>,
+	backup: &Arc<Backup>,
+	finder: Option<Finder>,
+	doors: Doors,
 	stop: &watch::Sender<bool>,
 	notifier: &Arc<Notifier>,
 ) -> Running {
+	let Doors { listeners, sockets, listening } = doors;
 	let (lightning, events, stopping) = (node.lightning.clone(), node.events.clone(), stop.subscribe());
 	let operator = Arc::new(Operator {
 		config: node.config.clone(),
@@ -299,7 +417,9 @@ fn start(
 		lsp: node.lsp,
 		store: store.clone(),
 		peers: node.peers.clone(),
-		payments: node.payments,
+		payments: node.payments.clone(),
+		backup: backup.clone(),
+		recovering: finder.is_some(),
 		events: events.clone(),
 		stop: stop.clone(),
 	});
@@ -319,17 +439,28 @@ fn start(
 	tasks.spawn(guard(node.peers, lightning.clone(), node.driver.clone(), stopping.clone()));
 	tasks.spawn(lightning.clone().send(stopping.clone()));
 	tasks.spawn(lightning.clone().pump(node.config.routing.forward_delay, stopping.clone()));
+	let own = node.payments.clone();
+	tasks.spawn(
+		lightning.clone().time_holds(move |hash| own.get(&hash.to_lower_hex_string()).is_some(), stopping.clone()),
+	);
 	tasks.spawn(announce::announce(lightning.clone(), node.config.node.clone(), stopping.clone()));
 	tasks.spawn(tell_sync(node.hands.tip.clone(), events, stopping.clone()));
+	tasks.spawn(node.hands.disk.clone().watch(node.events, stopping.clone()));
 	tasks.spawn(heartbeat(node.driver.clone(), pulse.clone(), stopping.clone()));
+	if let Some(finder) = finder {
+		let network = node.config.node.network;
+		tasks.spawn(lightning.clone().recover(finder, network, node.hands.tip.clone(), stopping.clone()));
+	}
+	tasks.spawn(backup.clone().watch(node.hands.events.clone(), stopping.clone()));
 	for socket in sockets.into_iter().flatten() {
 		tasks.spawn(socket.serve(operator.clone(), stopping.clone()));
 	}
 
 	let mut idle = JoinSet::new();
 	idle.spawn(lightning.clone().refresh_gossip());
-	let dog = notifier.clone();
-	idle.spawn(async move { dog.watchdog(|| pulse.is_fresh(HEALTHY_WITHIN), stopping).await });
+	// Who waits for a backup target stands still, and starting again would not help.
+	let (dog, waits) = (notifier.clone(), backup.clone());
+	idle.spawn(async move { dog.watchdog(|| pulse.is_fresh(HEALTHY_WITHIN) || waits.is_waiting(), stopping).await });
 	Running { lightning, ldk, tasks, idle }
 }
 
@@ -494,7 +625,7 @@ async fn introduce(node: &Node, listening: &[String], first_run: bool) -> anyhow
 const FIRST_CHANNEL_EXTRA_SAT: u64 = 50_000;
 
 /// The backend, in the words of the on-chain room.
-fn chain_config(chain: &ChainBackend) -> ChainConfig {
+pub(crate) fn chain_config(chain: &ChainBackend) -> ChainConfig {
 	match chain {
 		ChainBackend::Esplora { urls } => ChainConfig::Esplora { urls: urls.clone() },
 		ChainBackend::Bitcoind { url, auth } => ChainConfig::Bitcoind {

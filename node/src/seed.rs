@@ -1,7 +1,7 @@
 //! The seed: 24 words (BIP39) in a file that only its owner can read, and the keys that come from it.
 //!
 //! Everything the node signs with derives from it on hardened paths of their own, so that no part's key tells another's:
-//! LDK `m/535'/0'`, price promises (LSPS2) `m/535'/1'`, the on-chain wallet BIP86's `m/86'/..` below the root itself.
+//! LDK `m/535'/0'`, price promises (LSPS2) `m/535'/1'`, backups `m/535'/2'`, the on-chain wallet BIP86's `m/86'/..` below the root itself.
 
 use bip39::Mnemonic;
 use bitcoin::bip32::{ChildNumber, Xpriv};
@@ -23,6 +23,7 @@ const WORDS: usize = 24;
 const PURPOSE: u32 = 535;
 const LDK: u32 = 0;
 const PROMISES: u32 = 1;
+const BACKUP: u32 = 2;
 
 /// The 24 words. Never printed but by [`show`]; wiped from memory when dropped.
 pub struct Seed {
@@ -80,25 +81,7 @@ impl Seed {
 	/// [`SeedError::Exists`] if there is a file already (it is left alone), or what the file system says.
 	pub fn create(path: &Path) -> Result<Seed, SeedError> {
 		let seed = Seed { mnemonic: Mnemonic::generate(WORDS).expect("24 is a length that BIP39 has") };
-		let io = |doing| move |error| SeedError::Io { doing, path: path.to_path_buf(), error };
-
-		// Written beside and linked into place: a link never replaces a file, and never shows half of one.
-		let draft = path.with_extension("new");
-		match std::fs::remove_file(&draft) {
-			Err(error) if error.kind() != ErrorKind::NotFound => return Err(io("clear the way for")(error)),
-			_ => {}
-		}
-		let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).map_err(io("make"))?;
-		let text = Zeroizing::new(format!("{}\n", *seed.phrase()));
-		file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io("write"))?;
-		let linked = std::fs::hard_link(&draft, path);
-		std::fs::remove_file(&draft).map_err(io("tidy up after"))?;
-		match linked {
-			Err(error) if error.kind() == ErrorKind::AlreadyExists => return Err(SeedError::Exists(path.into())),
-			other => other.map_err(io("make"))?,
-		}
-		let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-		File::open(dir).and_then(|d| d.sync_all()).map_err(io("keep"))?;
+		seed.save(path)?;
 		Ok(seed)
 	}
 
@@ -126,8 +109,37 @@ impl Seed {
 		Seed::from_words(text.trim()).map_err(damaged)
 	}
 
-	/// The seed that these words write down; what is wrong with them otherwise.
-	fn from_words(words: &str) -> Result<Seed, String> {
+	/// Writes a seed that is known already to `path`, as [`Seed::create`] writes a new one.
+	///
+	/// # Errors
+	/// As there.
+	pub fn save(&self, path: &Path) -> Result<(), SeedError> {
+		let io = |doing| move |error| SeedError::Io { doing, path: path.to_path_buf(), error };
+
+		// Written beside and linked into place: a link never replaces a file, and never shows half of one.
+		let draft = path.with_extension("new");
+		match std::fs::remove_file(&draft) {
+			Err(error) if error.kind() != ErrorKind::NotFound => return Err(io("clear the way for")(error)),
+			_ => {}
+		}
+		let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).map_err(io("make"))?;
+		let text = Zeroizing::new(format!("{}\n", *self.phrase()));
+		file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io("write"))?;
+		let linked = std::fs::hard_link(&draft, path);
+		std::fs::remove_file(&draft).map_err(io("tidy up after"))?;
+		match linked {
+			Err(error) if error.kind() == ErrorKind::AlreadyExists => return Err(SeedError::Exists(path.into())),
+			other => other.map_err(io("make"))?,
+		}
+		let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+		File::open(dir).and_then(|d| d.sync_all()).map_err(io("keep"))
+	}
+
+	/// The seed that these words write down.
+	///
+	/// # Errors
+	/// What is wrong with them, without the words.
+	pub fn from_words(words: &str) -> Result<Seed, String> {
 		let count = words.split_whitespace().count();
 		if count != WORDS {
 			return Err(format!("it has {count} words instead of {WORDS}"));
@@ -150,6 +162,11 @@ impl Seed {
 	/// The 32 bytes that price promises are signed with (HMAC), `m/535'/1'`.
 	pub fn promise_key(&self) -> [u8; 32] {
 		self.derive(PROMISES)
+	}
+
+	/// The 32 bytes that backups are encrypted with, `m/535'/2'`.
+	pub fn backup_key(&self) -> [u8; 32] {
+		self.derive(BACKUP)
 	}
 
 	/// The root of the on-chain wallet: BIP86 descriptors below it use `m/86'/coin'/0'`.

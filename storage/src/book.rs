@@ -1,12 +1,14 @@
 //! The LSP's book: clients, sales, orders, ledger, as JSON rows.
 
+use crate::db::{Connection, OptionalExtension, Params, Result as Sql, params};
 use crate::error::ReadError;
 use crate::queue::Change;
 use crate::store::{Store, never_if_dropped};
-use inlet_lsp::book::{Client, Entry, EntryKind, Order, OrderState, Sale, SaleState, SoldChannel, Write};
+use inlet_lsp::book::{BooksRow, Client, Entry, EntryKind, Order, OrderState, Sale, SaleState, SoldChannel, Write};
 use inlet_lsp::time::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Params, Result as Sql, params};
+use inlet_lsp::tokens::Token;
 use serde::{Serialize, de::DeserializeOwned};
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::future::Future;
 
@@ -21,7 +23,7 @@ pub const MAX_LEDGER_LOADED: usize = 2000;
 /// A row of the book, ready to be written.
 #[derive(Debug)]
 pub(crate) enum Row {
-	Thing { kind: &'static str, id: String, at: i64, live: bool, json: String },
+	Thing { kind: Cow<'static, str>, id: String, at: i64, live: bool, json: String },
 	Entry { seq: i64, kind: String, amount_msat: i64, json: String },
 }
 
@@ -56,10 +58,14 @@ impl Store {
 fn to_row(write: &Write) -> Row {
 	match write {
 		Write::Client(client) => {
-			thing(CLIENT, client.id.to_string(), client.first_seen, !client.wake.is_empty(), client)
+			// What the operator has set is always there.
+			let live = !client.wake.is_empty() || !client.overrides.is_empty();
+			thing(CLIENT, client.id.to_string(), client.first_seen, live, client)
 		}
 		Write::Sale(sale) => thing(SALE, sale.id.clone(), sale.created_at, sale_is_live(sale), sale),
 		Write::Order(order) => thing(ORDER, order.id.clone(), order.created_at, order_is_live(order), order),
+		Write::Books(row) => thing(BOOKS, row.key(), row.at(), row.is_live(), row),
+		Write::Token(token) => thing(TOKEN, token.id.clone(), token.created_at, token.revoked_at.is_none(), token),
 		Write::Ledger(entry) => Row::Entry {
 			seq: sql_int(entry.seq),
 			kind: kind_name(entry.kind),
@@ -83,7 +89,7 @@ fn order_is_live(order: &Order) -> bool {
 }
 
 fn thing(kind: &'static str, id: String, at: Timestamp, live: bool, value: &impl Serialize) -> Row {
-	Row::Thing { kind, id, at: sql_int(at.0), live, json: to_json(value) }
+	Row::Thing { kind: kind.into(), id, at: sql_int(at.0), live, json: to_json(value) }
 }
 
 fn is_open(channel: &Option<SoldChannel>) -> bool {
@@ -94,6 +100,8 @@ fn is_open(channel: &Option<SoldChannel>) -> bool {
 pub(crate) const CLIENT: &str = "client";
 pub(crate) const SALE: &str = "sale";
 pub(crate) const ORDER: &str = "order";
+pub(crate) const BOOKS: &str = "books";
+pub(crate) const TOKEN: &str = "token";
 
 /// SQLite has no unsigned numbers. Ours do not get there: times in milliseconds, and numbers that count up from 0.
 pub(crate) fn sql_int(n: u64) -> i64 {
@@ -122,7 +130,7 @@ pub(crate) fn rows<T: DeserializeOwned>(conn: &Connection, sql: &str, with: impl
 	let mut found = select.query(with)?;
 	let mut parsed = Vec::new();
 	while let Some(row) = found.next()? {
-		parsed.push(from_json(row.get(0)?, row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?)?);
+		parsed.push(from_json(row.get(0)?, &row.get::<_, String>(1)?)?);
 	}
 	Ok(parsed)
 }
@@ -134,11 +142,10 @@ pub(crate) fn write(conn: &Connection, rows: &[Row]) -> Sql<()> {
 			Row::Thing { kind, id, at, live, json } => conn
 				.prepare_cached(
 					"INSERT INTO book (kind, id, at, live, crc, json) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-					ON CONFLICT DO UPDATE SET at = excluded.at, live = excluded.live, crc = excluded.crc,
+					ON CONFLICT (kind, id) DO UPDATE SET at = excluded.at, live = excluded.live, crc = excluded.crc,
 						json = excluded.json",
 				)?
-				.execute(params![kind, id, at, live, crc32fast::hash(json.as_bytes()), json])
-				.map(drop)?,
+				.execute(params![&**kind, id, at, live, crc32fast::hash(json.as_bytes()), json])?,
 			Row::Entry { seq, kind, amount_msat, json } => write_entry(conn, *seq, kind, *amount_msat, json)?,
 		}
 	}
@@ -154,7 +161,9 @@ fn write_entry(conn: &Connection, seq: i64, kind: &str, amount_msat: i64, json: 
 		add_to_total(conn, &kind, -1, 0i64.saturating_sub(amount_msat))?;
 	}
 	conn.prepare_cached(
-		"INSERT OR REPLACE INTO ledger (seq, kind, amount_msat, crc, json) VALUES (?1, ?2, ?3, ?4, ?5)",
+		"INSERT INTO ledger (seq, kind, amount_msat, crc, json) VALUES (?1, ?2, ?3, ?4, ?5)
+		ON CONFLICT (seq) DO UPDATE SET kind = excluded.kind, amount_msat = excluded.amount_msat, crc = excluded.crc,
+			json = excluded.json",
 	)?
 	.execute(params![seq, kind, amount_msat, crc32fast::hash(json.as_bytes()), json])?;
 	add_to_total(conn, kind, 1, amount_msat)
@@ -166,14 +175,17 @@ fn add_to_total(conn: &Connection, kind: &str, entries: i64, amount_msat: i64) -
 		.query_row([kind], |row| Ok((row.get(0)?, row.get(1)?)))
 		.optional()?;
 	let (n, sum) = total.unwrap_or((0, 0));
-	conn.prepare_cached("INSERT OR REPLACE INTO ledger_total (kind, entries, amount_msat) VALUES (?1, ?2, ?3)")?
-		.execute(params![kind, n + entries, sum.saturating_add(amount_msat)])
-		.map(drop)
+	conn.prepare_cached(
+		"INSERT INTO ledger_total (kind, entries, amount_msat) VALUES (?1, ?2, ?3)
+		ON CONFLICT (kind) DO UPDATE SET entries = excluded.entries, amount_msat = excluded.amount_msat",
+	)?
+	.execute(params![kind, n + entries, sum.saturating_add(amount_msat)])
 }
 
 fn load(conn: &Connection) -> Result<Vec<Write>, ReadError> {
 	let sales: Vec<Sale> = live_and_recent(conn, SALE)?;
 	let orders: Vec<Order> = live_and_recent(conn, ORDER)?;
+	let tokens: Vec<Token> = live_and_recent(conn, TOKEN)?;
 	let mut clients: Vec<Client> = rows(
 		conn,
 		"SELECT crc, json FROM book WHERE kind = 'client' AND NOT live ORDER BY at DESC, id DESC LIMIT ?1",
@@ -189,12 +201,15 @@ fn load(conn: &Connection) -> Result<Vec<Write>, ReadError> {
 	let mut ledger: Vec<Entry> =
 		rows(conn, "SELECT crc, json FROM ledger ORDER BY seq DESC LIMIT ?1", [sql_int(MAX_LEDGER_LOADED as u64)])?;
 	ledger.reverse();
+	let books: Vec<BooksRow> = rows(conn, "SELECT crc, json FROM book WHERE kind = 'books' AND live ORDER BY id", [])?;
 	Ok(clients
 		.into_iter()
 		.map(Write::Client)
 		.chain(sales.into_iter().map(Write::Sale))
 		.chain(orders.into_iter().map(Write::Order))
+		.chain(books.into_iter().map(Write::Books))
 		.chain(ledger.into_iter().map(Write::Ledger))
+		.chain(tokens.into_iter().map(Write::Token))
 		.collect())
 }
 

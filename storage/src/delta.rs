@@ -211,19 +211,8 @@ pub(crate) fn take_number(bytes: &mut &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
 	use super::*;
+	use crate::tests::noise;
 	use proptest::prelude::*;
-
-	/// Bytes without a pattern.
-	fn noise(seed: u64, len: usize) -> Vec<u8> {
-		let mut x = seed | 1;
-		let step = || {
-			x ^= x << 13;
-			x ^= x >> 7;
-			x ^= x << 17;
-			x as u8
-		};
-		std::iter::repeat_with(step).take(len).collect()
-	}
 
 	#[test]
 	fn what_moves_is_not_said_again() {

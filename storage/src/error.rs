@@ -1,5 +1,6 @@
 //! Errors, named by what the caller does next.
 
+use crate::{db, pg};
 use std::path::PathBuf;
 use thiserror::Error;
 
@@ -41,6 +42,30 @@ pub enum OpenError {
 		/// The newest schema that this version knows.
 		known: u32,
 	},
+	/// Check the server, and what the configuration says of it.
+	#[error("cannot open the store in {place}: {why}; check storage.url and the server")]
+	Database {
+		/// The database, without a password.
+		place: String,
+		/// What the server or the network said.
+		why: String,
+	},
+	/// Use the store that it was moved to.
+	#[error("the store in {path} cannot be used: {what}")]
+	Moved {
+		/// The file, or the database.
+		path: PathBuf,
+		/// What became of it, and what to do.
+		what: &'static str,
+	},
+	/// Stop the other node, or stand by.
+	#[error("{place} is in use: {holder} has its lease. Stop that node first, or start this one with --standby")]
+	Held {
+		/// The database, without a password.
+		place: String,
+		/// The node that has the lease, as it calls itself.
+		holder: String,
+	},
 	/// Restore from a backup. Never start afresh beside it: channels would be lost.
 	#[error(
 		"{path} is damaged ({what}): do not delete it; copy it to another disk, check this disk, and restore a backup"
@@ -68,6 +93,17 @@ pub enum ReadError {
 	Closed,
 }
 
+impl From<db::Error> for ReadError {
+	fn from(e: db::Error) -> ReadError {
+		match e {
+			db::Error::Sqlite(e) => e.into(),
+			db::Error::Pg(pg::Error::Column(what)) => ReadError::Damaged(what),
+			db::Error::Pg(e) => ReadError::Disk(e.to_string()),
+			db::Error::NoRow => ReadError::Damaged("a row is missing".into()),
+		}
+	}
+}
+
 impl From<rusqlite::Error> for ReadError {
 	fn from(e: rusqlite::Error) -> ReadError {
 		use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
@@ -84,7 +120,7 @@ impl From<rusqlite::Error> for ReadError {
 #[derive(Debug, Error)]
 pub(crate) enum WriteError {
 	#[error(transparent)]
-	Sql(#[from] rusqlite::Error),
+	Sql(#[from] db::Error),
 	/// What it builds on.
 	#[error(transparent)]
 	Read(#[from] ReadError),

@@ -1,11 +1,11 @@
 //! Pages of what happened, newest first, for people to read.
 
-use crate::book::{ORDER, SALE, from_json, rows, sql_int};
+use crate::book::{BOOKS, ORDER, SALE, from_json, rows, sql_int};
+use crate::db::{Connection, Result as Sql, params};
 use crate::error::ReadError;
 use crate::kv::NODE_NAMESPACE;
 use crate::store::Store;
-use inlet_lsp::book::{Entry, EntryKind, Order, Sale};
-use rusqlite::{Connection, Result as Sql, params};
+use inlet_lsp::book::{BooksRow, Entry, EntryKind, Order, Sale};
 use serde::de::DeserializeOwned;
 
 /// Rows in a page; whoever asks for more gets these. It bounds how long a page keeps the writer.
@@ -49,6 +49,12 @@ impl Store {
 		let before = before_seq.map_or(i64::MAX, sql_int);
 		let sql = "SELECT crc, json FROM ledger WHERE seq < ?1 ORDER BY seq DESC LIMIT ?2";
 		self.ask(move |conn| rows(conn, sql, params![before, bound(limit)])).await
+	}
+
+	/// What the books keep beside the entries and is over (channels whose money is all home, final transactions), newest
+	/// first: what began before the row of this key, or the newest. None if there is no such row.
+	pub async fn books_page(&self, before: Option<&str>, limit: usize) -> Result<Vec<BooksRow>, ReadError> {
+		self.page(BOOKS, before, limit).await
 	}
 
 	/// The whole ledger, added up by kind. Kept with every entry, so it costs the same for any length.
@@ -107,7 +113,7 @@ fn bound(limit: usize) -> i64 {
 	sql_int(limit.min(MAX_PAGE) as u64)
 }
 
-fn totals(conn: &Connection) -> Result<Vec<LedgerTotal>, ReadError> {
+pub(crate) fn totals(conn: &Connection) -> Result<Vec<LedgerTotal>, ReadError> {
 	let mut select = conn.prepare_cached("SELECT kind, entries, amount_msat FROM ledger_total ORDER BY kind")?;
 	let found = select.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?, row.get(2)?)))?;
 	found
@@ -127,7 +133,7 @@ fn node_rows(
 	limit: usize,
 ) -> Result<Vec<(String, Vec<u8>)>, ReadError> {
 	let mut select = conn.prepare_cached(
-		"SELECT key, crc, value FROM kv WHERE primary_ns = ?1 AND secondary_ns = ?2 AND (?3 IS NULL OR key < ?3)
+		"SELECT key, crc, value FROM kv WHERE primary_ns = ?1 AND secondary_ns = ?2 AND (CAST(?3 AS TEXT) IS NULL OR key < ?3)
 		ORDER BY key DESC LIMIT ?4",
 	)?;
 	let found: Vec<(String, u32, Vec<u8>)> = select

@@ -6,6 +6,7 @@
 //! is on the disk is a prefix of it. LDK's loader needs that: it panics if a monitor's update N is missing and N+1 is
 //! there.
 
+use crate::db::{Connection, Result as Sql};
 use crate::error::ReadError;
 use crate::queue::{Change, Op, Sees};
 use crate::stats::Purpose;
@@ -18,7 +19,6 @@ use lightning::util::persist::{
 	KVSTORE_NAMESPACE_KEY_ALPHABET, KVSTORE_NAMESPACE_KEY_MAX_LEN, KVStore, MigratableKVStore,
 	NETWORK_GRAPH_PERSISTENCE_KEY, SCORER_PERSISTENCE_KEY,
 };
-use rusqlite::{Connection, Result as Sql};
 use std::future::Future;
 
 /// The primary namespace of the node's own rows (peers, payments, addresses, ...). LDK does not use it.
@@ -87,10 +87,20 @@ impl Key {
 		self.primary == CHANNEL_MONITOR_UPDATE_PERSISTENCE_PRIMARY_NAMESPACE
 	}
 
-	/// The network graph and the scorer: large, and written every few minutes at most. They have no place in memory
-	/// among what is written for each payment; the one before is read from the disk.
+	/// The network graph and the scorer: large, and written every few minutes at most. They are caches, and never come in
+	/// front of a payment (`rare.rs`).
 	pub fn is_written_rarely(&self) -> bool {
 		matches!(self.purpose(), Purpose::Graph | Purpose::Scorer)
+	}
+
+	/// A channel's monitor, whole.
+	pub fn is_monitor(&self) -> bool {
+		self.primary == CHANNEL_MONITOR_PERSISTENCE_PRIMARY_NAMESPACE
+	}
+
+	/// The manager, the monitors, their updates and their archive: what must not be old.
+	pub fn is_of_channels(&self) -> bool {
+		matches!(self.purpose(), Purpose::Manager | Purpose::Monitors)
 	}
 
 	pub fn len(&self) -> u64 {
@@ -127,7 +137,7 @@ impl KVStore for Store {
 	) -> impl Future<Output = Result<Vec<u8>, Error>> + Send + 'static {
 		let asked = Key::new(primary, secondary, key).map(|key| {
 			let name = key.clone();
-			let sees = if key.is_written_soon() { Sees::Soon } else { Sees::Others };
+			let sees = if key.is_written_soon() || key.is_written_rarely() { Sees::Soon } else { Sees::Others };
 			(name, self.ask_values(sees, move |conn, values| values.get(conn, &key)))
 		});
 		async move {
@@ -138,7 +148,8 @@ impl KVStore for Store {
 	}
 
 	/// The channel manager's future resolves when it is in the queue: LDK's next step is to enqueue the monitor updates
-	/// that waited for it, and they are never durable without it (`docs/store.md`).
+	/// that waited for it, and they are never durable without it (`docs/store.md`). So does that of the graph and of the
+	/// scorer, which are caches and are written when nothing else is: LDK's loop waits for all three together.
 	fn write(
 		&self,
 		primary: &str,
@@ -149,6 +160,9 @@ impl KVStore for Store {
 		let queued = Key::new(primary, secondary, key).map(|key| {
 			if key.is_written_soon() {
 				return Queued::InOrder(self.push(Op::Soon(Change::Put { key, value })));
+			}
+			if key.is_written_rarely() {
+				return Queued::InOrder(self.push(Op::Idle(key, value)));
 			}
 			Queued::Waits(self.change(Change::Put { key, value }))
 		});

@@ -4,8 +4,8 @@
 //! replaced by one of the same size costs that page and no other: no index, no list of free pages, no page 1. Each slot
 //! carries a CRC-32, and says which part of which batch it is; a batch of which a part is missing is damage.
 
+use crate::db::{Connection, Result as Sql, params};
 use crate::error::ReadError;
-use rusqlite::{Connection, Result as Sql, params};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Bytes of a slot: with SQLite's own, one page (1024 bytes) holds just one.
@@ -126,7 +126,7 @@ impl Log {
 }
 
 fn insert(conn: &Connection, slot: i64, bytes: &[u8]) -> Sql<()> {
-	conn.prepare_cached("INSERT INTO log (slot, bytes) VALUES (?1, ?2)")?.execute(params![slot, bytes]).map(drop)
+	conn.prepare_cached("INSERT INTO log (slot, bytes) VALUES (?1, ?2)")?.execute(params![slot, bytes])
 }
 
 fn write_slot(first: u64, next: u64, part: u32, parts: u32, payload: &[u8]) -> Vec<u8> {

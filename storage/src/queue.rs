@@ -1,10 +1,11 @@
 //! The queue: everything that is to be done to the store, in the order of the calls.
 
 use crate::book::Row;
+use crate::db::Connection;
 use crate::kv::Key;
+use crate::room::Room;
 use crate::stats::{Counters, Purpose};
 use crate::values::Values;
-use rusqlite::Connection;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -37,6 +38,14 @@ pub(crate) enum Change {
 }
 
 impl Change {
+	/// Is it to anything but one of LDK's values? Those become deltas first.
+	pub fn is_not_a_value(&self) -> bool {
+		match self {
+			Change::Put { key, .. } | Change::Remove { key } => key.is_nodes_own(),
+			Change::Rows(_) | Change::WalletAppend(_) | Change::WalletReplace(..) => true,
+		}
+	}
+
 	/// What it is for and how many bytes of the caller's it carries.
 	pub fn weight(&self) -> (Purpose, u64) {
 		match self {
@@ -59,27 +68,40 @@ pub(crate) enum Op {
 	Change(Change, oneshot::Sender<()>),
 	/// To be durable before anything behind it, and soon; nobody waits. One that still waits goes when the next comes.
 	Soon(Change),
+	/// A value that is written rarely: when nothing else waits, and only the last one of its key.
+	Idle(Key, Vec<u8>),
 	/// To be done before anything behind it, durable whenever.
 	Lazy(Change),
 	Ask(Question, Sees),
 	Drain(oneshot::Sender<()>),
+	/// The same, for one who does not wait for a copy elsewhere.
+	DrainHere(oneshot::Sender<()>),
 	Close(oneshot::Sender<()>),
 }
 
 /// What a question looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sees {
-	/// Perhaps at a value that is written with [`Op::Soon`], or at whether there is one.
+	/// Perhaps at a value that is written with [`Op::Soon`] or [`Op::Idle`], or at whether there is one.
 	Soon,
 	/// At no such value.
 	Others,
 }
 
 impl Op {
-	fn bytes(&self) -> u64 {
+	pub fn bytes(&self) -> u64 {
 		match self {
 			Op::Change(change, _) | Op::Soon(change) | Op::Lazy(change) => change.weight().1,
-			Op::Ask(..) | Op::Drain(_) | Op::Close(_) => 0,
+			Op::Idle(_, value) => value.len() as u64,
+			Op::Ask(..) | Op::Drain(_) | Op::DrainHere(_) | Op::Close(_) => 0,
+		}
+	}
+
+	/// The key whose value it removes.
+	fn removes(&self) -> Option<&Key> {
+		match self {
+			Op::Change(Change::Remove { key }, _) | Op::Lazy(Change::Remove { key }) => Some(key),
+			_ => None,
 		}
 	}
 }
@@ -88,6 +110,10 @@ impl Op {
 struct Waiting {
 	ops: Vec<Op>,
 	bytes: u64,
+	/// The last value of each key that is written rarely: there are two such keys.
+	idle: Vec<(Key, Vec<u8>)>,
+	/// The writer has to go on with such a value.
+	idle_ready: bool,
 	/// Somebody waits.
 	urgent: bool,
 	/// Something waits that is not lazy.
@@ -125,19 +151,33 @@ impl Waiting {
 }
 
 /// The queue, shared by all handles and the writer.
-#[derive(Default)]
 pub(crate) struct Queue {
 	waiting: Mutex<Waiting>,
 	wake: Condvar,
 	pub counters: Counters,
+	pub room: Room,
 }
 
 impl Queue {
+	pub fn new(room: Room) -> Queue {
+		Queue { waiting: Mutex::default(), wake: Condvar::new(), counters: Counters::default(), room }
+	}
+
 	/// Takes its place now. If the store is shut, the operation is dropped, and with it the sender that it carries; false.
 	pub fn push(&self, op: Op) -> bool {
 		let mut waiting = self.lock();
 		if waiting.shut {
 			return false;
+		}
+		if let Some(removed) = op.removes() {
+			waiting.idle.retain(|(key, _)| key != removed);
+		}
+		if let Op::Idle(key, value) = op {
+			waiting.idle.retain(|(earlier, _)| *earlier != key);
+			waiting.idle.push((key, value));
+			waiting.idle_ready = true;
+			self.wake.notify_one();
+			return true;
 		}
 		waiting.urgent |= !matches!(op, Op::Lazy(_) | Op::Soon(_));
 		waiting.soon |= matches!(op, Op::Soon(_));
@@ -156,10 +196,21 @@ impl Queue {
 		true
 	}
 
-	/// Waits until there is something worth a wake-up, and takes all there is.
-	pub fn take(&self) -> Vec<Op> {
+	/// Waits until there is something worth a wake-up, and takes all there is; nothing, if there is only work on values that
+	/// are written rarely (`more`: the writer has some of its own), or if nothing came for `at_most`.
+	pub fn take(&self, more: bool, at_most: Option<Duration>) -> Vec<Op> {
 		let waiting = self.lock();
-		let waiting = self.wake.wait_while(waiting, |w| !w.is_due() && !w.soon).unwrap_or_else(PoisonError::into_inner);
+		let rests = |w: &mut Waiting| !w.is_due() && !w.soon && !w.idle_ready && !more;
+		let mut waiting = match at_most {
+			None => self.wake.wait_while(waiting, rests).unwrap_or_else(PoisonError::into_inner),
+			Some(at_most) => {
+				self.wake.wait_timeout_while(waiting, at_most, rests).unwrap_or_else(PoisonError::into_inner).0
+			}
+		};
+		waiting.idle_ready = false;
+		if !waiting.is_due() && !waiting.soon {
+			return Vec::new();
+		}
 		let (mut waiting, _) =
 			self.wake.wait_timeout_while(waiting, SOON, |w| !w.is_due()).unwrap_or_else(PoisonError::into_inner);
 		(waiting.urgent, waiting.soon) = (false, false);
@@ -167,6 +218,17 @@ impl Queue {
 		waiting.alarmed = false;
 		self.counters.queued(0);
 		std::mem::take(&mut waiting.ops)
+	}
+
+	/// Takes a value that is written rarely, if one waits.
+	pub fn take_idle(&self) -> Option<(Key, Vec<u8>)> {
+		self.lock().idle.pop()
+	}
+
+	/// There is work on a value that is written rarely.
+	pub fn go_on(&self) {
+		self.lock().idle_ready = true;
+		self.wake.notify_one();
 	}
 
 	/// Is nothing waiting that is worth a wake-up?
@@ -180,6 +242,7 @@ impl Queue {
 		let mut waiting = self.lock();
 		waiting.shut = true;
 		waiting.ops.clear();
+		waiting.idle.clear();
 	}
 
 	fn lock(&self) -> MutexGuard<'_, Waiting> {

@@ -102,13 +102,13 @@ fn prepare_file(path: &Path) -> std::io::Result<()> {
 }
 
 /// Makes the names in the file's directory durable.
-fn sync_directory(path: &Path) -> std::io::Result<()> {
+pub(crate) fn sync_directory(path: &Path) -> std::io::Result<()> {
 	let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
 	File::open(dir)?.sync_all()
 }
 
 /// True for an empty file, false for one of ours.
-fn recognise(conn: &Connection, path: &Path) -> Result<bool, OpenError> {
+pub(crate) fn recognise(conn: &Connection, path: &Path) -> Result<bool, OpenError> {
 	let pragma = |sql: &str| conn.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(|e| refuse(path, &e));
 	let (id, tables) = (pragma("PRAGMA application_id")?, pragma("SELECT count(*) FROM sqlite_schema")?);
 	if id == i64::from(APPLICATION_ID) {
@@ -165,7 +165,7 @@ fn copy_into(conn: &Connection, path: &Path, text: &str) -> Result<(), String> {
 }
 
 /// How many steps the file has taken; `None` for a new one.
-fn version(conn: &Connection, path: &Path) -> Result<Option<u32>, OpenError> {
+pub(crate) fn version(conn: &Connection, path: &Path) -> Result<Option<u32>, OpenError> {
 	conn.query_row("SELECT value FROM meta WHERE name = 'schema'", [], |row| row.get(0))
 		.optional()
 		.map_err(|e| refuse(path, &e))
@@ -209,7 +209,7 @@ fn migrate(conn: &mut Connection, path: &Path, migrations: &[&str]) -> Result<()
 	tx.commit().map_err(refused)
 }
 
-fn refuse(path: &Path, e: &rusqlite::Error) -> OpenError {
+pub(crate) fn refuse(path: &Path, e: &rusqlite::Error) -> OpenError {
 	let path = path.to_owned();
 	match e.sqlite_error_code() {
 		Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::InUse { path },

@@ -1,12 +1,12 @@
 //! Moves what the log has into the table, so that the log has room again: a little after each batch, in a transaction
 //! that the next batch commits. It costs no sync of its own, and no payment waits for more than [`SLICE`] of it.
 
+use crate::db::{Connection, Result as Sql};
 use crate::delta;
 use crate::error::WriteError;
 use crate::kv::Key;
 use crate::table::{self, PART, Row};
 use crate::values::{Start, Values, damaged};
-use rusqlite::{Connection, Result as Sql};
 use std::collections::VecDeque;
 
 /// Slots in use from which on the log is settled.
@@ -101,7 +101,10 @@ impl Values {
 		self.settling.up_to = None;
 		self.log.forget(up_to);
 		let floor = up_to.cast_signed();
-		conn.prepare_cached("INSERT OR REPLACE INTO meta (name, value) VALUES ('floor', ?1)")?.execute([floor])?;
+		conn.prepare_cached(
+			"INSERT INTO meta (name, value) VALUES ('floor', ?1) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+		)?
+		.execute([floor])?;
 		Ok(64)
 	}
 

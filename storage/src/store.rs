@@ -1,12 +1,16 @@
 //! The handle.
 
+use crate::db::Connection;
 use crate::error::{OpenError, ReadError};
+use crate::migrate;
+use crate::pg::{Lease, PgOptions, Session};
 use crate::queue::{Change, Op, Question, Queue, Sees};
+use crate::room::{Room, Space};
 use crate::schema;
 use crate::stats::Stats;
+use crate::stream::{Stream, Tap};
 use crate::values::Values;
 use crate::writer::Writer;
-use rusqlite::{Connection, TransactionBehavior};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -32,10 +36,58 @@ impl Store {
 	/// that says what happened and what to do. It is meant not to return ([`abort`]); if it does, the store is dead:
 	/// what was not acknowledged never will be, and reads fail.
 	pub fn open(path: &Path, fatal: impl Fn(&str) + Send + 'static) -> Result<Store, OpenError> {
-		let mut conn = schema::open(path)?;
-		let values = load_values(&mut conn).map_err(|e| schema::unreadable(path, &e))?;
-		let queue = Arc::new(Queue::default());
-		let mut writer = Writer::new(queue.clone(), conn, values, path.to_owned(), Box::new(fatal));
+		Store::open_with(path, Vec::new(), fatal)
+	}
+
+	/// [`open`](Store::open), with a tap for each who keeps a copy elsewhere; at most one of them holds. A tap is for one store.
+	pub fn open_with(path: &Path, taps: Vec<Tap>, fatal: impl Fn(&str) + Send + 'static) -> Result<Store, OpenError> {
+		// A disk may be so full that even a start has no room.
+		Room::of(path).keep_for(0);
+		let conn = Connection::Sqlite(schema::open(path)?);
+		let unreadable = |e: ReadError| schema::unreadable(path, &e);
+		refuse_marked(&conn, path, unreadable)?;
+		let values = load_values(&conn).map_err(unreadable)?;
+		Store::start(conn, values, taps, path, Room::of(path), Box::new(fatal))
+	}
+
+	/// Opens a store on a PostgreSQL server, with the lease that [`PgOptions::acquire`] gave. Blocks.
+	///
+	/// As [`open`](Store::open) otherwise. `fatal` is also called when another node has taken the lease, and when it could
+	/// not be renewed in time: what was not acknowledged by then never will be.
+	pub fn open_postgres(
+		options: &PgOptions,
+		lease: Lease,
+		fatal: impl Fn(&str) + Send + 'static,
+	) -> Result<Store, OpenError> {
+		let on = options.clone();
+		// A session's runtime cannot be used on a thread that belongs to another.
+		let opening = std::thread::spawn(move || {
+			let conn = Connection::Pg(Box::new(Session::open(&on, &lease).map_err(|e| on.unusable(e.to_string()))?));
+			let unreadable = |e: ReadError| match e {
+				ReadError::Damaged(what) => OpenError::Damaged { path: on.place(), what },
+				e => on.unusable(e.to_string()),
+			};
+			refuse_marked(&conn, &on.place(), unreadable)?;
+			let values = load_values(&conn).map_err(unreadable)?;
+			Ok((conn, values))
+		});
+		let (conn, values) = opening.join().map_err(|_| options.unusable("a bug, please report it"))??;
+		Store::start(conn, values, Vec::new(), &options.place(), Room::elsewhere(), Box::new(fatal))
+	}
+
+	/// Starts the writer on a database that is ready.
+	fn start(
+		conn: Connection,
+		mut values: Values,
+		taps: Vec<Tap>,
+		path: &Path,
+		room: Room,
+		fatal: Box<dyn Fn(&str) + Send>,
+	) -> Result<Store, OpenError> {
+		values.stream = (!taps.is_empty()).then(Stream::default);
+		let queue = Arc::new(Queue::new(room));
+		let mut writer = Writer::new(queue.clone(), conn, values, path.to_owned(), fatal);
+		writer.taps = taps;
 		let thread = std::thread::Builder::new()
 			.name("store".into())
 			.spawn(move || {
@@ -51,11 +103,18 @@ impl Store {
 		Ok(Store(Arc::new(Handle { queue, writer: Mutex::new(Some(thread)) })))
 	}
 
-	/// Everything enqueued before this call, lazy removes included, is durable when it returns. Never returns if the
-	/// store has died or was closed.
+	/// Everything enqueued before this call, lazy removes included, is durable when it returns, but for the graph and the
+	/// scorer, for which nothing has to wait. Never returns if the store has died or was closed.
 	pub fn drain(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
 		let (done, wait) = oneshot::channel();
 		self.push(Op::Drain(done));
+		never_if_dropped(wait)
+	}
+
+	/// [`drain`](Store::drain), of this disk alone: it does not wait for a copy elsewhere.
+	pub fn drain_here(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
+		let (done, wait) = oneshot::channel();
+		self.push(Op::DrainHere(done));
 		never_if_dropped(wait)
 	}
 
@@ -71,6 +130,21 @@ impl Store {
 	/// What was written so far, and what waits.
 	pub fn stats(&self) -> Stats {
 		self.0.queue.counters.snapshot()
+	}
+
+	/// Keeps a file of so many bytes beside the store's, which is given up when the disk is full, so that what is in flight can
+	/// still be finished. Makes it, if it is not there (or has another size) and the disk has room for it and for as much again;
+	/// to be called now and then, because there may be room again. Blocks for as long as the file system takes.
+	///
+	/// # Errors
+	/// What the system says; the store works all the same.
+	pub fn keep_reserve(&self, bytes: u64) -> std::io::Result<()> {
+		self.0.queue.room.keep_reserve(bytes)
+	}
+
+	/// How much room there is.
+	pub fn space(&self) -> Space {
+		self.0.queue.room.space()
 	}
 
 	/// Takes its place now; false if the store is closed or dead.
@@ -117,10 +191,24 @@ impl Store {
 	}
 }
 
-fn load_values(conn: &mut Connection) -> Result<Values, ReadError> {
-	let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-	let values = Values::load(&tx)?;
-	tx.commit()?;
+/// Where the write-ahead log of a store is.
+pub(crate) fn log_of(store: &Path) -> std::path::PathBuf {
+	let mut name = store.as_os_str().to_owned();
+	name.push("-wal");
+	name.into()
+}
+
+fn refuse_marked(conn: &Connection, path: &Path, unreadable: impl Fn(ReadError) -> OpenError) -> Result<(), OpenError> {
+	match migrate::refusal(conn).map_err(|e| unreadable(e.into()))? {
+		Some(what) => Err(OpenError::Moved { path: path.to_owned(), what }),
+		None => Ok(()),
+	}
+}
+
+fn load_values(conn: &Connection) -> Result<Values, ReadError> {
+	conn.begin()?;
+	let values = Values::load(conn)?;
+	conn.commit()?;
 	Ok(values)
 }
 

@@ -1,9 +1,9 @@
 //! The table of LDK's values. A small value is in its row. A large one is a base, in parts, and in its row what changed
 //! since: the base is written anew only when that has become a good part of it.
 
+use crate::db::{Connection, OptionalExtension, Result as Sql, params};
 use crate::delta;
 use crate::kv::Key;
-use rusqlite::{Connection, OptionalExtension, Result as Sql, params};
 use std::collections::BTreeSet;
 
 /// Bytes from which on a value has a base.
@@ -41,13 +41,18 @@ pub(crate) fn settled_up_to(conn: &Connection, key: &Key) -> Sql<Option<u64>> {
 /// Puts a row in the place of that of its key. The old one's base, if it is another, goes.
 pub(crate) fn put_row(conn: &Connection, key: &Key, n: u64, row: &Row) -> Sql<()> {
 	drop_base(conn, key, row.base)?;
+	set_row(conn, key, n, row)
+}
+
+/// [`put_row`], with the old one's base left where it is: the caller drops it.
+pub(crate) fn set_row(conn: &Connection, key: &Key, n: u64, row: &Row) -> Sql<()> {
 	let [primary, secondary, name] = key.parts();
 	conn.prepare_cached(
 		"INSERT INTO kv (primary_ns, secondary_ns, key, n, crc, base, value) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-		ON CONFLICT DO UPDATE SET n = excluded.n, crc = excluded.crc, base = excluded.base, value = excluded.value",
+		ON CONFLICT (primary_ns, secondary_ns, key)
+			DO UPDATE SET n = excluded.n, crc = excluded.crc, base = excluded.base, value = excluded.value",
 	)?
 	.execute(params![primary, secondary, name, n.cast_signed(), row.crc, row.base, row.value])
-	.map(drop)
 }
 
 /// Puts a whole large value in place.
@@ -66,9 +71,7 @@ pub(crate) fn whole(base: i64, value: &[u8]) -> Row {
 /// Writes a part of a base.
 pub(crate) fn put_part(conn: &Connection, base: i64, part: i64, bytes: &[u8]) -> Sql<()> {
 	debug_assert!(part < PARTS);
-	conn.prepare_cached("INSERT INTO base (part, bytes) VALUES (?1, ?2)")?
-		.execute(params![base * PARTS + part, bytes])
-		.map(drop)
+	conn.prepare_cached("INSERT INTO base (part, bytes) VALUES (?1, ?2)")?.execute(params![base * PARTS + part, bytes])
 }
 
 /// All of a base.
@@ -77,24 +80,32 @@ pub(crate) fn parts(conn: &Connection, base: i64) -> Sql<Vec<u8>> {
 	let mut rows = select.query([base * PARTS, (base + 1) * PARTS])?;
 	let mut all = Vec::new();
 	while let Some(row) = rows.next()? {
-		all.extend_from_slice(row.get_ref(0)?.as_blob().unwrap_or_default());
+		all.extend_from_slice(&row.get::<_, Vec<u8>>(0)?);
 	}
 	Ok(all)
 }
 
+/// Removes the first parts of a base, at most `limit`; how many there were.
+pub(crate) fn drop_some_parts(conn: &Connection, base: i64, limit: i64) -> Sql<usize> {
+	let parts: Vec<i64> = conn
+		.prepare_cached("SELECT part FROM base WHERE part >= ?1 AND part < ?2 ORDER BY part LIMIT ?3")?
+		.query_map([base * PARTS, (base + 1) * PARTS, limit], |row| row.get(0))?
+		.collect::<Sql<_>>()?;
+	if let Some(last) = parts.last() {
+		conn.execute("DELETE FROM base WHERE part >= ?1 AND part <= ?2", [base * PARTS, *last])?;
+	}
+	Ok(parts.len())
+}
+
 /// Removes a base, or what there is of it.
 pub(crate) fn drop_parts(conn: &Connection, base: i64) -> Sql<()> {
-	conn.prepare_cached("DELETE FROM base WHERE part >= ?1 AND part < ?2")?
-		.execute([base * PARTS, (base + 1) * PARTS])
-		.map(drop)
+	conn.prepare_cached("DELETE FROM base WHERE part >= ?1 AND part < ?2")?.execute([base * PARTS, (base + 1) * PARTS])
 }
 
 /// Removes a row and its base.
 pub(crate) fn remove(conn: &Connection, key: &Key) -> Sql<()> {
 	drop_base(conn, key, None)?;
-	conn.prepare_cached("DELETE FROM kv WHERE primary_ns = ?1 AND secondary_ns = ?2 AND key = ?3")?
-		.execute(key.parts())
-		.map(drop)
+	conn.prepare_cached("DELETE FROM kv WHERE primary_ns = ?1 AND secondary_ns = ?2 AND key = ?3")?.execute(key.parts())
 }
 
 fn drop_base(conn: &Connection, key: &Key, unless: Option<i64>) -> Sql<()> {

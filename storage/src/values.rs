@@ -7,13 +7,14 @@
 //! Records are numbered for ever, and a row of the table knows the number of the last record that is in it. So a record
 //! that is read again after its key was settled is known, and left out.
 
+use crate::db::{Connection, OptionalExtension, Result as Sql};
 use crate::delta;
 use crate::error::{ReadError, WriteError};
 use crate::kv::Key;
 use crate::log::Log;
 use crate::settle::{SETTLE_SLOTS, Settling};
+use crate::stream::Stream;
 use crate::table::{self, Row};
-use rusqlite::{Connection, OptionalExtension, Result as Sql};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
@@ -74,6 +75,8 @@ pub(crate) struct Values {
 	pub log: Log,
 	pub recent: BTreeMap<Key, Recent>,
 	pub settling: Settling,
+	/// What is said of the changes, if somebody keeps a copy.
+	pub stream: Option<Stream>,
 	/// The next base's number.
 	pub next_base: i64,
 	kept: Kept,
@@ -84,21 +87,29 @@ pub(crate) struct Values {
 }
 
 impl Values {
-	/// Reads the log. An error: it is damaged, or cannot be read. What it writes is to be committed by the caller.
+	/// Reads the log, and makes it ready to be written. An error: it is damaged, or cannot be read. What this writes is to be
+	/// committed by the caller.
 	pub fn load(conn: &Connection) -> Result<Values, ReadError> {
+		let mut values = Values::read(conn)?;
+		values.log.prepare(conn, SETTLE_SLOTS)?;
+		values.next_base = table::drop_orphans(conn)?;
+		Ok(values)
+	}
+
+	/// [`load`](Values::load), for who only reads.
+	pub fn read(conn: &Connection) -> Result<Values, ReadError> {
 		let floor = conn.query_row("SELECT value FROM meta WHERE name = 'floor'", [], |row| row.get(0)).optional()?;
 		let floor = u64::try_from(floor.unwrap_or(1i64)).map_err(|_| ReadError::Damaged("a negative number".into()))?;
-		let (mut log, found) = Log::load(conn, floor)?;
-		log.prepare(conn, SETTLE_SLOTS)?;
+		let (log, found) = Log::load(conn, floor)?;
 		let next = log.next().unwrap_or(floor);
-		let next_base = table::drop_orphans(conn)?;
 		let mut values = Values {
 			next,
 			floor,
 			log,
 			recent: BTreeMap::new(),
 			settling: Settling::default(),
-			next_base,
+			stream: None,
+			next_base: 1,
 			kept: Kept::default(),
 			batch: Vec::new(),
 			batch_first: next,
@@ -131,6 +142,9 @@ impl Values {
 				self.recent.remove(&key);
 				let base = self.new_base();
 				table::put_parts(conn, &key, self.next - 1, base, &value)?;
+				if let Some(stream) = &mut self.stream {
+					stream.value(&key, &value);
+				}
 				if compared {
 					self.keep(key, value);
 				}
@@ -223,6 +237,11 @@ impl Values {
 		Ok(())
 	}
 
+	/// The number of the last change that was said; 0 if nobody listens.
+	pub fn stream_last(&self) -> u64 {
+		self.stream.as_ref().map_or(0, |stream| stream.last)
+	}
+
 	/// The next base's number.
 	pub fn new_base(&mut self) -> i64 {
 		self.next_base += 1;
@@ -259,6 +278,12 @@ impl Values {
 	fn say(&mut self, key: Key, said: Said) -> usize {
 		let before = self.batch.len();
 		write_record(&mut self.batch, &mut self.batch_key, &key, &said);
+		match (&mut self.stream, &said) {
+			(Some(stream), Said::Value(value)) => stream.value(&key, value),
+			(Some(stream), Said::Removed) => stream.removed(&key),
+			(Some(stream), Said::Delta { crc, script }) => stream.delta(&key, *crc, script),
+			(Some(_), Said::Direct) | (None, _) => {}
+		}
 		let n = self.next;
 		self.next += 1;
 		self.note(n, key, said);
@@ -366,12 +391,12 @@ fn read_record(bytes: &mut &[u8], key: &mut String) -> Option<Said> {
 	}
 }
 
-fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
 	delta::put_number(out, bytes.len() as u64);
 	out.extend_from_slice(bytes);
 }
 
-fn take_bytes(bytes: &mut &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn take_bytes(bytes: &mut &[u8]) -> Option<Vec<u8>> {
 	let len = usize::try_from(delta::take_number(bytes)?).ok()?;
 	let (taken, rest) = bytes.split_at_checked(len)?;
 	*bytes = rest;

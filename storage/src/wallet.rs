@@ -1,12 +1,12 @@
 //! BDK's change sets: appended as they come, merged when there are many.
 
 use crate::book::{from_json, sql_int, to_json};
+use crate::db::{Connection, Result as Sql, params};
 use crate::error::ReadError;
 use crate::queue::Change;
 use crate::store::{Store, never_if_dropped};
 use bdk_wallet::chain::Merge;
 use bdk_wallet::{AsyncWalletPersister, ChangeSet};
-use rusqlite::{Connection, Result as Sql, params};
 use std::future::Future;
 use std::pin::Pin;
 
@@ -70,9 +70,8 @@ impl AsyncWalletPersister for WalletStore {
 
 /// Adds a change set behind the last.
 pub(crate) fn append(conn: &Connection, json: &str) -> Sql<()> {
-	conn.prepare_cached("INSERT INTO wallet (crc, json) VALUES (?1, ?2)")?
+	conn.prepare_cached("INSERT INTO wallet (seq, crc, json) SELECT coalesce(max(seq), 0) + 1, ?1, ?2 FROM wallet")?
 		.execute(params![crc32fast::hash(json.as_bytes()), json])
-		.map(drop)
 }
 
 /// Puts the merged change sets up to this number in their place.
@@ -82,7 +81,12 @@ pub(crate) fn replace(conn: &Connection, up_to: i64, json: &str) -> Sql<()> {
 		"INSERT INTO wallet (seq, crc, json) VALUES (?1, ?2, ?3)",
 		params![up_to, crc32fast::hash(json.as_bytes()), json],
 	)
-	.map(drop)
+}
+
+/// The number of the last change set, and all of them merged, as JSON; `None` if there are none.
+pub(crate) fn merged(conn: &Connection) -> Result<Option<(i64, String)>, ReadError> {
+	let (merged, rows, last) = load(conn)?;
+	Ok((rows > 0).then(|| (last, to_json(&merged))))
 }
 
 /// The merged change sets, how many they were, and the number of the last.
@@ -91,7 +95,7 @@ fn load(conn: &Connection) -> Result<(ChangeSet, usize, i64), ReadError> {
 	let mut found = select.query([])?;
 	let (mut merged, mut rows, mut last) = (ChangeSet::default(), 0, sql_int(0));
 	while let Some(row) = found.next()? {
-		merged.merge(from_json(row.get(0)?, row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?)?);
+		merged.merge(from_json(row.get(0)?, &row.get::<_, String>(1)?)?);
 		last = row.get(2)?;
 		rows += 1;
 	}

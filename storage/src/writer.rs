@@ -1,13 +1,17 @@
 //! The writer: the one thread that owns the connection.
 
+use crate::db::{self, Connection};
 use crate::error::{ReadError, WriteError};
-use crate::queue::{Answer, Change, MAX_LAZY, Op, Queue};
+use crate::pg::{self, Session};
+use crate::queue::{Answer, Change, MAX_LAZY, Op, Queue, Sees};
+use crate::rare::Rare;
 use crate::record::Recorder;
 use crate::schema::PAGE_SIZE;
 use crate::stats::{Purpose, add};
+use crate::stream::Tap;
 use crate::values::Values;
 use crate::{book, kv, table, wallet};
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::ErrorCode;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -19,8 +23,18 @@ pub const MAX_WAL_FRAMES: u64 = 4 * CHECKPOINT_FRAMES;
 
 const FRAME_HEADER: u64 = 24;
 
+/// What is to be told after a batch.
+struct Due {
+	/// Of changes; and, if nobody keeps a copy, of reads between them.
+	answers: Vec<Answer>,
+	/// Of reads.
+	reads: Vec<Answer>,
+	/// When the file is closed.
+	last: Vec<Answer>,
+}
+
 /// Something was not written, so nothing more may be: the process has to end.
-struct Trouble(String);
+pub(crate) struct Trouble(String);
 
 pub(crate) struct Writer {
 	pub queue: Arc<Queue>,
@@ -28,6 +42,8 @@ pub(crate) struct Writer {
 	pub values: Values,
 	pub path: PathBuf,
 	pub fatal: Box<dyn Fn(&str) + Send>,
+	/// Who keep copies elsewhere.
+	pub taps: Vec<Tap>,
 	/// A transaction is open. Between batches it holds lazy removes, and what was settled: nothing that is waited for.
 	in_transaction: bool,
 	/// Changes in the open transaction that nobody waits for.
@@ -36,7 +52,13 @@ pub(crate) struct Writer {
 	frames: u64,
 	/// The next commit starts the log anew, which costs a sync of its header.
 	fresh_log: bool,
-	recorder: Option<Recorder>,
+	/// A value that is written rarely, on its way.
+	pub rare: Option<Rare>,
+	/// There is a step of it to be made as soon as nothing waits.
+	pub rare_goes_on: bool,
+	/// Batches since it got on.
+	pub rare_waited: u32,
+	pub recorder: Option<Recorder>,
 }
 
 impl Writer {
@@ -53,10 +75,14 @@ impl Writer {
 			values,
 			path,
 			fatal,
+			taps: Vec::new(),
 			in_transaction: false,
 			lazy: 0,
 			frames: 0,
 			fresh_log: true,
+			rare: None,
+			rare_goes_on: false,
+			rare_waited: 0,
 			recorder: Recorder::from_environment(),
 		}
 	}
@@ -68,30 +94,47 @@ impl Writer {
 			Ok((frames, _)) => (self.frames, self.fresh_log) = (frames, frames == 0),
 			Err(trouble) => return self.fail(&trouble),
 		}
+		let renew_every = self.conn.pg().map(Session::renew_every);
 		loop {
-			let mut batch = self.queue.take().into_iter();
-			let mut answers = Vec::with_capacity(batch.len());
-			match self.work(&mut batch, &mut answers) {
-				Ok(true) => return answers,
-				Ok(false) => answers.into_iter().for_each(|answer| answer()),
+			let batch = self.queue.take(self.rare_goes_on, renew_every);
+			self.queue.room.keep_for(batch.iter().map(Op::bytes).sum());
+			let mut batch = batch.into_iter();
+			let mut due = Due { answers: Vec::with_capacity(batch.len()), reads: Vec::new(), last: Vec::new() };
+			match self.work(&mut batch, &mut due) {
+				Ok(closing) => {
+					self.answer(due.answers, due.reads);
+					if closing {
+						return due.last;
+					}
+				}
 				// The hook comes first: with the default one, nobody lives to see the senders dropped.
 				Err(trouble) => return self.fail(&trouble),
 			}
-			if let Err(trouble) = self.checkpoint_if_due().and_then(|()| self.settle_if_due()) {
+			let rest = self.checkpoint_if_due().and_then(|()| self.settle_if_due()).and_then(|()| self.rare_if_idle());
+			if let Err(trouble) = rest.and_then(|()| self.keep_lease()) {
 				return self.fail(&trouble);
 			}
 		}
 	}
 
-	/// Does a batch, in order. What is to be told afterwards goes to `answers`, in order. True if it was the last one.
-	fn work(&mut self, batch: &mut dyn Iterator<Item = Op>, answers: &mut Vec<Answer>) -> Result<bool, Trouble> {
+	/// Tells what is due: in order, or, if acknowledgements wait for a copy elsewhere, reads at once.
+	fn answer(&self, answers: Vec<Answer>, reads: Vec<Answer>) {
+		reads.into_iter().for_each(|answer| answer());
+		match self.holding() {
+			Some(tap) => tap.answer(answers),
+			None => answers.into_iter().for_each(|answer| answer()),
+		}
+	}
+
+	/// Does a batch, in order. What is to be told afterwards goes to `due`, in order. True if it was the last one.
+	fn work(&mut self, batch: &mut dyn Iterator<Item = Op>, due: &mut Due) -> Result<bool, Trouble> {
 		let (mut urgent, mut closing) = (false, false);
 		for op in batch {
 			match op {
 				Op::Change(change, done) => {
 					self.apply(change)?;
 					urgent = true;
-					answers.push(tell(done));
+					due.answers.push(tell(done));
 				}
 				Op::Soon(change) => {
 					self.apply(change)?;
@@ -101,17 +144,29 @@ impl Writer {
 					self.apply(change)?;
 					self.lazy += 1;
 				}
-				Op::Ask(question, _) => {
-					answers.push(question(&self.conn, &self.values));
+				Op::Idle(key, value) => self.write_rare(key, value)?,
+				Op::Ask(question, sees) => {
+					if sees == Sees::Soon {
+						self.finish_rare()?;
+					}
+					let answer = question(&self.conn, &self.values);
+					match self.holding() {
+						Some(_) => due.reads.push(answer),
+						None => due.answers.push(answer),
+					}
 					self.check_transaction()?;
 				}
-				Op::Drain(done) => {
+				Op::DrainHere(done) if self.holding().is_some() => {
 					urgent = true;
-					answers.push(tell(done));
+					due.reads.push(tell(done));
+				}
+				Op::Drain(done) | Op::DrainHere(done) => {
+					urgent = true;
+					due.answers.push(tell(done));
 				}
 				Op::Close(done) => {
 					(urgent, closing) = (true, true);
-					answers.push(tell(done));
+					due.last.push(tell(done));
 				}
 			}
 		}
@@ -119,15 +174,32 @@ impl Writer {
 			self.commit()?;
 		}
 		if closing {
+			self.finish_rare()?;
 			self.checkpoint("TRUNCATE")?;
+			if let Some(session) = self.conn.pg() {
+				session.release();
+			}
 		}
 		Ok(closing)
+	}
+
+	/// Before the writer waits for work: the lease does not run out meanwhile, nor is its row kept locked.
+	fn keep_lease(&mut self) -> Result<(), Trouble> {
+		if self.conn.pg().is_some_and(Session::is_begun) {
+			self.commit()?;
+		}
+		self.conn.pg().map_or(Ok(()), Session::renew_if_due).map_err(|e| self.explain(&e.into()))
 	}
 
 	fn apply(&mut self, change: Change) -> Result<(), Trouble> {
 		self.begin()?;
 		if let Some(recorder) = &mut self.recorder {
 			recorder.change(&change);
+		}
+		if let Some(stream) = &mut self.values.stream
+			&& change.is_not_a_value()
+		{
+			stream.change(&change);
 		}
 		let (purpose, bytes) = change.weight();
 		self.queue.counters.change(purpose, bytes);
@@ -139,6 +211,7 @@ impl Writer {
 				return self.count_record(purpose, recorded);
 			}
 			Change::Remove { key } => {
+				self.stop_rare(&key)?;
 				let recorded = self.values.remove(&self.conn, key);
 				return self.count_record(purpose, recorded);
 			}
@@ -149,15 +222,15 @@ impl Writer {
 		done.map_err(|e| self.explain(&e))
 	}
 
-	fn count_record(&self, purpose: Purpose, recorded: Result<usize, WriteError>) -> Result<(), Trouble> {
+	pub fn count_record(&self, purpose: Purpose, recorded: Result<usize, WriteError>) -> Result<(), Trouble> {
 		let bytes = recorded.map_err(|e| self.explain_value(&e))?;
 		self.queue.counters.record(purpose, bytes as u64);
 		Ok(())
 	}
 
-	fn begin(&mut self) -> Result<(), Trouble> {
+	pub fn begin(&mut self) -> Result<(), Trouble> {
 		if !self.in_transaction {
-			self.conn.execute_batch("BEGIN IMMEDIATE").map_err(|e| self.explain(&e))?;
+			self.conn.begin().map_err(|e| self.explain(&e))?;
 			self.in_transaction = true;
 		}
 		Ok(())
@@ -174,10 +247,10 @@ impl Writer {
 		Ok(())
 	}
 
-	/// SQLite rolls a transaction back by itself on some errors, also of a read. Then changes are lost that were
-	/// already made, and must not be acknowledged.
+	/// If the database has rolled the transaction back by itself, changes are lost that were already made, and must not
+	/// be acknowledged.
 	fn check_transaction(&self) -> Result<(), Trouble> {
-		if self.in_transaction && self.conn.is_autocommit() {
+		if self.in_transaction && self.conn.has_lost_transaction() {
 			return Err(Trouble(format!(
 				"{} lost a transaction to a read error. Check the disk, then start again. {NOTHING_LOST}",
 				self.path.display()
@@ -186,20 +259,26 @@ impl Writer {
 		Ok(())
 	}
 
-	fn commit(&mut self) -> Result<(), Trouble> {
+	pub fn commit(&mut self) -> Result<(), Trouble> {
 		if !self.in_transaction {
 			return Ok(());
 		}
 		self.check_transaction()?;
 		self.values.flush(&self.conn).map_err(|e| self.explain(&e))?;
-		self.conn.execute_batch("COMMIT").map_err(|e| self.explain(&e))?;
+		self.conn.commit().map_err(|e| self.explain(&e))?;
 		(self.in_transaction, self.lazy) = (false, 0);
+		self.hand_on();
 		if let Some(recorder) = &mut self.recorder {
 			recorder.committed();
 		}
-		let frames = self.log_frames("NOOP")?.0;
 		let counters = &self.queue.counters;
 		add(&counters.batches, 1);
+		if let Some(session) = self.conn.pg() {
+			add(&counters.log_bytes, session.take_bytes());
+			add(&counters.syncs, 1);
+			return Ok(());
+		}
+		let frames = self.log_frames("NOOP")?.0;
 		let written = frames.saturating_sub(self.frames);
 		if written > 0 {
 			add(&counters.log_bytes, written * (FRAME_HEADER + PAGE_SIZE));
@@ -207,6 +286,20 @@ impl Writer {
 			(self.frames, self.fresh_log) = (frames, false);
 		}
 		Ok(())
+	}
+
+	/// Hands on what was committed, for the copy.
+	fn hand_on(&mut self) {
+		if let Some(stream) = &mut self.values.stream
+			&& let Some((first, bytes)) = stream.take()
+		{
+			self.taps.iter().for_each(|tap| tap.push(first, stream.last, bytes.clone()));
+		}
+	}
+
+	/// The copy that acknowledgements wait for.
+	fn holding(&self) -> Option<&Tap> {
+		self.taps.iter().find(|tap| tap.holds())
 	}
 
 	/// After the answers, so that no payment waits for it unless the log is at its bound.
@@ -233,18 +326,19 @@ impl Writer {
 
 	/// Runs a checkpoint in this mode; frames in the log, and how many of them are in the database.
 	fn log_frames(&self, mode: &str) -> Result<(u64, u64), Trouble> {
+		let Some(file) = self.conn.sqlite() else { return Ok((0, 0)) };
 		let sql = format!("PRAGMA wal_checkpoint({mode})");
-		self.conn
-			.query_row(&sql, [], |row| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)))
+		file.query_row(&sql, [], |row| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)))
 			.map(|(frames, copied)| (frames.max(0).cast_unsigned(), copied.max(0).cast_unsigned()))
-			.map_err(|e| self.explain(&e))
+			.map_err(|e| self.explain(&e.into()))
 	}
 
 	/// A value that cannot be written, perhaps because what it builds on cannot be read.
-	fn explain_value(&self, e: &WriteError) -> Trouble {
+	pub fn explain_value(&self, e: &WriteError) -> Trouble {
 		let advice = match e {
 			WriteError::Sql(e) => return self.explain(e),
 			WriteError::Read(ReadError::Damaged(_)) => DAMAGED,
+			WriteError::Read(_) if self.conn.pg().is_some() => CHECK_SERVER,
 			WriteError::Read(ReadError::Disk(_) | ReadError::Closed) => CHECK_DISK,
 		};
 		Trouble(format!("cannot write {}: {e}. {advice} {NOTHING_LOST}", self.path.display()))
@@ -256,9 +350,15 @@ impl Writer {
 	}
 
 	/// What happened, in the operator's words.
-	fn explain(&self, e: &rusqlite::Error) -> Trouble {
+	pub fn explain(&self, e: &db::Error) -> Trouble {
 		let path = self.path.display();
-		let advice = match e.sqlite_error_code() {
+		let code = match e {
+			db::Error::Sqlite(e) => e.sqlite_error_code(),
+			db::Error::Pg(e @ pg::Error::WentBack { .. }) => return Trouble(format!("{path}: {e}")),
+			db::Error::Pg(e) => return Trouble(format!("{path}: {e}. {NOTHING_LOST}")),
+			db::Error::NoRow => None,
+		};
+		let advice = match code {
 			Some(ErrorCode::DiskFull) => "The disk is full: free space on it, then start again.",
 			Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
 				"The disk has become read-only, which a failing card or cable does: check it, then start again."
@@ -279,4 +379,5 @@ fn tell(done: oneshot::Sender<()>) -> Answer {
 
 const DAMAGED: &str = "The file is damaged: copy it to another disk, do not delete it, and restore a backup.";
 const CHECK_DISK: &str = "Check the disk, its cable and its power, then start again.";
+const CHECK_SERVER: &str = "Check the database and the way to it, then start again.";
 const NOTHING_LOST: &str = "Nothing that was acknowledged is lost.";

@@ -1,13 +1,15 @@
 //! The crash matrix: the real binary dies by `kill -9` at every state of a sale and of an order, before that state is
-//! written, after, and after what follows from it was done. It is started again, the clients come back, and all of it must
-//! come to its end: every payment settled or failed back, one channel for each purchase, no force-close, and a ledger that
-//! says what everyone has.
+//! written, after, and after what follows from it was done; and between the steps of a funding, of a refund, and of waking a
+//! client. It is started again, the clients come back, and all of it must come to its end: every payment settled or failed
+//! back, one channel for each purchase, no force-close, nothing refunded twice, and a ledger that says what everyone has.
 //!
-//! A crash point lies in the binary's debug build, see `node/src/crash.rs`.
+//! A crash point lies in the binary's debug build, see `node/src/crash.rs`. Here it has in front of it what is done when it
+//! is reached, `sale/funding.sent.done`, unless its name begins with that.
 
 use crate::inlet::InletOptions;
 use crate::scratch::{Scratch, eventually};
 use crate::wallet::{Invoice, Wallet, number, text};
+use crate::webhook::Receiver;
 use crate::world::{Backend, SOON, World};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
@@ -21,6 +23,10 @@ const JIT_SAT: u64 = 150_000;
 /// Each ordered channel.
 const ORDER_SAT: u64 = 200_000;
 const LEASE_BLOCKS: u32 = 4320;
+/// What an order is paid that was paid already.
+const TOO_MUCH_SAT: u64 = 40_000;
+/// A payment to a client that sleeps.
+const ASLEEP_MSAT: u64 = 10_000_000;
 /// How long the LSP may take to come to the point where it dies.
 const REACHED_WITHIN: Duration = Duration::from_secs(60);
 const SIGKILL: i32 = 9;
@@ -30,25 +36,48 @@ const SALE: [&str; 5] = ["bought", "gathering", "opening", "forwarded", "done"];
 /// The states of an order that is paid by Lightning.
 const ORDER: [&str; 6] = ["preparing", "awaiting_payment", "paid", "opening", "funded", "completed"];
 const PHASES: [&str; 3] = ["decided", "written", "done"];
+/// Where the channel of a sale to somebody new is: its funding goes out when the payment is taken.
+const WITHHELD: [&str; 5] = [
+	"sale/funding.monitor.decided",
+	"sale/funding.monitor.written",
+	"sale/funding.release.decided",
+	"sale/funding.release.done",
+	"sale/funding.sent.done",
+];
+/// Where the channel of an order is: LDK sends its funding.
+const FUNDED: [&str; 4] = [
+	"order/funding.monitor.decided",
+	"order/funding.monitor.written",
+	"order/funding.broadcast.decided",
+	"order/funding.sent.done",
+];
+/// Where a payment to an order that was delivered already is on its way back.
+const REFUND: [&str; 3] = ["refund/refund.kept.written", "refund/refund.recorded.decided", "refund/payment.sent.done"];
+/// Where a payment is held for a client that sleeps.
+const WAKE: [&str; 4] =
+	["wake/client.holding.decided", "wake/client.holding.written", "wake/client.holding.done", "wake/wake.told.done"];
 
-/// All points, those of a sale and of an order by turns.
+/// All points, those of sales, of orders, and of the rest by turns.
 pub fn points() -> Vec<String> {
 	let of = |kind: &str, states: &[&str]| -> Vec<String> {
 		let state = |state: &&str| PHASES.map(|phase| format!("{kind}.{state}.{phase}"));
 		states.iter().flat_map(state).collect()
 	};
-	let (sales, orders) = (of("sale", &SALE), of("order", &ORDER));
-	let mut points = Vec::new();
-	for i in 0..sales.len().max(orders.len()) {
-		points.extend(sales.get(i).cloned());
-		points.extend(orders.get(i).cloned());
-	}
-	points
+	let rest = WITHHELD.iter().chain(&FUNDED).chain(&REFUND).chain(&WAKE).map(|point| (*point).to_owned()).collect();
+	let columns: [Vec<String>; 3] = [of("sale", &SALE), of("order", &ORDER), rest];
+	let longest = columns.iter().map(Vec::len).max().unwrap_or(0);
+	(0..longest).flat_map(|row| columns.iter().filter_map(move |column| column.get(row))).cloned().collect()
+}
+
+/// What is done when this point is reached, and the point's name in the binary.
+fn parts(point: &str) -> Option<(&str, &str)> {
+	point.split_once('/').or_else(|| Some((point.split_once('.')?.0, point)))
 }
 
 /// A world in which purchases are made through crashes, one after the other.
 pub struct Matrix<'a> {
 	world: World<'a>,
+	receiver: Receiver,
 	payer: Wallet,
 	clients: Vec<Wallet>,
 	wealth_before: i64,
@@ -64,11 +93,13 @@ impl<'a> Matrix<'a> {
 	pub async fn start(scratch: &'a Scratch) -> Result<Matrix<'a>> {
 		// Whoever has to find out what went wrong needs LDK's words.
 		let arguments = ["--log-level", "debug,lightning=debug"].map(str::to_owned).to_vec();
-		let options = InletOptions { arguments, ..Default::default() };
+		let receiver = Receiver::start().await?;
+		let config = format!("[notify]\nallow_private = true\nca_file = {:?}\n", receiver.ca_file());
+		let options = InletOptions { arguments, config, ..Default::default() };
 		let world = World::start_with(scratch, Backend::Bitcoind, options).await?;
 		let payer = world.payer(&[PAYER_CHANNEL_SAT]).await?;
 		let wealth_before = world.wealth_msat(&[&payer]).await?;
-		Ok(Matrix { world, payer, clients: Vec::new(), wealth_before, jit_fees_msat: 0, orders: Vec::new() })
+		Ok(Matrix { world, receiver, payer, clients: Vec::new(), wealth_before, jit_fees_msat: 0, orders: Vec::new() })
 	}
 
 	/// A new client buys a channel and is paid, or pays, and the LSP dies at `point` on the way.
@@ -77,20 +108,40 @@ impl<'a> Matrix<'a> {
 	/// It does not die there, or what was begun does not come to its end.
 	pub async fn survive(&mut self, point: &str) -> Result<()> {
 		let client = self.world.client(&format!("wallet{}", self.clients.len())).await?;
-		// States that a purchase passes at once if the client is there.
-		let sleeps = point.contains(".gathering.") || point.contains(".paid.");
-		let outcome = if point.starts_with("sale.") {
-			let received = self.through(point, &client, sleeps, self.buy_just_in_time(&client, sleeps)).await;
-			received.map(|msat| self.jit_fees_msat += JIT_SAT * 1000 - msat)
-		} else {
-			let order = self.through(point, &client, sleeps, self.buy_on_order(&client, sleeps)).await;
-			order.map(|id| self.orders.push(id))
-		};
-		outcome.with_context(|| format!("with a crash at {point}"))?;
+		self.come_through(point, &client).await.with_context(|| format!("with a crash at {point}"))?;
 		client.usable_channels(1, SOON).await?;
 		self.clients.push(client);
 		self.world.mine(1, &[&self.payer]).await?;
 		self.check().await.with_context(|| format!("after a crash at {point}"))
+	}
+
+	async fn come_through(&mut self, point: &str, client: &Wallet) -> Result<()> {
+		let (doing, at) = parts(point).context("no such point")?;
+		// States that a purchase passes at once if the client is there.
+		let sleeps = at.contains(".gathering.") || at.contains(".paid.");
+		match doing {
+			"sale" => {
+				let msat = self.through(at, client, sleeps, self.buy_just_in_time(client, sleeps)).await?;
+				self.jit_fees_msat += JIT_SAT * 1000 - msat;
+			}
+			"order" => {
+				let id = self.through(at, client, sleeps, self.buy_on_order(client, sleeps)).await?;
+				self.orders.push(id);
+			}
+			"refund" => {
+				let id = self.through(at, client, false, self.pay_twice(client)).await?;
+				self.orders.push(id);
+			}
+			"wake" => {
+				// First: whoever sets it in the client's name knows nothing of its channels, and LDK would close them.
+				self.world.set_webhook(client, &self.receiver).await?;
+				let msat = self.buy_just_in_time(client, false).await?;
+				self.jit_fees_msat += JIT_SAT * 1000 - msat;
+				self.through(at, client, true, self.be_paid_asleep(client)).await?;
+			}
+			other => bail!("nothing is known of {other}"),
+		}
+		Ok(())
 	}
 
 	/// Does `work` while the LSP dies at `point`, is started again, and everyone comes back to it: the client too, if it
@@ -154,6 +205,53 @@ impl<'a> Matrix<'a> {
 		Ok(id)
 	}
 
+	/// An order that is paid on-chain, delivered, and paid once more: that goes back, once. Gives the order's id.
+	async fn pay_twice(&self, client: &Wallet) -> Result<String> {
+		let (lsp, bitcoind) = (&self.world.lsp, &self.world.bitcoind);
+		let ordered = async || client.order_channel(ORDER_SAT, 0, LEASE_BLOCKS).await.map(Some);
+		let order = eventually(SOON, "the client has an order", ordered).await?;
+		let (id, onchain) = (text(&order, "order_id")?, &order["payment"]["onchain"]);
+		let (address, total) = (text(onchain, "address")?, text(onchain, "order_total_sat")?);
+		bitcoind.send(&address, total.parse()?).await?;
+		bitcoind.mine(1).await?;
+		lsp.order_is(&id, "completed", SOON).await?;
+		let again = bitcoind.send(&address, TOO_MUCH_SAT).await?;
+		bitcoind.mine(1).await?;
+		let refunds = async || Ok(Some(self.spenders(&again).await?).filter(|found| !found.is_empty()));
+		let refunds = eventually(SOON * 2, "the second payment goes back", refunds).await?;
+		let back = async || Ok(Some(lsp.order(&id).await?).filter(|order| order["refund_txid"] == refunds[0].as_str()));
+		eventually(SOON, "the refund is on record", back).await?;
+		self.world.mine(1, &[]).await?;
+		ensure!(bitcoind.mempool().await?.is_empty(), "something more was sent");
+		Ok(id)
+	}
+
+	/// What in the mempool spends this transaction.
+	async fn spenders(&self, txid: &str) -> Result<Vec<String>> {
+		let mut found = Vec::new();
+		for id in self.world.bitcoind.mempool().await? {
+			let tx = self.world.bitcoind.call("getrawtransaction", serde_json::json!([id, true])).await?;
+			let inputs = tx["vin"].as_array().context("no inputs")?;
+			if inputs.iter().any(|input| input["txid"] == txid) {
+				found.push(id);
+			}
+		}
+		Ok(found)
+	}
+
+	/// A payment to the channel of a client that is away.
+	async fn be_paid_asleep(&self, client: &Wallet) -> Result<()> {
+		// Its channel has to be in the invoice.
+		client.usable_channels(1, SOON).await?;
+		let invoice = client.invoice(Some(ASLEEP_MSAT)).await?;
+		client.stop().await?;
+		self.world.lsp.sees(client, false).await?;
+		self.pay(&invoice).await?;
+		let received = number(&client.received(&invoice, SOON).await?.what, "amount_msat")?;
+		ensure!(received == ASLEEP_MSAT, "{received} msat arrived");
+		Ok(())
+	}
+
 	/// Pays, as a patient person would: a payment that failed is tried again.
 	async fn pay(&self, invoice: &Invoice) -> Result<()> {
 		for _ in 0..4 {
@@ -179,6 +277,7 @@ impl<'a> Matrix<'a> {
 		ensure!(with_status("done") == sold, "{sold} sales are done by what the clients have: {sales:?}");
 		// A promise whose answer was lost is there until it expires; nothing else is.
 		ensure!(with_status("done") + with_status("bought") == sales.len(), "a sale hangs: {sales:?}");
+		ensure!(lsp.balance().await?["lightning"]["closing_sat"] == 0, "a channel was closed");
 		let channels = lsp.channels().await?;
 		let opened = channels.iter().filter(|channel| channel["outbound"] == true).count();
 		ensure!(opened == self.clients.len(), "{opened} channels opened for {} purchases", self.clients.len());
@@ -224,6 +323,7 @@ impl<'a> Matrix<'a> {
 		}
 		let log = self.world.lsp.log_text();
 		ensure!(!log.contains("panicked"), "the LSP panicked");
+		ensure!(!log.contains("LDK did not forward a held HTLC"), "an HTLC was answered that was not there");
 		Ok(())
 	}
 }

@@ -7,7 +7,7 @@ use inlet_lsp::book::{Book, NodeId};
 use inlet_lsp::input::{Action, Input, PeerView, World};
 use inlet_lsp::money::{FeePerKw, Sat};
 use inlet_lsp::protocol::lsps0::{self, Incoming, MAX_PAYLOAD, Request};
-use inlet_lsp::protocol::{Call, Offered};
+use inlet_lsp::protocol::{Call, METHODS, Offered};
 use inlet_lsp::time::Timestamp;
 use inlet_lsp::{Lsp, Policy};
 use serde_json::{Value, json};
@@ -18,19 +18,6 @@ pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
 pub const TARGETS: [Target; 3] = [("lsps0", lsps0), ("params", params), ("jit", jit)];
-
-/// The methods whose parameters [`params`] makes up; the first byte chooses.
-pub const METHODS: [&str; 9] = [
-	"lsps0.list_protocols",
-	"lsps1.get_info",
-	"lsps1.create_order",
-	"lsps1.get_order",
-	"lsps2.get_info",
-	"lsps2.buy",
-	"lsps5.set_webhook",
-	"lsps5.list_webhooks",
-	"lsps5.remove_webhook",
-];
 
 const ALL: Offered = Offered { lsps1: true, lsps2: true, lsps5: true };
 
@@ -119,7 +106,9 @@ fn world() -> World {
 		network: Network::Regtest,
 		height: 800_000,
 		synced: true,
+		disk_low: false,
 		feerate: Some(FeePerKw(1_000)),
+		market: inlet_lsp::market::Market::default(),
 		spendable: Sat(10_000_000),
 		peer: PeerView { connected: true, ..PeerView::default() },
 		entropy: [3; 32],

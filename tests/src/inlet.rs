@@ -3,16 +3,20 @@
 use crate::artifacts::inlet_exe;
 use crate::process::Process;
 use crate::scratch::{Scratch, eventually, free_port};
-use crate::wallet::text;
+use crate::wallet::{Wallet, text};
+use crate::world::SOON;
 use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 const START_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(60);
+/// How long what is being settled at the end of a scenario may take to be booked and moved.
+const BOOKS_LIMIT_SECS: &str = "30";
 const COMMAND_LIMIT: Duration = Duration::from_secs(90);
 
 /// What an LSP is to be.
@@ -22,6 +26,8 @@ pub struct InletOptions {
 	pub chain: String,
 	/// Its `inlet.toml`, written before the first start; it writes its own if this is empty.
 	pub config: String,
+	/// Commands before the first start, each with its arguments after a space.
+	pub before: Vec<String>,
 	/// More arguments for `inlet run`.
 	pub arguments: Vec<String>,
 	/// More environment for `inlet run`.
@@ -62,6 +68,7 @@ pub struct Inlet {
 	node_id: String,
 	process: Mutex<Option<Process>>,
 	crash_at: Mutex<Option<String>>,
+	troubles: Arc<Mutex<Vec<String>>>,
 }
 
 impl Inlet {
@@ -71,6 +78,12 @@ impl Inlet {
 	/// It does not build, does not start, or is not ready in time.
 	pub async fn start(scratch: &Scratch, options: InletOptions) -> Result<Inlet> {
 		let mut inlet = Inlet::prepare(scratch, options).await?;
+		for command in &inlet.options.before {
+			let said = inlet.say(&command.split(' ').collect::<Vec<_>>()).await?;
+			if said.code != Some(0) {
+				bail!("inlet {command} failed: {}{}", said.err, said.out);
+			}
+		}
 		inlet.launch()?;
 		inlet.node_id = inlet.ready(START_LIMIT).await?;
 		Ok(inlet)
@@ -101,7 +114,45 @@ impl Inlet {
 			node_id: String::new(),
 			process: Mutex::new(None),
 			crash_at: Mutex::new(None),
+			troubles: scratch.troubles(),
 		})
+	}
+
+	/// Another data directory with this one's seed and options, for a node that stands by for it and takes its address over.
+	///
+	/// # Errors
+	/// There is no seed yet.
+	pub async fn standby(&self, scratch: &Scratch) -> Result<Inlet> {
+		let mut other = Inlet::prepare(scratch, self.options.clone()).await?;
+		std::fs::copy(self.data_dir.join("seed"), other.data_dir.join("seed")).context("no seed to copy")?;
+		other.listen.clone_from(&self.listen);
+		other.node_id.clone_from(&self.node_id);
+		other.stand_by();
+		Ok(other)
+	}
+
+	/// From its next start on, it stands by.
+	pub fn stand_by(&mut self) {
+		self.options.arguments.push("--standby".to_owned());
+	}
+
+	/// From its next start on, it listens on another port.
+	///
+	/// # Errors
+	/// There is none.
+	pub fn use_another_port(&mut self) -> Result<()> {
+		self.listen = format!("127.0.0.1:{}", free_port()?);
+		Ok(())
+	}
+
+	/// Stops its process, so that it does nothing at all (SIGSTOP), or lets it go on.
+	///
+	/// # Errors
+	/// It does not run.
+	pub fn freeze(&self, frozen: bool) -> Result<()> {
+		let process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
+		let signal = if frozen { Signal::STOP } else { Signal::CONT };
+		process.as_ref().context("inlet does not run")?.signal(signal)
 	}
 
 	/// `inlet run` with the arguments of this LSP.
@@ -125,6 +176,11 @@ impl Inlet {
 	/// From its next start on, it uses this chain backend (as `--chain` wants it).
 	pub fn use_chain(&mut self, chain: String) {
 		self.options.chain = chain;
+	}
+
+	/// From now on, it is the node in this data directory.
+	pub fn use_data_dir(&mut self, data_dir: PathBuf) {
+		self.data_dir = data_dir;
 	}
 
 	/// From its next start on, it kills itself at this point (see `node/src/crash.rs`).
@@ -238,6 +294,11 @@ impl Inlet {
 		&self.exe
 	}
 
+	/// Its chain backend, as `--chain` wants it.
+	pub fn chain(&self) -> &str {
+		&self.options.chain
+	}
+
 	/// Its data directory.
 	pub fn data_dir(&self) -> &Path {
 		&self.data_dir
@@ -259,10 +320,15 @@ impl Inlet {
 	/// It cannot be run, or takes too long.
 	pub async fn say(&self, arguments: &[&str]) -> Result<Said> {
 		let mut command = tokio::process::Command::new(&self.exe);
+		command.arg("--data-dir").arg(&self.data_dir);
+		self.run(command, arguments).await
+	}
+
+	async fn run(&self, mut command: tokio::process::Command, arguments: &[&str]) -> Result<Said> {
 		for variable in inlet_variables() {
 			command.env_remove(variable);
 		}
-		command.arg("--data-dir").arg(&self.data_dir).args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+		command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
 		let output = tokio::time::timeout(COMMAND_LIMIT, command.output()).await;
 		let output = output.with_context(|| format!("inlet {} takes too long", arguments.join(" ")))??;
 		Ok(Said {
@@ -270,6 +336,14 @@ impl Inlet {
 			out: String::from_utf8_lossy(&output.stdout).into_owned(),
 			err: String::from_utf8_lossy(&output.stderr).into_owned(),
 		})
+	}
+
+	/// Runs `inlet ARGUMENTS`, which name a data directory themselves, and gives what it said.
+	///
+	/// # Errors
+	/// It cannot be run, or takes too long.
+	pub async fn say_anywhere(&self, arguments: &[&str]) -> Result<Said> {
+		self.run(tokio::process::Command::new(&self.exe), arguments).await
 	}
 
 	/// Runs `inlet --data-dir D --json ARGUMENTS` and gives what it answered.
@@ -383,6 +457,19 @@ impl Inlet {
 		}
 	}
 
+	/// Waits until it knows whether this wallet is connected.
+	///
+	/// # Errors
+	/// It does not in time.
+	pub async fn sees(&self, wallet: &Wallet, connected: bool) -> Result<()> {
+		let seen = async || {
+			let peers = self.list("peers").await?;
+			let found = peers.iter().find(|peer| peer["node_id"] == wallet.node_id());
+			Ok((found.is_some_and(|peer| peer["connected"] == true) == connected).then_some(()))
+		};
+		eventually(SOON, &format!("the LSP sees that {} is connected: {connected}", wallet.name()), seen).await
+	}
+
 	/// Waits until it knows this height and is in step.
 	///
 	/// # Errors
@@ -393,6 +480,29 @@ impl Inlet {
 			Ok((info["synced"] == true && info["block_height"] == height).then_some(()))
 		};
 		eventually(limit, &format!("inlet is at height {height}"), there).await
+	}
+}
+
+/// At the end of every scenario the books of the LSP say to the millisatoshi what LDK and BDK say, if it still runs.
+impl Drop for Inlet {
+	fn drop(&mut self) {
+		if std::thread::panicking() || self.node_id.is_empty() || self.check_running().is_err() {
+			return;
+		}
+		let mut command = Command::new(&self.exe);
+		for variable in inlet_variables() {
+			command.env_remove(variable);
+		}
+		command.arg("--data-dir").arg(&self.data_dir).args(["ledger", "check", "--wait", BOOKS_LIMIT_SECS]);
+		let trouble = match command.stdin(Stdio::null()).output() {
+			Ok(output) if output.status.success() => return,
+			Ok(output) => {
+				let said = [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned());
+				format!("the LSP's books at the end of the scenario: {}{}", said[0], said[1])
+			}
+			Err(error) => format!("the LSP's books cannot be looked at: {error}"),
+		};
+		self.troubles.lock().unwrap_or_else(PoisonError::into_inner).push(trouble);
 	}
 }
 

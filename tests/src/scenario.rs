@@ -26,6 +26,12 @@ pub fn scenario(body: impl AsyncFnOnce(&Scratch) -> Result<()>) {
 		limited.with_context(|| format!("not done within {} s", LIMIT.as_secs())).flatten()
 	});
 	drop(runtime);
+	let troubles = scratch.troubles();
+	let troubles = troubles.lock().unwrap_or_else(PoisonError::into_inner);
+	let outcome = match troubles.is_empty() {
+		true => outcome,
+		false => outcome.and(Err(anyhow::anyhow!("{}", troubles.join("\n")))),
+	};
 	if let Err(error) = outcome {
 		scratch.keep();
 		drop(scratch);

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Lines of each log that are printed when a scenario fails.
@@ -20,6 +20,7 @@ pub struct Scratch {
 	path: PathBuf,
 	logs: Mutex<Vec<(String, PathBuf)>>,
 	failed: AtomicBool,
+	troubles: Arc<Mutex<Vec<String>>>,
 }
 
 impl Scratch {
@@ -30,7 +31,13 @@ impl Scratch {
 	pub fn new() -> Result<Scratch> {
 		let dir = tempfile::Builder::new().prefix("inlet-test-").tempdir().context("cannot make a temporary folder")?;
 		let path = dir.path().to_owned();
-		Ok(Scratch { dir: Some(dir), path, logs: Mutex::default(), failed: AtomicBool::new(false) })
+		Ok(Scratch {
+			dir: Some(dir),
+			path,
+			logs: Mutex::default(),
+			failed: AtomicBool::new(false),
+			troubles: Arc::default(),
+		})
 	}
 
 	/// The folder.
@@ -60,6 +67,11 @@ impl Scratch {
 		if !logs.iter().any(|(_, known)| known == file) {
 			logs.push((name.to_owned(), file.to_owned()));
 		}
+	}
+
+	/// What was found wrong with a process at its end, when nobody was there any more to be told.
+	pub fn troubles(&self) -> Arc<Mutex<Vec<String>>> {
+		self.troubles.clone()
 	}
 
 	/// The scenario failed: print the logs and keep the folder when this is dropped.

@@ -4,8 +4,10 @@ use crate::bitcoind::Bitcoind;
 use crate::esplora::{self, EsploraServer};
 use crate::inlet::{Inlet, InletOptions};
 use crate::scratch::{Scratch, eventually};
+use crate::thin::{RawPeer, RawPeerOptions, parse_uri};
 use crate::wallet::{Wallet, WalletOptions, number};
-use anyhow::{Context, Result};
+use crate::webhook::Receiver;
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use std::time::Duration;
 
@@ -162,6 +164,26 @@ impl<'a> World<'a> {
 		wallet.call("disconnect", json!({ "node_id": node_id })).await?;
 		wallet.connect(peer).await?;
 		wallet.usable_channels(usable + channels.len(), SOON).await
+	}
+
+	/// Sets a webhook of this wallet, which is connected and has no channel yet: ldk-node cannot, so that it is done in its
+	/// name while it is away.
+	///
+	/// # Errors
+	/// The LSP does not take it.
+	pub async fn set_webhook(&self, wallet: &Wallet, receiver: &Receiver) -> Result<()> {
+		wallet.stop().await?;
+		self.lsp.sees(wallet, false).await?;
+		let (lsp, address) = parse_uri(&self.lsp.uri())?;
+		let mut peer = RawPeer::connect_as(&wallet.identity()?, RawPeerOptions::default(), lsp, address).await?;
+		ensure!(peer.node_id().to_string() == wallet.node_id(), "not the wallet's identity");
+		let params = json!({ "app_name": "wallet", "webhook": receiver.url("/wake") });
+		let response = peer.call("lsps5.set_webhook", params).await?;
+		ensure!(response["result"]["num_webhooks"] == 1, "{response}");
+		peer.disconnect().await?;
+		self.lsp.sees(wallet, false).await?;
+		wallet.resume().await?;
+		wallet.connect(&self.lsp.uri()).await
 	}
 
 	/// The LSP's money in msat: what is on-chain, and of each of its channels what the other end does not own. That is asked

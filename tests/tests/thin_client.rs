@@ -233,6 +233,7 @@ fn r3_a_probe_puts_nothing_on_the_chain_and_the_payment_after_it_does() {
 			world.lsp.balance().await?["onchain"]["anchor_reserve_sat"] == reserve,
 			"a reserve is kept for nothing"
 		);
+		ensure!(world.lsp.balance().await?["lightning"]["closing_sat"] == 0, "what never left is waited for");
 
 		client.set_behaviour(Behaviour::default());
 		let hash = payer.pay(&client.jit_invoice(&bought, None)?, None, 1)?;
@@ -301,6 +302,27 @@ fn r12_r2_killed_with_a_withheld_channel_the_lsp_broadcasts_it_when_the_payment_
 		world.bitcoind.wait_for_mempool(1, SOON).await?;
 		world.mine(1, &[]).await?;
 		client.usable_channels(1, SOON).await.map(drop)
+	});
+}
+
+/// Of a public channel a quarter may be under way to us, of a private one all of it: it is its peer's own.
+#[test]
+fn r16_a_stranger_has_no_more_under_way_to_us_than_its_share() {
+	scenario(async |scratch| {
+		let world = World::start(scratch, Backend::Bitcoind).await?;
+		let stranger = ThinNode::start(&world.bitcoind, ThinConfig::stranger("stranger")).await?;
+		for announce in [true, false] {
+			stranger.open_channel(&world.lsp.uri(), 400_000, 0, announce).await?;
+		}
+		world.mine(6, &[]).await?;
+		for channel in stranger.usable_channels(2, SOON).await? {
+			let limit = channel.next_outbound_htlc_limit_msat;
+			match channel.is_announced {
+				true => ensure!(limit == 100_000_000, "{limit} msat of a public channel"),
+				false => ensure!((300_000_000..400_000_000).contains(&limit), "{limit} msat of a private channel"),
+			}
+		}
+		Ok(())
 	});
 }
 

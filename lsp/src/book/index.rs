@@ -9,8 +9,11 @@ pub const LEDGER_IN_MEMORY: usize = 2_000;
 pub const MAX_FINISHED: usize = 5_000;
 /// How many offences of all clients are looked at.
 pub const MAX_OFFENCES_IN_MEMORY: usize = 4_096;
-/// How many clients are remembered.
+/// How many clients are remembered. With one more, those are forgotten with whom nothing is at stake; while there are none of
+/// these, nothing is sold to new ones.
 pub const MAX_CLIENTS: usize = 20_000;
+/// So many at once, since it takes a look at all.
+const FORGOTTEN_AT_ONCE: usize = 1_000;
 
 /// Who owns a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,6 +96,8 @@ impl Book {
 			Write::Sale(sale) => self.apply_sale(sale),
 			Write::Order(order) => self.apply_order(order),
 			Write::Ledger(entry) => self.apply_entry(entry),
+			Write::Books(row) => self.books.apply(row),
+			Write::Token(token) => self.apply_token(token),
 		}
 	}
 
@@ -114,6 +119,28 @@ impl Book {
 			self.index.offences.pop_first();
 		}
 		self.clients.insert(client.id, client);
+		if self.clients.len() > MAX_CLIENTS {
+			self.forget_idle_clients();
+		}
+	}
+
+	/// Drops clients from memory with whom nothing is at stake, the oldest first: they paid for nothing, gave no offence, have
+	/// no webhook, and nothing that they bought is in memory.
+	fn forget_idle_clients(&mut self) {
+		let buyers = self.sales.values().map(|sale| sale.client).chain(self.orders.values().map(|order| order.client));
+		let buyers: BTreeSet<NodeId> = buyers.collect();
+		let is_idle = |client: &&Client| {
+			let is_new = client.sales_done == 0 && client.orders_done == 0 && client.offences == 0;
+			is_new && client.wake.is_empty() && !buyers.contains(&client.id)
+		};
+		let mut idle: Vec<(Timestamp, NodeId)> =
+			self.clients.values().filter(is_idle).map(|client| (client.first_seen, client.id)).collect();
+		idle.sort_unstable();
+		for (_, id) in idle.into_iter().take(FORGOTTEN_AT_ONCE) {
+			if let Some(old) = self.clients.remove(&id) {
+				self.index.remove_client(&old);
+			}
+		}
 	}
 
 	fn apply_sale(&mut self, sale: Sale) {
@@ -202,6 +229,16 @@ impl Book {
 		self.ledger.iter()
 	}
 
+	/// The books: what the ledger adds up to.
+	pub fn books(&self) -> &Books {
+		&self.books
+	}
+
+	/// The number of the next ledger entry.
+	pub fn next_entry(&self) -> u64 {
+		self.next_entry
+	}
+
 	/// One sale.
 	pub fn sale(&self, id: &str) -> Option<&Sale> {
 		self.sales.get(id)
@@ -243,9 +280,9 @@ impl Book {
 		self.index.sleepers.iter().filter_map(|id| self.client(id))
 	}
 
-	/// How many HTLCs are held for sleeping clients' channels.
-	pub(crate) fn held_count(&self) -> usize {
-		self.index.held.len()
+	/// How many HTLCs are held for sleeping clients' channels; `of` names the clients that count.
+	pub(crate) fn held_count(&self, of: impl Fn(&Client) -> bool) -> usize {
+		self.index.held.values().filter(|id| self.client(id).is_some_and(&of)).count()
 	}
 
 	/// The sale that a channel (or an earlier attempt at it) was opened for.
@@ -326,14 +363,15 @@ impl Book {
 		self.lease(channel_id).map(|lease| lease.until_height)
 	}
 
-	/// Clients that something waits for: HTLCs held for a sale or for their channel, or a paid order. Send [`Input::Connected`] for one when it connects,
+	/// Clients that something waits for: HTLCs held for a sale or for their channel, a payment that they hold for too long, or
+	/// a paid order. Send [`Input::Connected`] for one when it connects,
 	/// and again (with every block, and when one of its channels becomes usable) while it is connected and named here.
 	///
 	/// [`Input::Connected`]: crate::input::Input::Connected
 	pub fn awaited_clients(&self) -> BTreeSet<NodeId> {
-		let sales = self
-			.live_sales()
-			.filter(|sale| !sale.parts.is_empty() || sale.forwarded.iter().any(|planned| planned.held_until.is_some()));
+		let overdue = |sale: &Sale| sale.overdue_since.is_some() && sale.is_unclaimed();
+		let again = |sale: &Sale| sale.forwarded.iter().any(|planned| planned.held_until.is_some());
+		let sales = self.live_sales().filter(|sale| !sale.parts.is_empty() || again(sale) || overdue(sale));
 		let orders = self
 			.live_orders()
 			.filter(|order| matches!(order.state, OrderState::Paid { .. } | OrderState::Opening { .. }));

@@ -14,7 +14,16 @@ impl Client {
 			offences: 0,
 			wake: Wake::default(),
 			offence_log: Vec::new(),
+			payments: 0,
+			tier: String::new(),
+			overrides: Overrides::default(),
+			history: Vec::new(),
+			token: None,
 		}
+	}
+
+	pub(crate) fn note(&mut self, at: Timestamp, step: &str, text: String) {
+		push_bounded(&mut self.history, Note { at, step: step.to_string(), text }, MAX_CLIENT_HISTORY);
 	}
 }
 
@@ -42,6 +51,12 @@ impl Sale {
 		Msat(fee.0.saturating_sub(self.fee_credited.0))
 	}
 
+	/// Is the payment for its withheld channel with the client, and not taken?
+	pub fn is_unclaimed(&self) -> bool {
+		let is_withheld = self.channel.as_ref().is_some_and(|channel| channel.is_withheld().is_some());
+		self.state == SaleState::Forwarded && is_withheld
+	}
+
 	/// When something is due although nothing happens.
 	pub fn next_deadline(&self) -> Option<Timestamp> {
 		let own = match self.state {
@@ -51,8 +66,9 @@ impl Sale {
 			SaleState::Owing | SaleState::Done | SaleState::Failed { .. } => None,
 		};
 		let held = self.forwarded.iter().filter_map(|planned| planned.held_until).min();
+		let claim = self.claim_by.filter(|_| self.is_unclaimed());
 		let discards = self.discarding.iter().filter(|one| !one.out).map(|one| one.until).min();
-		own.into_iter().chain(held).chain(discards).min()
+		own.into_iter().chain(held).chain(claim).chain(discards).min()
 	}
 
 	pub(crate) fn note(&mut self, at: Timestamp, step: &str, text: String) {

@@ -1,6 +1,6 @@
 //! The channel comes to be, the parts are forwarded less the fee, and the fee is earned.
 
-use super::gather::{Paying, advance, wait};
+use super::gather::{Paying, advance, expires_too_soon, wait};
 use super::{FUNDING_MARGIN_BLOCKS, fail_parts, forget_attempt, owe, rest, withhold};
 use crate::book::{EntryKind, MAX_FORWARDS_KEPT, NodeId, Part, PlannedForward, Sale, SaleId, SaleState, push_bounded};
 use crate::input::{Action, ChannelView, Input};
@@ -56,6 +56,7 @@ pub(super) fn forward(turn: &mut Turn<'_>, sale: &mut Sale, link: &ChannelView, 
 	for (part, amount) in mine.iter().zip(forwards) {
 		plan(turn, sale, link, part, amount, true);
 	}
+	withhold::await_claim(turn, sale);
 	wait(turn, sale);
 }
 
@@ -148,7 +149,8 @@ fn plan(turn: &mut Turn<'_>, sale: &mut Sale, link: &ChannelView, part: &Part, a
 	let (intercept_id, payment_hash) = (part.intercept_id, part.payment_hash);
 	let channel = Some(link.channel_id).filter(|_| !own);
 	let expiry_height = part.expiry_height;
-	let planned = PlannedForward { intercept_id, payment_hash, amount, held_until: None, expiry_height, channel };
+	let skim = Msat(part.amount.0.saturating_sub(amount.0));
+	let planned = PlannedForward { intercept_id, payment_hash, amount, held_until: None, expiry_height, channel, skim };
 	push_bounded(&mut sale.forwarded, planned, MAX_FORWARDS_KEPT);
 	turn.act(Action::ForwardHtlc { intercept_id, peer: sale.client, channel_id: link.channel_id, amount });
 }
@@ -160,6 +162,7 @@ pub(super) fn forward_again(turn: &mut Turn<'_>, sale: &mut Sale, intercept_id: 
 	if let Some(planned) = sale.forwarded.iter_mut().find(|planned| planned.intercept_id == *intercept_id) {
 		planned.held_until = planned.held_until.or(Some(until));
 	}
+	fail_overdue(turn, sale);
 	forward_held(turn, sale);
 }
 
@@ -178,13 +181,17 @@ pub(super) fn forward_held(turn: &mut Turn<'_>, sale: &mut Sale) {
 	}
 }
 
-/// Fails what [`forward_again`] held for too long.
+/// Fails what [`forward_again`] held for too long, or too near to its expiry.
 pub(super) fn fail_overdue(turn: &mut Turn<'_>, sale: &mut Sale) {
-	let overdue = |planned: &PlannedForward| planned.held_until.is_some_and(|until| turn.now >= until);
-	let ids: Vec<[u8; 32]> =
-		sale.forwarded.iter().filter(|planned| overdue(planned)).map(|planned| planned.intercept_id).collect();
-	for id in ids {
-		turn.fail_htlc(id, "the client did not come back");
+	let over = |planned: &PlannedForward| match planned.held_until {
+		None => None,
+		Some(_) if expires_too_soon(turn, planned.expiry_height) => Some("it expires too soon"),
+		Some(until) => (turn.now >= until).then_some("the client did not come back"),
+	};
+	let those = sale.forwarded.iter().filter_map(|planned| Some((planned.intercept_id, over(planned)?)));
+	let those: Vec<([u8; 32], &str)> = those.collect();
+	for (id, reason) in those {
+		turn.fail_htlc(id, reason);
 		forget_forward(turn, sale, &id);
 	}
 }
@@ -274,7 +281,13 @@ pub(crate) fn open_failed(turn: &mut Turn<'_>, mut sale: Sale, user_channel_id: 
 }
 
 /// [`Input::ChannelClosed`].
-pub(crate) fn channel_closed(turn: &mut Turn<'_>, mut sale: Sale, user_channel_id: u128, reason: &str) {
+pub(crate) fn channel_closed(
+	turn: &mut Turn<'_>,
+	mut sale: Sale,
+	user_channel_id: u128,
+	reason: &str,
+	by_client: bool,
+) {
 	if sale.user_channel_id != user_channel_id {
 		return;
 	}
@@ -290,8 +303,8 @@ pub(crate) fn channel_closed(turn: &mut Turn<'_>, mut sale: Sale, user_channel_i
 	sale.note(turn.now, "closed", reason.to_string());
 	fail_parts(turn, &mut sale, "the channel was closed");
 	if !sale.state.is_finished() {
-		// We made a channel and were not paid for it.
-		if sale.fee_credited == Msat::ZERO || sale.fee_left() > Msat::ZERO {
+		// We made a channel and were not paid for it; if it was the client who closed it, that is its doing.
+		if by_client && (sale.fee_credited == Msat::ZERO || sale.fee_left() > Msat::ZERO) {
 			trust::offend(turn, &sale, withhold::offence_of_closing(&sale, turn.world.height));
 		}
 		book_partial_fee(turn, &mut sale);
@@ -312,7 +325,7 @@ fn book_partial_fee(turn: &mut Turn<'_>, sale: &mut Sale) {
 /// [`Input::ForwardFailed`]: the client did not take the payment. If no sale has the channel, or a sale that owes nothing,
 /// LDK chose it in place of another one of the same client: of the sale whose fee is in flight, if there is just one (a
 /// replay must not hit the next).
-pub(crate) fn forward_failed(turn: &mut Turn<'_>, peer: NodeId, channel_id: &[u8; 32]) {
+pub(crate) fn forward_failed(turn: &mut Turn<'_>, peer: NodeId, channel_id: &[u8; 32], by_client: bool) {
 	let by_channel = turn.book.sale_by_channel(channel_id).filter(|sale| sale.client == peer);
 	let mut in_flight = turn.book.live_sales().filter(|sale| sale.client == peer && sale.state == SaleState::Forwarded);
 	let only = in_flight.next().filter(|_| in_flight.next().is_none());
@@ -323,9 +336,13 @@ pub(crate) fn forward_failed(turn: &mut Turn<'_>, peer: NodeId, channel_id: &[u8
 		// While LDK holds a part that pays the fee, the fee is not owed again: what was told is the failure of a payment before
 		// it, once more after a crash, or the rest of this one ends like this part.
 		if sale.forwarded.iter().all(|planned| Some(planned.payment_hash) != sale.paying) {
-			sale.note(turn.now, "fail", "the client failed the payment; the fee is owed".to_string());
+			let text = match by_client {
+				true => "the client failed the payment; the fee is owed",
+				false => "the payment did not reach the client; the fee is owed",
+			};
+			sale.note(turn.now, "fail", text.to_string());
 			// A payment taken in part, or over the channel beside it, is the client's doing: it has its channel for that.
-			if sale.fee_left() > Msat::ZERO {
+			if by_client && sale.fee_left() > Msat::ZERO {
 				trust::offend(turn, &sale, OffenceKind::Failed);
 			}
 			owe(turn, &mut sale);
@@ -334,25 +351,39 @@ pub(crate) fn forward_failed(turn: &mut Turn<'_>, peer: NodeId, channel_id: &[u8
 	}
 }
 
+/// The opening fee in a settled forward: LDK does not know it if the channel that it came in over has ended.
+pub(crate) fn skimmed(turn: &Turn<'_>, input: &Input) -> Msat {
+	let Input::Forwarded { skimmed, intercept_id, .. } = input else { return Msat::ZERO };
+	let planned = intercept_id.and_then(|id| planned(turn, &id));
+	planned.map_or(*skimmed, |(_, skim)| (*skimmed).max(skim))
+}
+
 /// [`Input::Forwarded`]: the opening fee in it is credited, once per reference, and the sale is done when all is there.
 pub(crate) fn forwarded(turn: &mut Turn<'_>, input: &Input) {
-	let Input::Forwarded { next_peer, next_channel, skimmed, reference, .. } = input else { return };
+	let Input::Forwarded { next_peer, next_channel, skimmed, intercept_id, reference, .. } = input else { return };
 	if let Some(channel_id) = next_channel {
 		withhold::settled_over(turn, channel_id);
 	}
-	if *skimmed > Msat::ZERO && is_credited(turn, next_peer.as_ref(), reference) {
+	let planned = intercept_id.and_then(|id| planned(turn, &id));
+	// LDK does not know it if the channel that it came in over has ended.
+	let skimmed = planned.as_ref().map_or(*skimmed, |(_, skim)| (*skimmed).max(*skim));
+	let client = next_peer.or_else(|| planned.as_ref().and_then(|(id, _)| turn.book.sale(id)).map(|sale| sale.client));
+	if skimmed > Msat::ZERO && is_credited(turn, client.as_ref(), reference) {
 		return;
 	}
-	let debtor = debtor(turn, *next_peer, *next_channel, *skimmed).and_then(|id| turn.sale(&id));
-	let Some(mut sale) = debtor else {
+	let debtor = match planned {
+		Some((id, _)) => turn.sale(&id).filter(|sale| sale.state != SaleState::Done).map(|sale| sale.id),
+		None => debtor(turn, client, *next_channel, skimmed),
+	};
+	let Some(mut sale) = debtor.and_then(|id| turn.sale(&id)) else {
 		// Nobody owes it any more, but it was taken.
-		if *skimmed > Msat::ZERO && !turn.is_booked(EntryKind::JitFee, reference) {
-			ledger::earn(turn, EntryKind::JitFee, *skimmed, *next_peer, reference);
+		if skimmed > Msat::ZERO && !turn.is_booked(EntryKind::JitFee, reference) {
+			ledger::earn(turn, EntryKind::JitFee, skimmed, client, reference);
 		}
 		return;
 	};
-	let pays = sale.state == SaleState::Forwarded || *skimmed > Msat::ZERO;
-	if *skimmed > Msat::ZERO {
+	let pays = sale.state == SaleState::Forwarded || skimmed > Msat::ZERO;
+	if skimmed > Msat::ZERO {
 		push_bounded(&mut sale.credited, reference.clone(), MAX_FORWARDS_KEPT);
 		sale.fee_credited = Msat(sale.fee_credited.0.saturating_add(skimmed.0));
 		// LDK may have sent it over another channel of this client: it is paid for all the same. Not so what comes late of
@@ -386,7 +417,14 @@ fn is_credited(turn: &Turn<'_>, peer: Option<&NodeId>, reference: &String) -> bo
 	own.into_iter().any(|sale| sale.credited.contains(reference))
 }
 
-/// The sale that a settled forward pays: the channel's, or (LDK may have sent it over another channel of the same
+/// The sale that decided this forward, and what it kept back of it. Whatever channel LDK chose, it is that sale's fee.
+fn planned(turn: &Turn<'_>, intercept_id: &[u8; 32]) -> Option<(SaleId, Msat)> {
+	let sale = turn.book.sale_by_intercept(intercept_id)?;
+	let planned = sale.forwarded.iter().find(|planned| planned.intercept_id == *intercept_id)?;
+	Some((sale.id.clone(), planned.skim))
+}
+
+/// The sale that a settled forward pays which none has decided, as far as is known: the channel's, or (LDK may have sent it over another channel of the same
 /// client) the oldest one of this client that waits for its fee.
 fn debtor(turn: &Turn<'_>, peer: Option<NodeId>, channel: Option<[u8; 32]>, skimmed: Msat) -> Option<SaleId> {
 	let by_channel = channel.and_then(|id| turn.book.sale_by_channel(&id));

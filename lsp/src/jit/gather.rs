@@ -5,7 +5,8 @@ use crate::admission::{self, Refusal};
 use crate::book::{NodeId, Part, PaymentHash, Sale, SaleState, SoldChannel};
 use crate::input::{Action, Input, OpenChannel, Owner};
 use crate::money::{FeePerKw, Msat, Sat};
-use crate::quote;
+use crate::quote::{self, Basis};
+use crate::tiers;
 use crate::time::Timestamp;
 use crate::trust::{self, OffenceKind};
 use crate::turn::Turn;
@@ -71,6 +72,9 @@ fn admit(turn: &Turn<'_>, sale: &Sale, part: &Part) -> Result<(), String> {
 	if is_late(turn, part) {
 		return Err("it expires too soon".to_string());
 	}
+	if withhold::expires_too_late(turn, sale, part.expiry_height) {
+		return Err(format!("it expires more than {} blocks from now", withhold::MAX_EXPIRY_BLOCKS));
+	}
 	let max_parts = turn.policy().risk.max_parts;
 	if sale.parts.len() >= usize::try_from(max_parts).unwrap_or(usize::MAX) {
 		return Err(format!("more than {max_parts} parts"));
@@ -96,8 +100,13 @@ fn admit(turn: &Turn<'_>, sale: &Sale, part: &Part) -> Result<(), String> {
 }
 
 fn is_late(turn: &Turn<'_>, part: &Part) -> bool {
+	expires_too_soon(turn, part.expiry_height)
+}
+
+/// Is this height within the margin?
+pub(super) fn expires_too_soon(turn: &Turn<'_>, height: Option<u32>) -> bool {
 	let least = turn.world.height.saturating_add(EXPIRY_MARGIN_BLOCKS);
-	part.expiry_height.is_some_and(|expiry| expiry <= least)
+	height.is_some_and(|expiry| expiry <= least)
 }
 
 /// The fee of a payment of open size. Once some of it was earned it stays what it was.
@@ -111,6 +120,7 @@ fn single_fee(sale: &Sale, amount: Msat) -> Option<Msat> {
 /// Takes the sale as far as it can go now: gather on, open, forward, or fail what cannot be served.
 pub(super) fn advance(turn: &mut Turn<'_>, sale: &mut Sale) {
 	drop_late_parts(turn, sale);
+	deliver::fail_overdue(turn, sale);
 	deliver::forward_held(turn, sale);
 	if sale.parts.is_empty() {
 		return if_nothing_is_held(turn, sale);
@@ -261,7 +271,7 @@ fn open(turn: &mut Turn<'_>, sale: &mut Sale, paying: &Paying) {
 		return rest(turn, sale);
 	}
 	match check_open(turn, sale, paying) {
-		Ok((feerate, capacity, needed)) => {
+		Ok(Allowed { feerate, capacity, needed, cost }) => {
 			let deadline = turn.now.plus_secs(turn.policy().lsps2.open_secs);
 			if sale.channel.is_some() {
 				forget_attempt(turn, sale);
@@ -270,6 +280,7 @@ fn open(turn: &mut Turn<'_>, sale: &mut Sale, paying: &Paying) {
 			sale.fee = Some(paying.fee);
 			sale.paying = Some(paying.hash);
 			sale.reserved = needed;
+			sale.expected_cost = cost;
 			sale.channel = Some(SoldChannel::requested(capacity));
 			sale.note(turn.now, "open", format!("{capacity} at {} sat/vB", feerate.to_sat_per_vb_ceil()));
 			turn.act(open_action(sale, capacity, feerate));
@@ -282,15 +293,39 @@ fn open(turn: &mut Turn<'_>, sale: &mut Sale, paying: &Paying) {
 	}
 }
 
-fn check_open(turn: &Turn<'_>, sale: &Sale, paying: &Paying) -> Result<(FeePerKw, Sat, Sat), Refusal> {
-	let policy = turn.policy();
+/// What stands for an opening that nothing stands against.
+struct Allowed {
+	feerate: FeePerKw,
+	capacity: Sat,
+	needed: Sat,
+	cost: Sat,
+}
+
+/// The ceilings are for what is sold now: what was promised is opened as long as its fee covers it (R7).
+fn check_open(turn: &Turn<'_>, sale: &Sale, paying: &Paying) -> Result<Allowed, Refusal> {
+	tiers::admit(turn.policy(), turn.known_client(&sale.client).as_ref(), &sale.client)?;
 	trust::admit_opening(turn, sale)?;
-	let feerate = admission::feerate(policy, turn.world)?;
+	let feerate = admission::live(turn.world)?;
+	let standing = tiers::here(turn, &sale.client);
+	let basis = Basis::new(turn.policy(), &standing, &turn.world.market, feerate, feerate);
 	// One HTLC more than there are: the client may want to send something back.
 	let htlcs = u64::try_from(sale.parts.len()).unwrap_or(u64::MAX).saturating_add(1);
-	let capacity = quote::jit_capacity(policy, feerate, paying.amount, htlcs).unwrap_or(Sat(u64::MAX));
-	let needed = admission::funding(turn, feerate, capacity, sale.reserved)?;
-	Ok((feerate, capacity, needed))
+	let capacity = basis.jit_capacity(paying.amount, htlcs).unwrap_or(Sat(u64::MAX));
+	let costs = basis.jit_costs(capacity);
+	basis.covers(paying.fee, costs)?;
+	let needed = admission::funding(turn, feerate, capacity, sale.reserved, standing.max_channel)?;
+	if sale.client_trusts {
+		withhold::room(turn, sale, needed)?;
+	}
+	Ok(Allowed { feerate, capacity, needed, cost: costs.total() })
+}
+
+/// The feerate to ask again at for a channel that is being opened, unless the feerate has overtaken the promise since.
+fn open_again_at(turn: &Turn<'_>, sale: &Sale, capacity: Sat) -> Result<FeePerKw, Refusal> {
+	let feerate = admission::live(turn.world)?;
+	let standing = tiers::here(turn, &sale.client);
+	let basis = Basis::new(turn.policy(), &standing, &turn.world.market, feerate, feerate);
+	basis.covers(sale.fee.unwrap_or(Msat::ZERO), basis.jit_costs(capacity)).map(|()| feerate)
 }
 
 fn open_action(sale: &Sale, capacity: Sat, feerate: FeePerKw) -> Action {
@@ -327,11 +362,12 @@ pub(crate) fn connected(turn: &mut Turn<'_>, peer: NodeId) {
 		turn.book.live_sales().filter(|sale| sale.client == peer).map(|sale| sale.id.clone()).collect();
 	for id in ids {
 		let Some(mut sale) = turn.sale(&id) else { continue };
+		withhold::connected(turn, &mut sale);
 		advance(turn, &mut sale);
 		let capacity = sale.channel.as_ref().filter(|channel| !channel.is_open()).map(|channel| channel.capacity);
 		let was_opening = turn.book.sale(&id).is_some_and(|old| old.state == sale.state);
 		if let (SaleState::Opening { .. }, Some(capacity), true) = (&sale.state, capacity, was_opening)
-			&& let Ok(feerate) = admission::feerate(turn.policy(), turn.world)
+			&& let Ok(feerate) = open_again_at(turn, &sale, capacity)
 		{
 			turn.act(open_action(&sale, capacity, feerate));
 		}

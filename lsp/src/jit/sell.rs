@@ -1,27 +1,26 @@
 //! `lsps2.get_info` and `lsps2.buy`.
 
+use super::HTLC_MINIMUM;
 use crate::admission::{self, Refusal};
 use crate::book::{NodeId, Sale, SaleState, Terms};
-use crate::money::{FeePerKw, Msat, Sat};
+use crate::money::{Msat, Sat};
 use crate::promise;
 use crate::protocol::lsps0::RpcError;
 use crate::protocol::lsps2::{self, Buy, GetInfo};
-use crate::quote;
+use crate::quote::{self, Basis};
+use crate::tiers;
+use crate::tokens;
 use crate::trust;
 use crate::turn::Turn;
 use serde_json::Value;
 
 /// `lsps2.get_info`: one entry, or none when nothing can be sold now.
-pub(crate) fn get_info(turn: &Turn<'_>, peer: NodeId, call: &GetInfo) -> Result<Value, RpcError> {
-	let tokens = &turn.policy().lsps2.tokens;
-	let known = match &call.token {
-		Some(token) => tokens.contains(token),
-		None => tokens.is_empty(),
-	};
-	if !known {
-		return Err(lsps2::unrecognized_token());
-	}
-	let entries = match trust::admit(turn, &peer).and_then(|()| offer(turn)) {
+pub(crate) fn get_info(turn: &mut Turn<'_>, peer: NodeId, call: &GetInfo) -> Result<Value, RpcError> {
+	let own = &turn.policy().lsps2;
+	let shown = tokens::check(turn, peer, &own.tokens, own.require_token, call.token.as_deref());
+	shown.map_err(|_| lsps2::unrecognized_token())?;
+	let admitted = tiers::admit(turn.policy(), turn.known_client(&peer).as_ref(), &peer);
+	let entries = match admitted.and_then(|()| trust::admit(turn, &peer)).and_then(|()| offer(turn, &peer)) {
 		Ok(terms) => {
 			let promise = promise::make(&turn.lsp.promise_key, &peer, &terms);
 			vec![(terms, promise)]
@@ -31,31 +30,36 @@ pub(crate) fn get_info(turn: &Turn<'_>, peer: NodeId, call: &GetInfo) -> Result<
 	Ok(lsps2::menu(&entries))
 }
 
-/// What we offer now.
-fn offer(turn: &Turn<'_>) -> Result<Terms, Refusal> {
+/// What we offer this client now. Each payment in the range bears its fee, and no fee is below the cost (R7).
+fn offer(turn: &Turn<'_>, peer: &NodeId) -> Result<Terms, Refusal> {
 	let policy = turn.policy();
-	let feerate = admission::feerate(policy, turn.world)?;
+	admission::selling(turn.world)?;
+	let live = admission::feerate(policy, turn.world)?;
+	let standing = tiers::here(turn, peer);
+	let basis = Basis::new(policy, &standing, &turn.world.market, live, live);
 	let free = turn.free_funds(Sat::ZERO);
-	let limit = policy.risk.max_channel_sat;
-	let smallest = policy.lsps2.min_payment_sat;
-	let too_much = || Refusal::Funds { needed: funding_for(turn, feerate, smallest).unwrap_or(limit), free };
-	let max_payment = quote::largest_payment(policy, feerate, free, limit).ok_or_else(too_much)?;
-	let min_payment = smallest.to_msat().ok_or_else(too_much)?;
-	let price = quote::jit(policy, feerate, min_payment).ok_or_else(too_much)?;
+	let (limit, smallest) = (standing.max_channel, policy.lsps2.min_payment_sat);
+	let too_much = || {
+		let capacity = smallest.to_msat().and_then(|payment| basis.jit_capacity(payment, 0));
+		Refusal::Funds { needed: capacity.map_or(limit, |capacity| quote::funding_need(live, capacity)), free }
+	};
+	let most = basis.largest_payment(free, limit).ok_or_else(too_much)?;
+	let (low, high) = smallest.to_msat().zip(most.to_msat()).ok_or_else(too_much)?;
+	let rate = basis.rate(low, high).ok_or_else(too_much)?;
+	let min_payment = low.max(Msat(rate.min_fee.0.saturating_add(HTLC_MINIMUM.0)));
+	if min_payment > high {
+		return Err(Refusal::TooDear { fee: rate.min_fee, most });
+	}
+	let holds = turn.world.market.validity(policy.lsps2.promise_secs, policy.lsps2.min_promise_secs);
 	Ok(Terms {
-		min_fee: price.min_fee,
-		proportional: price.proportional_ppm.0,
-		valid_until: turn.now.plus_secs(policy.lsps2.promise_secs),
+		min_fee: rate.min_fee,
+		proportional: rate.proportional.0,
+		valid_until: turn.now.plus_secs(holds),
 		min_lifetime: policy.lsps2.min_lifetime_blocks,
 		max_client_to_self_delay: policy.lsps2.max_client_to_self_delay,
 		min_payment,
-		max_payment: max_payment.to_msat().ok_or_else(too_much)?,
+		max_payment: high,
 	})
-}
-
-fn funding_for(turn: &Turn<'_>, feerate: FeePerKw, payment: Sat) -> Option<Sat> {
-	let capacity = quote::jit_capacity(turn.policy(), feerate, payment.to_msat()?, 0)?;
-	Some(quote::funding_need(feerate, capacity))
 }
 
 /// `lsps2.buy`: the sale is written, then the SCID goes out.
@@ -69,7 +73,7 @@ pub(crate) fn buy(turn: &mut Turn<'_>, peer: NodeId, call: &Buy) -> Result<Value
 	}
 	let fee = call.payment_size.map(|size| fee_of(terms, size)).transpose()?;
 	admission::one_more_sale(turn, &peer).map_err(|refusal| RpcError::rejected(&refusal.to_string()))?;
-	let reserved = reserve(turn, call)?;
+	let reserved = reserve(turn, &peer, call)?;
 	let scid = turn.world.fresh_scid;
 	let id = sale_id(turn.random("sale"));
 	if turn.book.has_scid(scid) || turn.book.sale(&id).is_some() {
@@ -92,7 +96,10 @@ pub(crate) fn buy(turn: &mut Turn<'_>, peer: NodeId, call: &Buy) -> Result<Value
 		credited: Vec::new(),
 		discarding: Vec::new(),
 		paying: None,
+		claim_by: None,
+		overdue_since: None,
 		fee_credited: Msat::ZERO,
+		expected_cost: Sat::ZERO,
 		channel: None,
 		created_at: turn.now,
 		history: Vec::new(),
@@ -120,14 +127,20 @@ fn fee_of(terms: &Terms, size: Msat) -> Result<Msat, RpcError> {
 	Ok(fee)
 }
 
-/// What is kept for the sale: for a payment of unknown size, the smallest channel.
-fn reserve(turn: &Turn<'_>, call: &Buy) -> Result<Sat, RpcError> {
-	let policy = turn.policy();
-	let feerate = admission::feerate(policy, turn.world).map_err(|refusal| RpcError::rejected(&refusal.to_string()))?;
+/// What is kept for the sale: for a payment of unknown size, the smallest channel. A promise that the feerate has overtaken
+/// is void, and the client is to ask for another menu.
+fn reserve(turn: &Turn<'_>, peer: &NodeId, call: &Buy) -> Result<Sat, RpcError> {
+	let rejected = |refusal: Refusal| RpcError::rejected(&refusal.to_string());
+	let live = admission::live(turn.world).map_err(rejected)?;
+	let standing = tiers::here(turn, peer);
+	let basis = Basis::new(turn.policy(), &standing, &turn.world.market, live, live);
 	let size = call.payment_size.unwrap_or(call.terms.min_payment);
-	let capacity = quote::jit_capacity(policy, feerate, size, 0)
-		.ok_or_else(|| lsps2::payment_size_too_large("the channel's capacity overflows"))?;
-	let funding = admission::funding(turn, feerate, capacity, Sat::ZERO);
+	let capacity =
+		basis.jit_capacity(size, 0).ok_or_else(|| lsps2::payment_size_too_large("the channel's capacity overflows"))?;
+	let fee = quote::opening_fee(call.terms.min_fee, call.terms.proportional, size).unwrap_or(Msat(u64::MAX));
+	let covered = basis.covers(fee, basis.jit_costs(capacity));
+	covered.map_err(|refusal| lsps2::invalid_opening_fee_params(&refusal.to_string()))?;
+	let funding = admission::funding(turn, live, capacity, Sat::ZERO, standing.max_channel);
 	funding.map_err(|refusal| lsps2::payment_size_too_large(&refusal.to_string()))
 }
 

@@ -3,8 +3,10 @@
 
 use super::gather::advance;
 use super::{FUNDING_MARGIN_BLOCKS, forget_attempt, owe};
+use crate::admission::Refusal;
 use crate::book::{Discarding, MAX_ATTEMPTS_KEPT, Sale, SaleState, push_bounded};
 use crate::input::{Action, Input};
+use crate::money::Sat;
 use crate::trust::{self, OffenceKind};
 use crate::turn::Turn;
 
@@ -12,6 +14,19 @@ use crate::turn::Turn;
 /// it has written it down, which may be after it told of the channel's end; a node whose loop stalls for half as long is
 /// ended by its watchdog.
 pub const DISCARD_AFTER_SECS: u64 = 60;
+
+/// How long a client may hold the payment that its withheld channel is for. It has all of it, and has only to take it.
+pub const CLAIM_SECS: u64 = 300;
+/// A client that is back has so long to take it.
+pub const CLAIM_AGAIN_SECS: u64 = 60;
+/// If a client is here, we are told within so many seconds that it is.
+const SEEN_WITHIN_SECS: u64 = 10;
+
+/// An HTLC for a withheld channel may expire no later than so many blocks from now: until then a client that neither takes nor
+/// fails it, and stays away, has our coins.
+pub const MAX_EXPIRY_BLOCKS: u32 = super::EXPIRY_MARGIN_BLOCKS + 576;
+/// Withheld fundings may hold this share of our coins, in parts per million. The first one may hold more.
+pub const MAX_WITHHELD_PPM: u64 = 500_000;
 
 /// LDK closes a channel whose HTLC has timed out 3 blocks ago. So long after that nothing is heard of it any more.
 const OVERDUE_BLOCKS: u32 = 12;
@@ -25,7 +40,10 @@ pub(crate) fn withheld(turn: &mut Turn<'_>, mut sale: Sale, input: &Input) {
 			// The client signed while we gave up: nothing was sent over it.
 			let until = turn.now;
 			let (user_channel_id, channel_id, funding) = (*user_channel_id, *channel_id, *funding);
-			discard(&mut sale, Discarding { user_channel_id, channel_id, funding, until, release: false, out: false });
+			// What its capacity was is not known any more: its coins are free in a moment.
+			let capacity = Sat::ZERO;
+			let one = Discarding { user_channel_id, channel_id, funding, capacity, until, release: false, out: false };
+			discard(&mut sale, one);
 			turn.put_sale(sale);
 		}
 		return;
@@ -38,7 +56,7 @@ pub(crate) fn withheld(turn: &mut Turn<'_>, mut sale: Sale, input: &Input) {
 		channel.keep_until_height =
 			height.saturating_add(sale.terms.min_lifetime).saturating_add(FUNDING_MARGIN_BLOCKS);
 		// The coins are no longer among those that can be spent.
-		sale.reserved = crate::money::Sat::ZERO;
+		sale.reserved = Sat::ZERO;
 		sale.note(turn.now, "signed", format!("{funding}, broadcast when the payment is taken"));
 	}
 	if !sale.client_trusts {
@@ -66,7 +84,7 @@ pub(super) fn release(turn: &mut Turn<'_>, sale: &mut Sale) {
 fn broadcast_due(turn: &mut Turn<'_>, sale: &Sale) {
 	let Some(channel) = &sale.channel else { return };
 	if let (Some(funding), Some(channel_id)) = (channel.is_due(), channel.channel_id) {
-		turn.act(Action::BroadcastFunding { user_channel_id: sale.user_channel_id, channel_id, funding });
+		turn.act_once(Action::BroadcastFunding { user_channel_id: sale.user_channel_id, channel_id, funding });
 	}
 }
 
@@ -91,13 +109,13 @@ pub(super) fn settled_over(turn: &mut Turn<'_>, channel_id: &[u8; 32]) {
 pub(super) fn give_back(turn: &mut Turn<'_>, sale: &mut Sale) {
 	let Some(channel) = &sale.channel else { return };
 	let (Some(funding), Some(channel_id)) = (channel.is_withheld(), channel.channel_id) else { return };
-	let user_channel_id = sale.user_channel_id;
+	let (user_channel_id, capacity) = (sale.user_channel_id, channel.capacity);
 	let wait = if channel.ready_at.is_some() { DISCARD_AFTER_SECS } else { 0 };
 	if channel.closed_at.is_none() {
 		turn.act(Action::AbandonChannel { user_channel_id, peer: sale.client });
 	}
 	let until = turn.now.plus_secs(wait);
-	discard(sale, Discarding { user_channel_id, channel_id, funding, until, release: false, out: false });
+	discard(sale, Discarding { user_channel_id, channel_id, funding, capacity, until, release: false, out: false });
 	sale.note(turn.now, "discard", format!("{funding} is not broadcast"));
 	forget_attempt(turn, sale);
 }
@@ -127,8 +145,70 @@ pub(crate) fn discarded(turn: &mut Turn<'_>, mut sale: Sale, user_channel_id: u1
 	turn.put_sale(sale);
 }
 
+/// The payment for a withheld channel is with the client: it is given time to take it.
+pub(super) fn await_claim(turn: &Turn<'_>, sale: &mut Sale) {
+	sale.overdue_since = None;
+	sale.claim_by = sale.is_unclaimed().then(|| turn.now.plus_secs(CLAIM_SECS));
+}
+
+/// [`Input::Connected`]: a client that is here and has held the payment for too long loses the channel. One that comes back
+/// is given a moment.
+pub(super) fn connected(turn: &mut Turn<'_>, sale: &mut Sale) {
+	let Some(since) = sale.overdue_since.filter(|_| sale.is_unclaimed() && turn.world.peer.connected) else { return };
+	sale.overdue_since = None;
+	if !is_in_flight(turn, sale) {
+		// LDK is about to tell what became of it.
+		sale.claim_by = Some(turn.now.plus_secs(CLAIM_AGAIN_SECS));
+	} else if turn.now > since.plus_secs(SEEN_WITHIN_SECS) {
+		sale.claim_by = Some(turn.now.plus_secs(CLAIM_AGAIN_SECS));
+	} else {
+		sale.note(turn.now, "fail", "the client holds the payment and does not take it".to_string());
+		trust::offend(turn, sale, OffenceKind::Held);
+		forget_paying(sale);
+		owe(turn, sale);
+	}
+}
+
+/// Is there room for one more withheld funding of this size beside those of all sales? Gives what there is if not.
+pub(super) fn room(turn: &Turn<'_>, sale: &Sale, needed: Sat) -> Result<(), Refusal> {
+	let mut locked = Sat::ZERO;
+	let mut waiting = Sat::ZERO;
+	for other in turn.book.live_sales().filter(|other| other.id != sale.id) {
+		let opening = other.client_trusts && matches!(other.state, SaleState::Opening { .. });
+		waiting = waiting.saturating_add(if opening { other.reserved } else { Sat::ZERO });
+		locked = locked.saturating_add(locked_by(other));
+	}
+	let taken = locked.saturating_add(waiting);
+	let all = turn.world.spendable.saturating_add(locked);
+	let limit = Sat(all.0.saturating_mul(MAX_WITHHELD_PPM) / 1_000_000);
+	if taken > Sat::ZERO && taken.saturating_add(needed) > limit {
+		return Err(Refusal::Withheld { taken, limit });
+	}
+	Ok(())
+}
+
+/// What a sale has in fundings that are not broadcast.
+fn locked_by(sale: &Sale) -> Sat {
+	let own = sale.channel.as_ref().filter(|channel| channel.is_withheld().is_some());
+	let own = own.map_or(Sat::ZERO, |channel| channel.capacity);
+	let ended = sale.discarding.iter().filter(|one| !one.out);
+	ended.fold(own, |sum, one| sum.saturating_add(one.capacity))
+}
+
+/// May an HTLC with this expiry be sent over the sale's channel, or is it one that a client could hold for too long?
+pub(super) fn expires_too_late(turn: &Turn<'_>, sale: &Sale, expiry_height: Option<u32>) -> bool {
+	let is_out = sale.channel.as_ref().is_some_and(|channel| channel.is_open() && channel.funding.is_some());
+	let most = turn.world.height.saturating_add(MAX_EXPIRY_BLOCKS);
+	sale.client_trusts && !is_out && expiry_height.is_some_and(|expiry| expiry > most)
+}
+
 /// What is due by now: coins to be freed, and a payment of which nothing was heard any more.
 pub(super) fn tick(turn: &mut Turn<'_>, sale: &mut Sale) {
+	broadcast_due(turn, sale);
+	if sale.claim_by.is_some_and(|at| turn.now >= at) {
+		sale.claim_by = None;
+		sale.overdue_since = Some(turn.now).filter(|_| sale.is_unclaimed());
+	}
 	for index in 0..sale.discarding.len() {
 		let peer = sale.client;
 		let Some(one) = sale.discarding.get_mut(index).filter(|one| !one.out && one.until <= turn.now) else {
@@ -153,6 +233,9 @@ pub(super) fn tick(turn: &mut Turn<'_>, sale: &mut Sale) {
 /// [`Input::Started`]: a broadcast that may not have happened happens, and a channel that may not have been closed is.
 pub(super) fn started(turn: &mut Turn<'_>, sale: &mut Sale) {
 	broadcast_due(turn, sale);
+	if sale.is_unclaimed() {
+		await_claim(turn, sale);
+	}
 	for one in sale.discarding.iter_mut().filter(|one| !one.out) {
 		one.until = one.until.max(turn.now.plus_secs(DISCARD_AFTER_SECS));
 		let (user_channel_id, channel_id, funding) = (one.user_channel_id, one.channel_id, one.funding);
@@ -186,7 +269,7 @@ pub(super) fn is_in_flight(turn: &Turn<'_>, sale: &Sale) -> bool {
 }
 
 /// Has the client a channel that owes us nothing? What is sold and not paid for, or not funded yet, does not count.
-pub(super) fn owes_nothing(turn: &Turn<'_>, channel_id: &[u8; 32], user_channel_id: u128) -> bool {
+pub(crate) fn owes_nothing(turn: &Turn<'_>, channel_id: &[u8; 32], user_channel_id: u128) -> bool {
 	let by_channel = turn.book.sale_by_channel(channel_id);
 	let sale = by_channel.or_else(|| turn.book.sale_by_user_channel_id(user_channel_id));
 	sale.is_none_or(|sale| {

@@ -1,12 +1,13 @@
 //! A paid order gets its channel; the money is ours when the funding is out.
 
-use super::{OPEN_AGAIN_SECS, abandon_again, forget_attempt, give_up, paid_by, pay, refund, requested, sell};
-use crate::admission;
+use super::{OPEN_AGAIN_SECS, abandon_again, forget_attempt, give_up, lapse, paid_by, pay, refund, requested, sell};
+use crate::admission::{self, Refusal};
 use crate::book::{EntryKind, NodeId, Order, OrderState, PaidBy, PaymentHash, PaymentState};
 use crate::input::{Action, Input, OpenChannel, Owner};
 use crate::ledger;
 use crate::money::{FeePerKw, Msat, Sat};
-use crate::quote;
+use crate::quote::Basis;
+use crate::tiers;
 use crate::turn::Turn;
 
 /// Opens the channel of a paid order if the client is here and nothing stands against it now; else it is tried again
@@ -20,19 +21,33 @@ pub(super) fn open_if_possible(turn: &mut Turn<'_>, order: &mut Order) {
 	if !turn.world.peer.connected || turn.now >= deadline {
 		return;
 	}
-	let Ok(live) = admission::feerate(turn.policy(), turn.world) else { return };
-	let feerate = quote::order_feerate(live, order.funding_confirms_within_blocks);
-	let Ok(needed) = admission::funding(turn, feerate, order.capacity(), order.reserved) else { return };
+	let Ok((feerate, cost)) = promised_feerate(turn, order) else { return };
+	let limit = order.capacity();
+	let Ok(needed) = admission::funding(turn, feerate, limit, order.reserved, limit) else { return };
 	if matches!(order.state, OrderState::Paid { .. }) {
 		if order.channel.is_some() {
 			forget_attempt(turn, order);
 		}
 		order.state = OrderState::Opening { by, deadline };
 		order.reserved = needed;
+		order.expected_cost = cost;
 		order.channel = Some(requested(order));
 		order.note(turn.now, "open", format!("{} at {} sat/vB", order.capacity(), feerate.to_sat_per_vb_ceil()));
 	}
 	turn.act(Action::OpenChannel(channel(order, order.user_channel_id, feerate)));
+}
+
+/// The feerate of the funding, and what the channel costs at it. The ceilings are for what is sold now: what was ordered and
+/// paid for is opened as long as its fee covers it. If the feerate has overtaken it (R7), it waits until the deadline for the
+/// feerate to fall again, and then the money goes back.
+fn promised_feerate(turn: &Turn<'_>, order: &Order) -> Result<(FeePerKw, Sat), Refusal> {
+	let live = admission::live(turn.world)?;
+	let feerate = turn.world.market.within(live, order.funding_confirms_within_blocks);
+	let standing = tiers::here(turn, &order.client);
+	let basis = Basis::new(turn.policy(), &standing, &turn.world.market, live, feerate);
+	let costs = basis.order_costs(order.lsp_balance, order.channel_expiry_blocks);
+	basis.covers(order.fee_total.to_msat().unwrap_or(Msat(u64::MAX)), costs)?;
+	Ok((feerate, costs.total()))
 }
 
 /// The channel as it was ordered: what the client is asked to accept before it pays, and gets when it has paid.
@@ -93,7 +108,7 @@ fn refused_payment(order: &Order, height: u32) -> Option<PaymentHash> {
 		OrderState::Paid { by, .. }
 		| OrderState::Opening { by, .. }
 		| OrderState::Abandoning { by, .. }
-		| OrderState::Funded { by } => by == PaidBy::Onchain,
+		| OrderState::Funded { by } => by == PaidBy::Onchain || order.lapsed,
 		OrderState::Completed | OrderState::Refunding { .. } | OrderState::Failed { .. } => true,
 	};
 	let lightning = order.lightning.as_ref().filter(|option| is_refused && option.state != PaymentState::Paid)?;
@@ -120,6 +135,7 @@ pub(crate) fn funded(turn: &mut Turn<'_>, mut order: Order, input: &Input) {
 		}
 		return;
 	};
+	lapse::watch(turn, &mut order);
 	let keep_until =
 		turn.world.height.saturating_add(order.channel_expiry_blocks).saturating_add(crate::jit::FUNDING_MARGIN_BLOCKS);
 	let mut channel = order.channel.take().unwrap_or_else(|| requested(&order));
@@ -132,7 +148,10 @@ pub(crate) fn funded(turn: &mut Turn<'_>, mut order: Order, input: &Input) {
 	order.paid_by = Some(by);
 	order.state = OrderState::Funded { by };
 	order.note(turn.now, "funded", format!("{funding}"));
+	// The ledger looks for the channel.
+	turn.put_order(order.clone());
 	match by {
+		PaidBy::Lightning if order.lapsed => lapse::unpaid(turn, &mut order),
 		PaidBy::Lightning => {
 			if let Some(lightning) = &mut order.lightning {
 				lightning.state = PaymentState::Paid;
@@ -150,7 +169,11 @@ pub(crate) fn funded(turn: &mut Turn<'_>, mut order: Order, input: &Input) {
 /// [`Input::PaymentClaimed`]: the money is ours.
 pub(crate) fn claimed(turn: &mut Turn<'_>, payment_hash: &PaymentHash, amount: Msat) {
 	let Some(mut order) = turn.book.order_by_payment_hash(payment_hash).cloned() else { return };
-	if order.state == (OrderState::Funded { by: PaidBy::Lightning }) {
+	let is_found = lapse::is_unpaid(&order);
+	if is_found {
+		lapse::found(turn, &mut order);
+	}
+	if is_found || order.state == (OrderState::Funded { by: PaidBy::Lightning }) {
 		complete(turn, &mut order, amount);
 		turn.put_order(order);
 	}
@@ -164,7 +187,7 @@ fn complete(turn: &mut Turn<'_>, order: &mut Order, paid: Msat) {
 	ledger::earn(turn, EntryKind::OrderFee, fee, client, &order.id);
 	if pushed > Msat::ZERO {
 		ledger::earn(turn, EntryKind::ClientBalance, pushed, client, &order.id);
-		ledger::spend(turn, EntryKind::ClientBalance, pushed, client, &order.id);
+		ledger::pushed(turn, pushed, client, &order.id);
 	}
 	order.state = OrderState::Completed;
 	order.note(turn.now, "paid", format!("{fee} earned"));
@@ -219,6 +242,15 @@ pub(crate) fn open_failed(turn: &mut Turn<'_>, mut order: Order, user_channel_id
 		_ => {}
 	}
 	turn.put_order(order);
+}
+
+/// [`Input::FundingKept`].
+pub(crate) fn funding_kept(turn: &mut Turn<'_>, mut order: Order, user_channel_id: u128) {
+	if order.is_being_opened() && order.user_channel_id == user_channel_id && !order.kept {
+		order.kept = true;
+		order.note(turn.now, "closed", "the channel was used before its funding was known to be out".to_string());
+		turn.put_order(order);
+	}
 }
 
 /// [`Input::ChannelClosed`]. While the channel is being opened it says that nothing was funded: the node would have said

@@ -1,6 +1,6 @@
 //! Payments arrive, by Lightning (held, not claimed) or on-chain, in time or too late.
 
-use super::{CLAIM_MARGIN_BLOCKS, abandon, abandon_again, deliver, give_up, paid_by, refund, sell};
+use super::{CLAIM_MARGIN_BLOCKS, abandon, abandon_again, deliver, give_up, lapse, paid_by, refund, sell};
 use crate::book::{EntryKind, Order, OrderState, PaidBy, PaymentHash, PaymentState, Received};
 use crate::input::Action;
 use crate::ledger;
@@ -34,7 +34,7 @@ pub(crate) fn payment_held(turn: &mut Turn<'_>, payment_hash: PaymentHash, amoun
 			deliver::open_if_possible(turn, &mut order);
 		}
 		// The node's answer decides.
-		OrderState::Abandoning { by, .. } if by_lightning(by) => {}
+		OrderState::Abandoning { by, .. } if by_lightning(by) && !order.lapsed => {}
 		OrderState::Funded { by } if by_lightning(by) => deliver::claim(turn, &order),
 		OrderState::Completed if order.lightning.as_ref().is_some_and(|paid| paid.state == PaymentState::Paid) => {
 			deliver::claim(turn, &order);
@@ -122,7 +122,7 @@ pub(super) fn watch_loss(turn: &mut Turn<'_>, order: &mut Order) {
 	let book = if gone { ledger::spend } else { ledger::earn };
 	book(turn, EntryKind::OrderFee, fee, client, &order.id);
 	if pushed > Msat::ZERO {
-		book(turn, EntryKind::ClientBalance, pushed, client, &order.id);
+		ledger::lost(turn, pushed, gone, client, &order.id);
 	}
 	if gone {
 		let mut client = turn.client(&order.client);
@@ -190,8 +190,10 @@ pub(crate) fn tick(turn: &mut Turn<'_>) {
 			OrderState::Opening { .. } if is_too_late(turn, held_until(&order)) => {
 				abandon(turn, &mut order, ABOUT_TO_EXPIRE);
 			}
+			OrderState::Funded { .. } => lapse::watch_claim(turn, &mut order),
 			_ => {}
 		}
+		lapse::watch(turn, &mut order);
 		refund::tick(turn, &mut order);
 		turn.put_order(order);
 	}

@@ -7,7 +7,9 @@ use crate::input::Action;
 use crate::money::{FeePerKw, Msat, Sat};
 use crate::protocol::lsps0::{self, RpcError};
 use crate::protocol::lsps1::{self, CreateOrder};
-use crate::quote;
+use crate::quote::Basis;
+use crate::tiers;
+use crate::tokens::{self, Shown};
 use crate::turn::Turn;
 use serde_json::Value;
 
@@ -19,18 +21,22 @@ pub(crate) fn create_order(turn: &mut Turn<'_>, peer: NodeId, id: &str, call: &C
 	let policy = turn.policy();
 	let refund_address = call.refund_address(turn.world.network)?;
 	call.check_options(policy)?;
-	let tokens = &policy.lsps1.tokens;
-	let known = if call.token.is_empty() { tokens.is_empty() } else { tokens.contains(&call.token) };
-	if !known {
-		return Err(lsps1::unrecognized_token());
-	}
+	let own = &policy.lsps1;
+	let shown = tokens::check(turn, peer, &own.tokens, own.require_token, Some(&call.token));
+	let shown = shown.map_err(|_| lsps1::unrecognized_token())?;
 	let rejected = |refusal: admission::Refusal| RpcError::rejected(&refusal.to_string());
 	admission::one_more_order(turn, &peer).map_err(rejected)?;
-	let live = admission::feerate(policy, turn.world).map_err(rejected)?;
-	let feerate = quote::order_feerate(live, call.funding_confirms_within_blocks);
+	let within = call.funding_confirms_within_blocks;
+	let feerate = admission::order_feerate(policy, turn.world, within).map_err(rejected)?;
+	let standing = tiers::here(turn, &peer);
 	let capacity = call.lsp_balance.saturating_add(call.client_balance);
-	let reserved = admission::funding(turn, feerate, capacity, Sat::ZERO).map_err(rejected)?;
-	let (fee_total, order_total) = price(turn, call, feerate, capacity)?;
+	let funding = admission::funding(turn, feerate, capacity, Sat::ZERO, standing.max_channel);
+	let reserved = funding.map_err(rejected)?;
+	let live = turn.world.feerate.unwrap_or(feerate);
+	let basis = Basis::new(policy, &standing, &turn.world.market, live, feerate);
+	let (fee_total, order_total) = price(&basis, call)?;
+	let least = policy.lsps2.min_promise_secs;
+	let holds = turn.world.market.validity(policy.lsps1.payment_window_secs, least);
 	let order_id = uuid::Builder::from_random_bytes(turn.random("order")).into_uuid().to_string();
 	if turn.book.order(&order_id).is_some() {
 		return Err(RpcError::rejected("no free order id, please try again"));
@@ -46,22 +52,30 @@ pub(crate) fn create_order(turn: &mut Turn<'_>, peer: NodeId, id: &str, call: &C
 		required_channel_confirmations: call.required_channel_confirmations,
 		funding_confirms_within_blocks: call.funding_confirms_within_blocks,
 		channel_expiry_blocks: call.channel_expiry_blocks,
-		token: call.token.clone(),
+		sealed_token: String::new(),
+		token: String::new(),
 		announce_channel: call.announce_channel,
 		refund_address,
 		fee_total,
 		order_total,
+		expected_cost: basis.order_costs(call.lsp_balance, call.channel_expiry_blocks).total(),
 		created_at: turn.now,
-		expires_at: turn.now.plus_secs(policy.lsps1.payment_window_secs),
+		expires_at: turn.now.plus_secs(holds),
 		reserved,
 		lightning: None,
 		onchain: None,
 		paid_by: None,
 		refused: false,
+		lapsed: false,
+		kept: false,
 		state: OrderState::Preparing,
 		channel: None,
 		history: Vec::new(),
 	};
+	match shown {
+		Shown::Issued => order.sealed_token = tokens::seal(&turn.lsp.promise_key, &order.id, &call.token),
+		Shown::None | Shown::Listed => order.token.clone_from(&call.token),
+	}
 	order.note(turn.now, "order", format!("{capacity} for {order_total}, fee {fee_total} · {reserved} reserved"));
 	preflight::begin(turn, &order, feerate);
 	turn.put_client(turn.client(&peer));
@@ -83,8 +97,17 @@ pub(super) fn prepare(turn: &mut Turn<'_>, order: &Order) {
 	});
 }
 
-fn price(turn: &Turn<'_>, call: &CreateOrder, feerate: FeePerKw, capacity: Sat) -> Result<(Sat, Sat), RpcError> {
-	let quote = quote::order(turn.policy(), feerate, capacity, call.channel_expiry_blocks);
+/// What the client sees of an order. A token that was issued is said back as it was shown.
+fn answer(turn: &Turn<'_>, order: &Order) -> Value {
+	let mut shown = order.clone();
+	if !order.sealed_token.is_empty() {
+		shown.token = tokens::unseal(&turn.lsp.promise_key, &order.id, &order.sealed_token);
+	}
+	lsps1::order(&shown, turn.string_error_data(&order.client))
+}
+
+fn price(basis: &Basis<'_>, call: &CreateOrder) -> Result<(Sat, Sat), RpcError> {
+	let quote = basis.order(call.lsp_balance, call.client_balance, call.channel_expiry_blocks);
 	let fee = quote.map(|quote| quote.fee.to_sat_ceil());
 	let total = fee.and_then(|fee| fee.checked_add(call.client_balance)).filter(|total| total.to_msat().is_some());
 	fee.zip(total).ok_or_else(|| RpcError::rejected("the price overflows"))
@@ -94,7 +117,7 @@ fn price(turn: &Turn<'_>, call: &CreateOrder, feerate: FeePerKw, capacity: Sat) 
 pub(crate) fn get_order(turn: &Turn<'_>, peer: NodeId, id: &str) -> Result<Value, RpcError> {
 	let order = turn.book.order(id).filter(|order| order.client == peer && order.reply_to.is_none());
 	let order = order.ok_or_else(lsps1::not_found)?;
-	Ok(lsps1::order(order, turn.string_error_data(&peer)))
+	Ok(answer(turn, order))
 }
 
 /// [`Input::PaymentPrepared`](crate::input::Input::PaymentPrepared): the answer to `create_order`.
@@ -128,7 +151,7 @@ pub(crate) fn payment_prepared(
 	order.reply_to = None;
 	order.state = OrderState::AwaitingPayment;
 	order.note(turn.now, "offer", format!("{} until {}", order.order_total, order.expires_at));
-	let answer = lsps1::order(&order, turn.string_error_data(&order.client));
+	let answer = answer(turn, &order);
 	turn.send(order.client, lsps0::reply(&reply_to, answer));
 	turn.put_order(order);
 }

@@ -1,6 +1,9 @@
 //! A policy is checked once, when it is made.
 
-use super::{Lsps1Policy, Lsps2Policy, Lsps5Policy, Policy, PricePolicy, RiskPolicy};
+use super::{
+	CapitalPolicy, LOWEST, Lsps1Policy, Lsps2Policy, Lsps5Policy, MAX_COUNTED_PAYMENTS, MAX_TIERS, Policy, PricePolicy,
+	RiskPolicy, Tier, Tiers,
+};
 use crate::money::Sat;
 
 /// A key of the policy that cannot be, and what would be right.
@@ -43,9 +46,11 @@ impl Policy {
 		check_lsps1(&self.lsps1, &self.risk)?;
 		check_lsps2(&self.lsps2)?;
 		check_lsps5(&self.lsps5)?;
+		check_capital(&self.capital)?;
 		check_sizes(self)?;
 		check_price(&self.price)?;
-		check_risk(&self.risk)
+		check_risk(&self.risk)?;
+		check_tiers(&self.tier)
 	}
 }
 
@@ -89,6 +94,9 @@ fn check_lsps2(own: &Lsps2Policy) -> Checked {
 	demand((MIN_PROMISE_SECS..=86_400).contains(&own.promise_secs), "lsps2.promise_secs", || {
 		format!("must be from {MIN_PROMISE_SECS} (bLIP-52 asks for ten minutes) to 86400 (a day)")
 	})?;
+	demand((MIN_PROMISE_SECS..=own.promise_secs).contains(&own.min_promise_secs), "lsps2.min_promise_secs", || {
+		format!("must be from {MIN_PROMISE_SECS} to lsps2.promise_secs ({})", own.promise_secs)
+	})?;
 	demand((MIN_GATHER_SECS..=3_600).contains(&own.gather_secs), "lsps2.gather_secs", || {
 		format!("must be from {MIN_GATHER_SECS} (bLIP-52) to 3600 (an hour)")
 	})?;
@@ -108,6 +116,7 @@ fn check_lsps2(own: &Lsps2Policy) -> Checked {
 	demand(own.headroom_ppm.0 <= 10_000_000, "lsps2.headroom_ppm", || {
 		"must be at most 10000000 (ten times the payment)".to_string()
 	})?;
+	demand(own.growth_ppm.0 <= 1_000_000, "lsps2.growth_ppm", || "must be at most 1000000 (the payment)".to_string())?;
 	demand(own.trusted_clients.len() <= MAX_TRUSTED_CLIENTS, "lsps2.trusted_clients", || {
 		format!("must be at most {MAX_TRUSTED_CLIENTS} node ids")
 	})
@@ -145,8 +154,30 @@ fn check_price(own: &PricePolicy) -> Checked {
 	for (ppm, key) in [(own.jit_ppm, "price.jit_ppm"), (own.order_ppm, "price.order_ppm")] {
 		demand(ppm.0 < 1_000_000, key, || "must be below 1000000 (the whole amount)".to_string())?;
 	}
+	demand(own.forced_close_ppm.0 <= 1_000_000, "price.forced_close_ppm", || {
+		"must be at most 1000000 (all)".to_string()
+	})?;
+	demand(own.capital_ppm_per_year.0 <= 1_000_000, "price.capital_ppm_per_year", || {
+		"must be at most 1000000 (100 % a year)".to_string()
+	})?;
 	demand(own.close_share_ppm.0 <= 10_000_000, "price.close_share_ppm", || {
 		"must be at most 10000000 (ten closes)".to_string()
+	})
+}
+
+fn check_capital(own: &CapitalPolicy) -> Checked {
+	demand((1..=1_000).contains(&own.stress_feerate_sat_per_vb), "capital.stress_feerate_sat_per_vb", || {
+		"must be from 1 to 1000".to_string()
+	})?;
+	demand(own.stress_htlcs <= 100, "capital.stress_htlcs", || "must be at most 100".to_string())?;
+	demand(own.spare_coins <= 1_000, "capital.spare_coins", || "must be at most 1000".to_string())?;
+	demand(own.idle_days >= 1, "capital.idle_days", || "must be at least 1".to_string())?;
+	demand(own.max_channels_per_hour >= 1, "capital.max_channels_per_hour", || "must be at least 1".to_string())?;
+	demand(own.max_channels_per_day >= own.max_channels_per_hour, "capital.max_channels_per_day", || {
+		format!("must not be below capital.max_channels_per_hour ({})", own.max_channels_per_hour)
+	})?;
+	demand((1..=1_000_000).contains(&own.max_wallet_share_ppm.0), "capital.max_wallet_share_ppm", || {
+		"must be from 1 to 1000000 (all of it)".to_string()
 	})
 }
 
@@ -154,6 +185,11 @@ fn check_risk(own: &RiskPolicy) -> Checked {
 	demand((1..=100_000).contains(&own.max_feerate_sat_per_vb), "risk.max_feerate_sat_per_vb", || {
 		"must be from 1 to 100000".to_string()
 	})?;
+	demand((1..=100_000).contains(&own.patient_feerate_sat_per_vb), "risk.patient_feerate_sat_per_vb", || {
+		"must be from 1 to 100000".to_string()
+	})?;
+	demand((6..=2_016).contains(&own.patient_blocks), "risk.patient_blocks", || "must be from 6 to 2016".to_string())?;
+	demand(own.max_loss_sat <= Sat(100_000_000), "risk.max_loss_sat", || at_most(Sat(100_000_000)))?;
 	demand((1..=100_000).contains(&own.max_open_total), "risk.max_open_total", || {
 		"must be from 1 to 100000".to_string()
 	})?;
@@ -178,4 +214,35 @@ fn check_risk(own: &RiskPolicy) -> Checked {
 
 fn at_most(limit: Sat) -> String {
 	format!("must be at most {}", limit.0)
+}
+
+fn check_tiers(tiers: &Tiers) -> Checked {
+	demand(tiers.get(LOWEST).is_some_and(|tier| tier.earned), "tier.new", || {
+		"must be there and earned: it is the tier of those who are in no other".to_string()
+	})?;
+	demand(tiers.0.len() <= MAX_TIERS, "tier.new", || format!("must be one of at most {MAX_TIERS} tiers"))?;
+	for (name, tier) in &tiers.0 {
+		let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+		demand(!name.is_empty() && name.len() <= 32 && name.chars().all(is_name), "tier.new", || {
+			format!("must stand beside tiers with names of lower-case letters, digits and _ only, not {name:?}")
+		})?;
+		check_tier(tier)
+			.map_err(|error| PolicyError { problem: format!("in tier {name}: {}", error.problem), ..error })?;
+	}
+	Ok(())
+}
+
+fn check_tier(tier: &Tier) -> Checked {
+	demand(tier.min_payments <= MAX_COUNTED_PAYMENTS, "tier.new.min_payments", || {
+		format!("must be at most {MAX_COUNTED_PAYMENTS}: more are not counted")
+	})?;
+	demand(tier.risk_ppm.0 <= 10_000_000, "tier.new.risk_ppm", || {
+		"must be at most 10000000 (ten times the costs)".to_string()
+	})?;
+	demand(tier.fee_share_ppm.0 <= 10_000_000, "tier.new.fee_share_ppm", || {
+		"must be at most 10000000 (ten times the fee)".to_string()
+	})?;
+	demand(tier.headroom_ppm.0 <= 10_000_000, "tier.new.headroom_ppm", || {
+		"must be at most 10000000 (ten times the payment)".to_string()
+	})
 }

@@ -3,12 +3,13 @@
 //! LDK intercepts what goes to a private channel whose peer is away. It is held while the client is woken, and goes in full
 //! when it is back. A crash between the decision to forward and the deed leaves nothing behind: LDK raises the HTLC again.
 
-use super::{MAX_HELD, MAX_HELD_PER_CLIENT, can_wake, notify};
+use super::{MAX_HELD, MAX_HELD_OF_STRANGERS, MAX_HELD_PER_CLIENT, can_wake, notify};
 use crate::book::{Client, HeldHtlc, SaleState};
 use crate::input::{Action, ChannelView, Hop, Input};
-use crate::jit::EXPIRY_MARGIN_BLOCKS;
+use crate::jit::{self, EXPIRY_MARGIN_BLOCKS};
 use crate::money::Msat;
 use crate::notice::Notice;
+use crate::trust;
 use crate::turn::Turn;
 
 /// [`Input::HtlcIntercepted`]; false if it is not for a client's existing channel.
@@ -76,7 +77,8 @@ fn until(turn: &Turn<'_>, client: &Client, payment_hash: &[u8; 32]) -> crate::ti
 
 /// May it be held? The reason if not.
 fn admit(turn: &Turn<'_>, client: &Client, htlc: &HeldHtlc) -> Result<(), &'static str> {
-	let fits = |view: &ChannelView| view.next_outbound_htlc_limit >= htlc.amount;
+	let fits = |view: &ChannelView| view.next_outbound_htlc_limit >= htlc.amount && may_carry(turn, view);
+	let is_stranger = |client: &Client| !trust::has_paid(client);
 	if !can_wake(turn, &client.id) {
 		Err("the client is away and has no webhook")
 	} else if is_late(turn, htlc) {
@@ -85,7 +87,9 @@ fn admit(turn: &Turn<'_>, client: &Client, htlc: &HeldHtlc) -> Result<(), &'stat
 		Err("no channel of the client has room for it")
 	} else if client.wake.held.len() >= MAX_HELD_PER_CLIENT {
 		Err("too much is held for the client already")
-	} else if turn.book.held_count() >= MAX_HELD {
+	} else if turn.book.held_count(|_| true) >= MAX_HELD
+		|| (is_stranger(client) && turn.book.held_count(is_stranger) >= MAX_HELD_OF_STRANGERS)
+	{
 		Err("too much is held for all clients already")
 	} else {
 		Ok(())
@@ -97,6 +101,11 @@ fn is_late(turn: &Turn<'_>, htlc: &HeldHtlc) -> bool {
 	htlc.expiry_height.is_some_and(|expiry| expiry <= least)
 }
 
+/// What is held goes in full: not over a channel whose opening fee is owed, or whose funding is not out.
+fn may_carry(turn: &Turn<'_>, view: &ChannelView) -> bool {
+	jit::owes_nothing(turn, &view.channel_id, view.user_channel_id)
+}
+
 fn view(turn: &Turn<'_>, channel_id: &[u8; 32]) -> Option<ChannelView> {
 	turn.world.peer.channels.iter().find(|view| view.channel_id == *channel_id).cloned()
 }
@@ -105,6 +114,7 @@ fn view(turn: &Turn<'_>, channel_id: &[u8; 32]) -> Option<ChannelView> {
 fn link(turn: &Turn<'_>, htlc: &HeldHtlc) -> Option<ChannelView> {
 	let fits = |view: &&ChannelView| {
 		view.usable
+			&& may_carry(turn, view)
 			&& view.next_outbound_htlc_limit >= htlc.amount
 			&& view.next_outbound_htlc_minimum.max(Msat(1)) <= htlc.amount
 	};

@@ -15,7 +15,7 @@ fn r2_r12_a_failure_that_is_told_again_is_not_that_of_the_payment_that_is_held()
 	let open = opened(&sim.htlc(&sale, 1, 1, 30_000_000)).unwrap();
 	sim.funded(open.user_channel_id);
 	assert_eq!(forwards(&sim.ready(node(1), open.user_channel_id)), [(1, 30_000_000 - fee)]);
-	let failed = Input::ForwardFailed { peer: node(1), channel_id: channel_id(open.user_channel_id) };
+	let failed = Input::ForwardFailed { peer: node(1), channel_id: channel_id(open.user_channel_id), by_client: true };
 	sim.give(failed.clone());
 	assert_eq!(forwards(&sim.htlc(&sale, 2, 2, 30_000_000)), [(2, 30_000_000 - fee)]);
 

@@ -5,7 +5,8 @@ use bitcoin::secp256k1::{PublicKey, Secp256k1, SecretKey};
 use bitcoin::{Network, OutPoint, Txid};
 use inlet_lsp::book::{Book, NodeId, Order, Received, Sale, Write};
 use inlet_lsp::input::{Action, ChannelView, Input, OpenChannel, PeerView, Step, World};
-use inlet_lsp::money::{FeePerKw, Msat, Sat};
+use inlet_lsp::market::Market;
+use inlet_lsp::money::{FeePerKw, Msat, Ppm, Sat};
 use inlet_lsp::notice::Notice;
 use inlet_lsp::policy::{Policy, Trust};
 use inlet_lsp::step::Lsp;
@@ -24,15 +25,30 @@ pub struct Sim {
 	pub now: Timestamp,
 	pub height: u32,
 	pub feerate: Option<FeePerKw>,
+	pub market: Market,
 	pub spendable: Sat,
 	pub synced: bool,
+	pub disk_low: bool,
 	pub peers: BTreeMap<NodeId, PeerView>,
 	counter: u64,
 }
 
 pub fn trusting(trust: Trust) -> Policy {
-	let mut policy = Policy::default();
+	let mut policy = plain();
 	policy.lsps2.trust = trust;
+	policy
+}
+
+/// Prices that a test can tell by heart: opening and half of a close at the live feerate, and a share of the payment.
+pub fn plain() -> Policy {
+	let mut policy = Policy::default();
+	policy.price.close_share_ppm = Ppm(500_000);
+	policy.price.forced_close_ppm = Ppm(0);
+	policy.price.capital_ppm_per_year = Ppm(0);
+	policy.lsps2.growth_ppm = Ppm(0);
+	for tier in policy.tier.0.values_mut() {
+		(tier.risk_ppm, tier.headroom_ppm) = (Ppm(0), Ppm(0));
+	}
 	policy
 }
 
@@ -63,8 +79,10 @@ impl Sim {
 			now: Timestamp(START),
 			height: 800_000,
 			feerate: Some(FeePerKw(1000)),
+			market: Market::default(),
 			spendable: Sat(10_000_000),
 			synced: true,
+			disk_low: false,
 			peers: BTreeMap::new(),
 			counter: 0,
 		}
@@ -82,7 +100,9 @@ impl Sim {
 			network: Network::Regtest,
 			height: self.height,
 			synced: self.synced,
+			disk_low: self.disk_low,
 			feerate: self.feerate,
+			market: self.market.clone(),
 			spendable: self.spendable,
 			peer: client.and_then(|client| self.peers.get(&client).cloned()).unwrap_or_default(),
 			entropy: bitcoin::hashes::sha256::Hash::hash(&counter.to_be_bytes()).to_byte_array(),
@@ -250,7 +270,10 @@ impl Sim {
 			next_channel: channel,
 			total_fee: Msat(skimmed),
 			skimmed: Msat(skimmed),
+			intercept_id: None,
 			reference: reference.to_string(),
+			came: Vec::new(),
+			went: Vec::new(),
 		})
 	}
 
@@ -309,6 +332,7 @@ impl Sim {
 		self.give(Input::PaymentClaimed {
 			payment_hash: order.lightning.as_ref().unwrap().payment_hash,
 			amount: amount.to_msat().unwrap(),
+			over: Vec::new(),
 		})
 	}
 

@@ -77,6 +77,27 @@ fn a_forward_decided_and_not_done_is_failed_if_the_client_stays_away() {
 }
 
 #[test]
+fn r01_a_forward_decided_and_not_done_is_failed_when_it_comes_too_near_to_its_expiry() {
+	let (mut sim, client) = (Sim::new(), node(1));
+	sim.connect(client);
+	let sale = sim.buy(client, Some(50_000_000));
+	let open = opened(&sim.htlc(&sale, 1, 1, 50_000_000)).unwrap();
+	sim.funded(open.user_channel_id);
+	assert_eq!(forwards(&sim.ready(client, open.user_channel_id)).len(), 1);
+	let shown_again = sim.htlc_input(&sale, 1, 1, 50_000_000);
+	sim.restart();
+	sim.give(Input::Started);
+	assert!(sim.give(shown_again).is_empty(), "the client is not here");
+	// Blocks come fast: it expires 100 blocks after it arrived.
+	sim.height += 100 - inlet_lsp::jit::EXPIRY_MARGIN_BLOCKS - 1;
+	assert!(sim.tick().is_empty());
+	sim.height += 1;
+	assert_eq!(failed(&sim.tick()), [1], "before LDK does");
+	assert_eq!(sim.sale(&sale).state, SaleState::Owing);
+	assert!(forwards(&sim.connect(client)).is_empty());
+}
+
+#[test]
 fn a_step_that_was_not_committed_did_not_happen() {
 	let (mut sim, client) = (Sim::new(), node(1));
 	sim.connect(client);

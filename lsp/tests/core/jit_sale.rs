@@ -3,7 +3,8 @@
 use crate::harness::*;
 use inlet_lsp::book::{EntryKind, SaleState};
 use inlet_lsp::input::{Action, Input};
-use inlet_lsp::money::{Msat, Sat};
+use inlet_lsp::money::{FeePerKw, Msat, Ppm, Sat};
+use inlet_lsp::policy::Trust;
 
 #[test]
 fn l2_19_parts_are_gathered_then_the_channel_is_opened_and_all_of_them_forwarded() {
@@ -61,6 +62,30 @@ fn l2_24_r15_the_channel_holds_the_payment_and_our_reserve() {
 	}
 }
 
+/// BOLT 3: the commitment transaction with anchors, and one HTLC in it, in weight units.
+const COMMITMENT_WEIGHT: u64 = 1124;
+const HTLC_WEIGHT: u64 = 172;
+
+#[test]
+fn r15_without_any_headroom_the_channel_bears_the_payment_its_parts_and_the_fee_of_its_commitment() {
+	for (feerate, parts) in [(253, 1), (1_000, 8), (5_000, 30), (12_000, 1), (12_000, 30)] {
+		let mut policy = trusting(Trust::Everyone);
+		policy.lsps2.headroom_ppm = Ppm(0);
+		policy.lsps2.min_channel_sat = Sat(20_000);
+		let (mut sim, client) = (Sim::with(policy), node(1));
+		sim.feerate = Some(FeePerKw(feerate));
+		sim.connect(client);
+		let (share, count) = (60_000_000, u64::from(parts));
+		let sale = sim.buy(client, Some(share * count));
+		let opening = (1..=parts).filter_map(|part| opened(&sim.htlc(&sale, part, 1, share))).last();
+		let capacity = opening.expect("all parts are here").capacity.0;
+		let commitment = ((COMMITMENT_WEIGHT + HTLC_WEIGHT * count) * u64::from(feerate)).div_ceil(1_000);
+		let reserve = (capacity / 100).max(1_000);
+		let usable = capacity - reserve - 2 * 330 - commitment;
+		assert!(usable * 1_000 >= share * count, "{feerate} sat/kw, {parts} parts: {usable} of {capacity}");
+	}
+}
+
 #[test]
 fn l2_21_a_client_that_sleeps_is_waited_for() {
 	let (mut sim, client) = (Sim::new(), node(1));
@@ -104,7 +129,10 @@ fn forwards_are_booked_once_and_apart_from_the_opening_fee() {
 		next_channel: None,
 		total_fee: Msat(77),
 		skimmed: Msat(0),
+		intercept_id: None,
 		reference: reference.to_string(),
+		came: Vec::new(),
+		went: Vec::new(),
 	};
 	for reference in ["x", "x", "y", "x"] {
 		sim.give(routing(reference));

@@ -4,7 +4,7 @@ use crate::harness::*;
 use inlet_lsp::book::{EntryKind, SaleState};
 use inlet_lsp::input::{Action, Input};
 use inlet_lsp::money::{FeePerKw, Msat, Sat};
-use inlet_lsp::policy::{Policy, Trust};
+use inlet_lsp::policy::Trust;
 
 fn ready_to_pay() -> (Sim, inlet_lsp::book::NodeId, inlet_lsp::book::Sale) {
 	let (mut sim, client) = (Sim::new(), node(1));
@@ -69,7 +69,7 @@ fn l2_20_the_clock_decides_even_before_the_tick() {
 
 #[test]
 fn l2_19_too_many_parts_are_refused() {
-	let mut policy = Policy::default();
+	let mut policy = plain();
 	policy.risk.max_parts = 3;
 	let (mut sim, client) = (Sim::with(policy), node(1));
 	sim.connect(client);
@@ -93,7 +93,7 @@ fn l2_22_no_more_is_counted_than_what_arrived() {
 
 #[test]
 fn l2_27_parts_that_cannot_bear_the_fee_above_the_smallest_htlc_are_failed() {
-	let mut policy = Policy::default();
+	let mut policy = plain();
 	policy.risk.max_parts = 200;
 	let (mut sim, client) = (Sim::with(policy), node(1));
 	sim.connect(client);
@@ -148,8 +148,10 @@ fn r7_a_fee_spike_stops_the_opening_and_the_payer_is_told() {
 	let actions = sim.htlc(&sale, 1, 1, 50_000_000);
 	assert_eq!(failed(&actions), [1]);
 	assert!(opened(&actions).is_none());
-	sim.feerate = Some(FeePerKw(25_000));
-	assert!(opened(&sim.htlc(&sale, 2, 1, 50_000_000)).is_some());
+	sim.feerate = Some(FeePerKw(1_401));
+	assert_eq!(failed(&sim.htlc(&sale, 2, 1, 50_000_000)), [2], "501 sat of loss");
+	sim.feerate = Some(FeePerKw(1_400));
+	assert!(opened(&sim.htlc(&sale, 3, 1, 50_000_000)).is_some());
 }
 
 #[test]
@@ -197,7 +199,7 @@ fn r1_an_opening_that_takes_too_long_is_abandoned() {
 	let second = opened(&sim.htlc(&sale, 2, 1, 50_000_000)).unwrap();
 	assert_ne!(second.user_channel_id, first.user_channel_id);
 	// What LDK still says of the first does not touch the second.
-	sim.give(Input::ChannelClosed { user_channel_id: first.user_channel_id, reason: "old".into() });
+	sim.give(Input::ChannelClosed { user_channel_id: first.user_channel_id, reason: "old".into(), by_client: true });
 	assert!(matches!(sim.sale(&sale).state, SaleState::Opening { .. }));
 	assert_eq!(forwards(&sim.ready(client, second.user_channel_id)).len(), 1);
 }
@@ -244,7 +246,7 @@ fn r2_a_client_that_fails_the_payment_owes_the_fee_of_the_next_one() {
 	sim.funded(open.user_channel_id);
 	sim.ready(client, open.user_channel_id);
 	let id = channel_id(open.user_channel_id);
-	sim.give(Input::ForwardFailed { peer: client, channel_id: id });
+	sim.give(Input::ForwardFailed { peer: client, channel_id: id, by_client: true });
 	assert_eq!(sim.sale(&sale).state, SaleState::Owing);
 	assert_eq!(sim.book.keep_until(&id), None);
 	let actions = sim.htlc(&sale, 2, 2, 50_000_000);
@@ -259,7 +261,8 @@ fn r2_a_channel_closed_unpaid_is_an_offence_and_the_parts_go_back() {
 	let (mut sim, client, sale) = ready_to_pay();
 	let open = opened(&sim.htlc(&sale, 1, 1, 50_000_000)).unwrap();
 	sim.funded(open.user_channel_id);
-	let closed = Input::ChannelClosed { user_channel_id: open.user_channel_id, reason: "error".into() };
+	let closed =
+		Input::ChannelClosed { user_channel_id: open.user_channel_id, reason: "error".into(), by_client: true };
 	assert_eq!(failed(&sim.give(closed.clone())), [1]);
 	assert_eq!(sim.book.client(&client).unwrap().offences, 1);
 	assert!(sim.look(closed).writes.is_empty());
@@ -274,7 +277,7 @@ fn a_fee_settled_in_part_before_the_channel_closed_is_booked_and_no_longer_owed(
 	sim.funded(open.user_channel_id);
 	sim.ready(client, open.user_channel_id);
 	sim.settle(&sale, 1_000, "a");
-	sim.give(Input::ChannelClosed { user_channel_id: open.user_channel_id, reason: "error".into() });
+	sim.give(Input::ChannelClosed { user_channel_id: open.user_channel_id, reason: "error".into(), by_client: true });
 	assert_eq!(sim.earned(EntryKind::JitFee), 1_000);
 	assert_eq!(sim.sale(&sale).fee, Some(Msat(sale.fee.unwrap().0 - 1_000)));
 }
@@ -308,7 +311,10 @@ fn a_fee_settled_over_another_channel_of_the_client_is_credited() {
 		next_channel: Some([99; 32]),
 		total_fee: sale.fee.unwrap(),
 		skimmed: sale.fee.unwrap(),
+		intercept_id: None,
 		reference: "a".into(),
+		came: Vec::new(),
+		went: Vec::new(),
 	});
 	assert_eq!(sim.sale(&sale).state, SaleState::Done);
 }
@@ -350,7 +356,7 @@ fn r2_what_waits_for_a_payment_that_fails_pays_the_fee_itself() {
 	sim.htlc(&sale, 3, 3, 30_000_000);
 	sim.htlc(&sale, 4, 3, 30_000_000);
 	for _part in 0..2 {
-		assert!(sim.give(Input::ForwardFailed { peer: client, channel_id }).is_empty());
+		assert!(sim.give(Input::ForwardFailed { peer: client, channel_id, by_client: true }).is_empty());
 	}
 	let actions = sim.connect(client);
 	let sum: u64 = forwards(&actions).iter().map(|(_, amount)| amount).sum();
@@ -395,9 +401,9 @@ fn what_the_payer_sends_on_top_of_the_paying_payment_goes_at_once_up_to_twice_it
 #[test]
 fn r2_a_payment_that_failed_over_another_channel_of_the_client_leaves_the_fee_owed() {
 	let (mut sim, client, sale, _) = in_flight();
-	sim.give(Input::ForwardFailed { peer: node(2), channel_id: [99; 32] });
+	sim.give(Input::ForwardFailed { peer: node(2), channel_id: [99; 32], by_client: true });
 	assert_eq!(sim.sale(&sale).state, SaleState::Forwarded, "somebody else's");
-	sim.give(Input::ForwardFailed { peer: client, channel_id: [99; 32] });
+	sim.give(Input::ForwardFailed { peer: client, channel_id: [99; 32], by_client: true });
 	assert_eq!(sim.sale(&sale).state, SaleState::Owing);
 	// Its first channel is paid for, the fee of the second is in flight, and LDK takes the first for it.
 	let (mut sim, client, first, used) = in_flight();
@@ -407,6 +413,22 @@ fn r2_a_payment_that_failed_over_another_channel_of_the_client_leaves_the_fee_ow
 	let open = opened(&sim.htlc(&second, 5, 5, 50_000_000)).unwrap();
 	sim.funded(open.user_channel_id);
 	sim.ready(client, open.user_channel_id);
-	sim.give(Input::ForwardFailed { peer: client, channel_id: used });
+	sim.give(Input::ForwardFailed { peer: client, channel_id: used, by_client: true });
 	assert_eq!((sim.sale(&first).state, sim.sale(&second).state), (SaleState::Done, SaleState::Owing));
+}
+
+/// At the disk's low-water mark nothing new is sold, and what was sold is delivered.
+#[test]
+fn r13_a_disk_that_is_nearly_full_stops_new_sales_only() {
+	let (mut sim, _, sale) = ready_to_pay();
+	let stranger = node(2);
+	sim.connect(stranger);
+	let terms = sim.menu(stranger)[0].clone();
+	sim.disk_low = true;
+	assert_eq!(sim.menu(stranger), serde_json::json!([]));
+	let answer = sim.ask(stranger, "lsps2.buy", serde_json::json!({"opening_fee_params": terms}));
+	assert_eq!(answer["error"]["code"], 1, "{answer}");
+	let open = opened(&sim.htlc(&sale, 1, 1, 50_000_000)).expect("it was sold before");
+	sim.funded(open.user_channel_id);
+	assert!(!forwards(&sim.ready(open.peer, open.user_channel_id)).is_empty());
 }

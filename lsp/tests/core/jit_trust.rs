@@ -33,7 +33,7 @@ fn stranger_that_costs(sim: &mut Sim, number: u8) -> Vec<Action> {
 	let open = opened(&sim.htlc(&sale, id, id, 50_000_000)).unwrap();
 	sim.funded(open.user_channel_id);
 	sim.ready(client, open.user_channel_id);
-	sim.give(Input::ForwardFailed { peer: client, channel_id: channel_id(open.user_channel_id) })
+	sim.give(Input::ForwardFailed { peer: client, channel_id: channel_id(open.user_channel_id), by_client: true })
 }
 
 fn buy_error(sim: &mut Sim, client: NodeId, terms: &serde_json::Value) -> serde_json::Value {
@@ -84,7 +84,7 @@ fn r2_a_client_that_owes_for_a_channel_has_to_trust_us_with_the_next() {
 	assert!(!open.withhold);
 	sim.funded(open.user_channel_id);
 	sim.ready(client, open.user_channel_id);
-	sim.give(Input::ForwardFailed { peer: client, channel_id: channel_id(open.user_channel_id) });
+	sim.give(Input::ForwardFailed { peer: client, channel_id: channel_id(open.user_channel_id), by_client: true });
 	assert_eq!(sim.sale(&sale).state, SaleState::Owing);
 	assert_eq!(sim.book.client(&client).unwrap().offence_log[0].kind, trust::OffenceKind::Failed);
 	sim.pass(100_000);
@@ -152,8 +152,12 @@ fn r2_failed_payments_that_cost_us_nothing_do_not_cost_the_client_its_channel() 
 		let open = opened(&sim.htlc(&sale, number, number, 50_000_000)).unwrap();
 		sim.withheld(open.user_channel_id);
 		sim.ready(client, open.user_channel_id);
-		sim.give(Input::ForwardFailed { peer: client, channel_id: channel_id(open.user_channel_id) });
-		sim.give(Input::ChannelClosed { user_channel_id: open.user_channel_id, reason: "told to".into() });
+		sim.give(Input::ForwardFailed { peer: client, channel_id: channel_id(open.user_channel_id), by_client: true });
+		sim.give(Input::ChannelClosed {
+			user_channel_id: open.user_channel_id,
+			reason: "told to".into(),
+			by_client: true,
+		});
 	}
 	assert!(!sim.menu(client).as_array().unwrap().is_empty());
 }
@@ -244,7 +248,10 @@ fn a_client_with_enough_room_gets_the_payment_there_in_full_and_pays_for_nothing
 			next_channel: Some([77; 32]),
 			total_fee: Msat(0),
 			skimmed: Msat(0),
+			intercept_id: None,
 			reference: reference.into(),
+			came: Vec::new(),
+			went: Vec::new(),
 		};
 		assert!(sim.give(forwarded).is_empty());
 	}

@@ -46,7 +46,7 @@ fn discards(actions: &[Action]) -> Vec<u128> {
 
 fn fail(sim: &mut Sim, client: NodeId, open: &OpenChannel) -> Vec<Action> {
 	sim.peers.get_mut(&client).unwrap().in_flight.clear();
-	sim.give(Input::ForwardFailed { peer: client, channel_id: channel_id(open.user_channel_id) })
+	sim.give(Input::ForwardFailed { peer: client, channel_id: channel_id(open.user_channel_id), by_client: true })
 }
 
 /// The answer to a broadcast that was asked for.
@@ -115,7 +115,10 @@ fn r12_a_crash_before_the_decision_replays_it() {
 		next_channel: Some(channel_id(open.user_channel_id)),
 		total_fee: sale.fee.unwrap(),
 		skimmed: sale.fee.unwrap(),
+		intercept_id: None,
 		reference: "a".into(),
+		came: Vec::new(),
+		went: Vec::new(),
 	};
 	assert_eq!(broadcasts(&sim.look(settled.clone()).actions).first(), Some(&open.user_channel_id));
 	sim.restart();
@@ -147,7 +150,8 @@ fn r3_l2_31_a_probe_leaves_no_transaction_frees_the_coins_and_the_next_payment_o
 	let log = &sim.book.client(&client).unwrap().offence_log;
 	assert_eq!(log.iter().map(|one| one.kind).collect::<Vec<_>>(), [OffenceKind::Failed]);
 	// What LDK says of the end changes nothing.
-	let closed = Input::ChannelClosed { user_channel_id: open.user_channel_id, reason: "abandoned".into() };
+	let closed =
+		Input::ChannelClosed { user_channel_id: open.user_channel_id, reason: "abandoned".into(), by_client: true };
 	assert!(sim.look(closed).writes.is_empty());
 	sim.peers.get_mut(&client).unwrap().channels.clear();
 
@@ -184,7 +188,8 @@ fn r12_coins_are_asked_for_until_they_are_free_also_over_restarts() {
 #[test]
 fn r2_r12_a_payment_that_was_taken_although_the_channel_ended_still_gets_it_on_the_chain() {
 	let (mut sim, client, sale, open) = in_flight();
-	let closed = Input::ChannelClosed { user_channel_id: open.user_channel_id, reason: "the client".into() };
+	let closed =
+		Input::ChannelClosed { user_channel_id: open.user_channel_id, reason: "the client".into(), by_client: true };
 	sim.give(closed);
 	sim.peers.get_mut(&client).unwrap().channels.clear();
 	let settled = Input::Forwarded {
@@ -192,7 +197,10 @@ fn r2_r12_a_payment_that_was_taken_although_the_channel_ended_still_gets_it_on_t
 		next_channel: Some(channel_id(open.user_channel_id)),
 		total_fee: sale.fee.unwrap(),
 		skimmed: sale.fee.unwrap(),
+		intercept_id: None,
 		reference: "a".into(),
+		came: Vec::new(),
+		went: Vec::new(),
 	};
 	assert_eq!(broadcasts(&sim.give(settled)), [open.user_channel_id]);
 	sim.pass(DISCARD_AFTER_SECS);
@@ -211,7 +219,11 @@ fn r2_an_htlc_held_to_its_timeout_costs_nothing_but_the_client_its_name() {
 	let (mut sim, client, sale, open) = in_flight();
 	sim.height += 103;
 	assert!(sim.tick().is_empty(), "LDK closes the channel");
-	sim.give(Input::ChannelClosed { user_channel_id: open.user_channel_id, reason: "HTLCs timed out".into() });
+	sim.give(Input::ChannelClosed {
+		user_channel_id: open.user_channel_id,
+		reason: "HTLCs timed out".into(),
+		by_client: true,
+	});
 	assert_eq!(sim.book.client(&client).unwrap().offence_log[0].kind, OffenceKind::Held);
 	assert!(matches!(sim.sale(&sale).state, SaleState::Bought));
 	sim.pass(DISCARD_AFTER_SECS);
@@ -266,7 +278,7 @@ fn a_payer_that_gives_up_is_no_offence_of_the_client() {
 #[test]
 fn r2_only_the_last_part_that_fails_ends_the_payment() {
 	let (mut sim, client, sale, open) = in_flight();
-	let failed = Input::ForwardFailed { peer: client, channel_id: channel_id(open.user_channel_id) };
+	let failed = Input::ForwardFailed { peer: client, channel_id: channel_id(open.user_channel_id), by_client: true };
 	assert!(sim.give(failed).is_empty(), "another part is still on its way");
 	assert_eq!(sim.sale(&sale).state, SaleState::Forwarded);
 	assert!(!fail(&mut sim, client, &open).is_empty());

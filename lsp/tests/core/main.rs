@@ -3,15 +3,19 @@
 
 #![allow(clippy::arithmetic_side_effects, clippy::unwrap_used, missing_docs)]
 
+mod fee_spike;
 mod found_by_sim;
 mod harness;
 mod interop;
+mod jit_bounds;
 mod jit_restart;
 mod jit_sale;
 mod jit_trouble;
 mod jit_trust;
 mod jit_withheld;
+mod ledger;
 mod money;
+mod order_lapsed;
 mod order_lightning;
 mod order_onchain;
 mod order_risks;
@@ -19,6 +23,8 @@ mod order_rules;
 mod policy;
 mod random_jit;
 mod random_orders;
+mod tiers;
+mod tokens;
 mod wake;
 mod webhooks;
 mod wire;

@@ -237,7 +237,7 @@ fn r6_r5_an_order_whose_channel_is_closed_after_its_funding_went_out_is_delivere
 		}
 		let payment_hash = order.lightning.as_ref().unwrap().payment_hash;
 		assert_eq!(sim.funded(user_channel_id), [Action::ClaimPayment { order: order.id.clone(), payment_hash }]);
-		let closed = Input::ChannelClosed { user_channel_id, reason: "error".into() };
+		let closed = Input::ChannelClosed { user_channel_id, reason: "error".into(), by_client: true };
 		assert!(sim.give(closed.clone()).is_empty(), "nothing is given back");
 		assert!(sim.look(closed).writes.is_empty());
 		assert_eq!(opened(&sim.connect(client)).map(|open| open.user_channel_id), None, "no second channel");
@@ -255,7 +255,7 @@ fn r6_the_money_goes_back_when_the_node_says_that_there_is_no_channel() {
 		let (mut sim, order, user_channel_id, _) = abandoning();
 		let reason = "too late".to_string();
 		let answer = if closed {
-			Input::ChannelClosed { user_channel_id, reason }
+			Input::ChannelClosed { user_channel_id, reason, by_client: true }
 		} else {
 			Input::OpenFailed { user_channel_id, reason, ours: false }
 		};
@@ -290,9 +290,11 @@ fn r6_a_payment_that_is_about_to_expire_waits_for_the_end_of_its_channel() {
 	let user_channel_id = opened(&sim.hold(&order, order.order_total)).unwrap().user_channel_id;
 	sim.height += 94;
 	assert_eq!(sim.tick(), [Action::AbandonChannel { user_channel_id, peer: client }]);
-	sim.height += 20;
-	assert!(sim.tick().is_empty(), "LDK decides");
-	assert_eq!(sim.give(Input::OpenFailed { user_channel_id, reason: "none".into(), ours: false }), [refused(&order)]);
+	sim.height += 4;
+	assert!(sim.tick().is_empty(), "the node decides");
+	sim.height += 16;
+	assert_eq!(sim.tick(), [refused(&order)], "LDK lets it go");
+	assert_eq!(sim.give(Input::OpenFailed { user_channel_id, reason: "none".into(), ours: false }), []);
 	let reason = "the held payment was about to expire".to_string();
 	assert_eq!(sim.now_order(&order).state, OrderState::Failed { reason });
 }

@@ -15,7 +15,7 @@ fn ordered_with(policy: Policy) -> (Sim, inlet_lsp::book::NodeId, Order) {
 }
 
 fn ordered() -> (Sim, inlet_lsp::book::NodeId, Order) {
-	ordered_with(Policy::default())
+	ordered_with(plain())
 }
 
 fn refund(order: &Order, amount: u64) -> Action {
@@ -52,7 +52,7 @@ fn l1_27_a_confirmed_payment_opens_the_channel_and_completes_the_order() {
 
 #[test]
 fn l1_27_an_unconfirmed_payment_counts_above_its_feerate_and_below_the_limit() {
-	let mut policy = Policy::default();
+	let mut policy = plain();
 	policy.lsps1.max_unconfirmed_order_sat = Sat(1_000_000);
 	let (mut sim, _, order) = ordered_with(policy);
 	let total = order.order_total.0;

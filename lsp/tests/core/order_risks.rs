@@ -17,7 +17,7 @@ fn ordered_with(policy: Policy) -> (Sim, NodeId, Order) {
 }
 
 fn ordered() -> (Sim, NodeId, Order) {
-	ordered_with(Policy::default())
+	ordered_with(plain())
 }
 
 fn create(sim: &mut Sim, client: NodeId) -> Vec<Action> {
@@ -94,7 +94,7 @@ fn r6_r12_an_order_that_is_tried_is_dropped_by_a_restart() {
 
 #[test]
 fn r6_the_trial_can_be_switched_off() {
-	let mut policy = Policy::default();
+	let mut policy = plain();
 	policy.lsps1.preflight = false;
 	let (mut sim, client) = (Sim::with(policy), node(1));
 	sim.connect(client);
@@ -257,7 +257,7 @@ fn l1_29_an_unconfirmed_payment_does_not_hold_up_the_refund_of_a_confirmed_one()
 #[test]
 fn l1_27_a_payment_counts_at_the_configured_depth_and_at_six_at_the_latest() {
 	for depth in 1..=6 {
-		let mut policy = Policy::default();
+		let mut policy = plain();
 		policy.lsps1.onchain_confirmations = depth;
 		let (mut sim, _, order) = ordered_with(policy);
 		let total = order.order_total.0;
@@ -268,7 +268,7 @@ fn l1_27_a_payment_counts_at_the_configured_depth_and_at_six_at_the_latest() {
 		assert!(opened(&sim.onchain(&order, vec![output(1, total, depth.into(), 253)])).is_some());
 		assert_eq!(sim.get_order(&order)["payment"]["onchain"]["state"], "PAID");
 	}
-	let mut policy = Policy::default();
+	let mut policy = plain();
 	policy.lsps1.onchain_confirmations = 7;
 	assert_eq!(policy.check().unwrap_err().key, "lsps1.onchain_confirmations");
 }
@@ -284,7 +284,7 @@ fn r19_a_payment_that_is_reorganised_while_the_channel_is_opened_stops_the_openi
 	sim.restart();
 	assert_eq!(sim.give(Input::Started), [abandon]);
 	sim.connect(client);
-	let closed = Input::ChannelClosed { user_channel_id: id, reason: "abandoned".into() };
+	let closed = Input::ChannelClosed { user_channel_id: id, reason: "abandoned".into(), by_client: true };
 	assert!(sim.give(closed.clone()).is_empty());
 	assert!(sim.look(closed).writes.is_empty());
 	assert_eq!(sim.now_order(&order).state, OrderState::AwaitingPayment, "it may come back");
@@ -323,7 +323,7 @@ fn r5_r19_a_payment_that_is_taken_back_after_the_delivery_is_booked_as_lost_and_
 #[test]
 fn r5_unconfirmed_payments_are_served_up_to_a_count_and_a_value() {
 	let at_risk = |change: &dyn Fn(&mut Policy)| {
-		let mut policy = Policy::default();
+		let mut policy = plain();
 		policy.lsps1.max_unconfirmed_order_sat = Sat(1_000_000);
 		change(&mut policy);
 		let mut sim = Sim::with(policy);
@@ -360,7 +360,7 @@ fn r5_unconfirmed_payments_are_served_up_to_a_count_and_a_value() {
 
 #[test]
 fn r5_an_unconfirmed_payment_that_is_double_spent_before_the_opening_costs_nothing() {
-	let mut policy = Policy::default();
+	let mut policy = plain();
 	policy.lsps1.max_unconfirmed_order_sat = Sat(1_000_000);
 	let (mut sim, client, order) = ordered_with(policy);
 	sim.disconnect(client);
@@ -405,7 +405,7 @@ fn l1_26_l1_29_a_double_payment_is_served_by_one_and_the_other_goes_back() {
 #[test]
 fn l1_24_the_order_says_how_the_channel_is_opened() {
 	let (mut sim, client) = (Sim::new(), node(1));
-	let mut policy = Policy::default();
+	let mut policy = plain();
 	policy.lsps1.min_funding_confirms_within_blocks = 1;
 	sim.lsp = inlet_lsp::Lsp::new(policy, [7; 32]).unwrap();
 	sim.connect(client);

@@ -13,7 +13,7 @@ type Change = fn(&mut Policy);
 
 #[test]
 fn every_wrong_key_is_named() {
-	let cases: [(&str, Change); 28] = [
+	let cases: [(&str, Change); 38] = [
 		("lsps1.min_lsp_balance_sat", |policy| policy.lsps1.min_lsp_balance_sat = Sat(0)),
 		("lsps1.min_lsp_balance_sat", |policy| policy.lsps1.min_lsp_balance_sat = Sat(5_000_001)),
 		("lsps1.min_channel_sat", |policy| policy.lsps1.min_channel_sat = Sat(5_000_001)),
@@ -42,6 +42,16 @@ fn every_wrong_key_is_named() {
 		("risk.max_open_sales_per_client", |policy| policy.risk.max_open_sales_per_client = 1_001),
 		("risk.max_open_orders_per_client", |policy| policy.risk.max_open_orders_per_client = 1_001),
 		("risk.max_parts", |policy| policy.risk.max_parts = 0),
+		("lsps2.min_promise_secs", |policy| policy.lsps2.min_promise_secs = 599),
+		("lsps2.min_promise_secs", |policy| policy.lsps2.min_promise_secs = 901),
+		("lsps2.growth_ppm", |policy| policy.lsps2.growth_ppm = Ppm(1_000_001)),
+		("price.forced_close_ppm", |policy| policy.price.forced_close_ppm = Ppm(1_000_001)),
+		("price.capital_ppm_per_year", |policy| policy.price.capital_ppm_per_year = Ppm(1_000_001)),
+		("risk.patient_feerate_sat_per_vb", |policy| policy.risk.patient_feerate_sat_per_vb = 0),
+		("risk.patient_blocks", |policy| policy.risk.patient_blocks = 5),
+		("risk.max_loss_sat", |policy| policy.risk.max_loss_sat = Sat(100_000_001)),
+		("tier.new", |policy| policy.tier.0.retain(|name, _| name != "new")),
+		("tier.new.min_payments", |policy| policy.tier.0.get_mut("known").unwrap().min_payments = 101),
 	];
 	for (key, change) in cases {
 		let mut policy = Policy::default();

@@ -225,7 +225,11 @@ impl Ldk {
 					let found = self.channels.get_mut(&user_channel_id);
 					if let Some(channel) = found.filter(|channel| !is_out(channel) && !channel.closed) {
 						channel.closed = true;
-						self.give(Input::ChannelClosed { user_channel_id, reason: "abandoned".into() });
+						self.give(Input::ChannelClosed {
+							user_channel_id,
+							reason: "abandoned".into(),
+							by_client: true,
+						});
 					}
 				}
 				Action::BroadcastFunding { user_channel_id, .. } => self.broadcast(user_channel_id),
@@ -259,7 +263,7 @@ impl Ldk {
 			self.give(Input::FundingDiscarded { user_channel_id: id });
 		} else {
 			channel.closed = true;
-			self.give(Input::ChannelClosed { user_channel_id: id, reason: "not paid for".into() });
+			self.give(Input::ChannelClosed { user_channel_id: id, reason: "not paid for".into(), by_client: true });
 		}
 	}
 
@@ -335,7 +339,7 @@ impl Ldk {
 			Event::Closed { channel } => {
 				let Some(id) = self.channel(channel) else { return };
 				self.channels.get_mut(&id).unwrap().closed = true;
-				self.give(Input::ChannelClosed { user_channel_id: id, reason: "closed".into() });
+				self.give(Input::ChannelClosed { user_channel_id: id, reason: "closed".into(), by_client: true });
 			}
 			Event::Settle { flight } => {
 				if let Some(flight) = self.take_flight(flight) {
@@ -343,7 +347,7 @@ impl Ldk {
 					if channel.discarded {
 						// LDK learns no preimage from a channel that is closed.
 						let channel_id = channel_id(flight.channel);
-						return self.give(Input::ForwardFailed { peer: flight.peer, channel_id });
+						return self.give(Input::ForwardFailed { peer: flight.peer, channel_id, by_client: true });
 					}
 					channel.taken = true;
 					self.give(Input::Forwarded {
@@ -351,13 +355,20 @@ impl Ldk {
 						next_channel: Some(channel_id(flight.channel)),
 						total_fee: Msat(flight.skimmed),
 						skimmed: Msat(flight.skimmed),
+						intercept_id: None,
 						reference: flight.reference,
+						came: Vec::new(),
+						went: Vec::new(),
 					});
 				}
 			}
 			Event::FailFlight { flight } => {
 				if let Some(flight) = self.take_flight(flight) {
-					self.give(Input::ForwardFailed { peer: flight.peer, channel_id: channel_id(flight.channel) });
+					self.give(Input::ForwardFailed {
+						peer: flight.peer,
+						channel_id: channel_id(flight.channel),
+						by_client: true,
+					});
 				}
 			}
 			Event::Connect { peer } => self.connect(node(peer)),
@@ -374,7 +385,11 @@ impl Ldk {
 					// A crash on the way may have taken it already.
 					if let Some(channel) = self.channels.get_mut(&id) {
 						channel.closed = true;
-						self.give(Input::ChannelClosed { user_channel_id: id, reason: "disconnected".into() });
+						self.give(Input::ChannelClosed {
+							user_channel_id: id,
+							reason: "disconnected".into(),
+							by_client: true,
+						});
 					}
 				}
 			}

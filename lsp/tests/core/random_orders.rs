@@ -115,7 +115,8 @@ impl Node {
 	fn sim(&mut self) -> &mut Sim {
 		let trusting = self.trusting;
 		self.sim.get_or_insert_with(|| {
-			let mut policy = inlet_lsp::policy::Policy::default();
+			let mut policy = plain();
+			policy.risk.patient_feerate_sat_per_vb = policy.risk.max_feerate_sat_per_vb;
 			if trusting {
 				policy.lsps1.max_unconfirmed_order_sat = Sat(1_000_000);
 			}
@@ -140,7 +141,7 @@ impl Node {
 						Some(true) => self.sim().funded_input(user_channel_id),
 						Some(false) => {
 							self.channels.remove(&user_channel_id);
-							Input::ChannelClosed { user_channel_id, reason: "abandoned".into() }
+							Input::ChannelClosed { user_channel_id, reason: "abandoned".into(), by_client: true }
 						}
 					};
 					self.give(answer);
@@ -326,7 +327,7 @@ impl Node {
 					let input = self.sim().funded_input(id);
 					self.give(input);
 				}
-				self.give(Input::ChannelClosed { user_channel_id: id, reason: "closed".into() });
+				self.give(Input::ChannelClosed { user_channel_id: id, reason: "closed".into(), by_client: true });
 			}
 			Event::Claimed { order } => {
 				let Some(order) = pick(self, order) else { return };
@@ -335,7 +336,8 @@ impl Node {
 					&& let Some(amount) = self.held.remove(&payment_hash)
 				{
 					self.claimed += amount.0;
-					let input = Input::PaymentClaimed { payment_hash, amount: amount.to_msat().unwrap() };
+					let input =
+						Input::PaymentClaimed { payment_hash, amount: amount.to_msat().unwrap(), over: Vec::new() };
 					self.give(input.clone());
 					self.give(input);
 				}

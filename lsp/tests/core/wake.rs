@@ -5,7 +5,6 @@ use inlet_lsp::book::{HeldHtlc, NodeId, SaleState};
 use inlet_lsp::input::{Action, Hop, Input, Sight, Step};
 use inlet_lsp::money::Msat;
 use inlet_lsp::notice::Notice;
-use inlet_lsp::policy::Policy;
 use serde_json::json;
 
 const SCID: u64 = 42;
@@ -209,7 +208,7 @@ fn r1_what_is_held_is_bounded_by_client_and_in_all() {
 fn a_channel_that_closes_takes_what_is_held_with_it() {
 	let (mut sim, client) = sleeping();
 	pay(&mut sim, client, 1, 1, 20_000_000);
-	let closed = |user_channel_id| Input::ChannelClosed { user_channel_id, reason: String::new() };
+	let closed = |user_channel_id| Input::ChannelClosed { user_channel_id, reason: String::new(), by_client: true };
 	assert!(sim.give(closed(UCID + 1)).is_empty());
 	assert_eq!(failed(&sim.give(closed(UCID))), [1]);
 	assert_eq!(sim.look(closed(UCID)), Step::default());
@@ -343,7 +342,7 @@ fn l2_29_a_payment_to_the_scid_of_a_sale_that_is_done_waits_for_its_client_too()
 #[test]
 fn nobody_is_woken_or_waited_for_while_it_is_switched_off() {
 	let (mut sim, client) = sleeping();
-	let mut policy = Policy::default();
+	let mut policy = plain();
 	policy.lsps5.enabled = false;
 	sim.lsp.policy = policy;
 	let actions = pay(&mut sim, client, 1, 1, 20_000_000);

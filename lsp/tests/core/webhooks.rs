@@ -4,7 +4,6 @@ use crate::harness::*;
 use inlet_lsp::book::{Book, NodeId};
 use inlet_lsp::input::{Action, Input, Sight};
 use inlet_lsp::notice::Notice;
-use inlet_lsp::policy::Policy;
 use serde_json::{Value, json};
 
 const URL: &str = "https://push.example/hook?id=1";
@@ -156,7 +155,7 @@ fn l5_10_https_and_nothing_else() {
 
 #[test]
 fn l5_11_the_limit_is_told_and_replacing_still_works_at_it() {
-	let mut policy = Policy::default();
+	let mut policy = plain();
 	policy.lsps5.max_webhooks = 2;
 	let mut sim = Sim::with(policy);
 	set(&mut sim, node(1), "a", URL);
@@ -279,7 +278,7 @@ fn l5_19_notifications_are_no_methods_of_ours() {
 
 #[test]
 fn l5_22_strangers_are_refused_with_1_beyond_the_bound_and_clients_with_a_channel_are_not() {
-	let mut policy = Policy::default();
+	let mut policy = plain();
 	policy.lsps5.max_clients_without_channel = 2;
 	let mut sim = Sim::with(policy);
 	for known in [1, 2] {
@@ -311,7 +310,7 @@ fn l5_23_changes_are_counted_and_bounded() {
 
 #[test]
 fn nothing_is_taken_while_it_is_switched_off() {
-	let mut policy = Policy::default();
+	let mut policy = plain();
 	policy.lsps5.enabled = false;
 	let mut sim = Sim::with(policy);
 	assert_eq!(code(&set(&mut sim, node(1), "a", URL)), -32601);

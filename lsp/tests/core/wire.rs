@@ -3,8 +3,8 @@
 use crate::harness::*;
 use inlet_lsp::input::{Action, Input};
 use inlet_lsp::money::{FeePerKw, Sat};
-use inlet_lsp::policy::Policy;
 use inlet_lsp::promise;
+use inlet_lsp::protocol::METHODS;
 use inlet_lsp::protocol::lsps2::Buy;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -79,7 +79,7 @@ fn a_response_without_id_is_never_answered() {
 
 #[test]
 fn l0_10_unknown_methods_and_those_not_offered() {
-	let mut policy = Policy::default();
+	let mut policy = plain();
 	policy.lsps1.enabled = false;
 	let mut sim = Sim::with(policy);
 	for method in [
@@ -100,17 +100,7 @@ fn l0_10_unknown_methods_and_those_not_offered() {
 #[test]
 fn l0_11_to_14_parameters_are_known_named_and_typed() {
 	let mut sim = Sim::new();
-	for method in [
-		"lsps0.list_protocols",
-		"lsps1.get_info",
-		"lsps1.create_order",
-		"lsps1.get_order",
-		"lsps2.get_info",
-		"lsps2.buy",
-		"lsps5.set_webhook",
-		"lsps5.list_webhooks",
-		"lsps5.remove_webhook",
-	] {
+	for method in METHODS {
 		let answer = sim.ask(node(1), method, json!({"zz": 1, "yy": 2}));
 		assert_eq!(code(&answer), -32602, "{method}");
 		assert_eq!(answer["error"]["data"]["unrecognized"], json!(["yy", "zz"]), "{method}");
@@ -144,7 +134,7 @@ fn order_with(name: &str, value: Value) -> Value {
 
 #[test]
 fn l1_15_orders_outside_the_options_name_the_option() {
-	let mut policy = Policy::default();
+	let mut policy = plain();
 	policy.lsps1.min_required_channel_confirmations = 1;
 	policy.lsps1.min_channel_sat = Sat(600_000);
 	let mut sim = Sim::with(policy);
@@ -231,7 +221,7 @@ fn l1_16_invalid_fields_are_named() {
 #[test]
 fn l1_18_tokens() {
 	assert_eq!(code(&order_with("token", json!("COUPON"))), 102);
-	let mut policy = Policy::default();
+	let mut policy = plain();
 	policy.lsps1.tokens = vec!["COUPON".into()];
 	let mut sim = Sim::with(policy);
 	let mut params = sim.order_params();
@@ -275,6 +265,7 @@ fn orders_are_refused_while_nothing_can_be_sold() {
 		code(&sim.ask(node(1), "lsps1.create_order", params))
 	};
 	assert_eq!(refused(|sim| sim.synced = false), 1);
+	assert_eq!(refused(|sim| sim.disk_low = true), 1);
 	assert_eq!(refused(|sim| sim.feerate = None), 1);
 	assert_eq!(refused(|sim| sim.feerate = Some(FeePerKw(25_001))), 1);
 	assert_eq!(refused(|sim| sim.spendable = Sat(520_000)), 1);
@@ -308,6 +299,7 @@ fn l2_1_the_menu_is_empty_while_nothing_can_be_sold() {
 	};
 	assert!(!empty(|_| {}));
 	assert!(empty(|sim| sim.synced = false));
+	assert!(empty(|sim| sim.disk_low = true));
 	assert!(empty(|sim| sim.feerate = None));
 	assert!(empty(|sim| sim.feerate = Some(FeePerKw(25_001))));
 	assert!(empty(|sim| sim.spendable = Sat(100_000)));
@@ -329,7 +321,7 @@ fn l2_8_tokens() {
 	let mut sim = Sim::new();
 	assert_eq!(code(&sim.ask(node(1), "lsps2.get_info", json!({"token": "x"}))), 200);
 	assert_eq!(code(&sim.ask(node(1), "lsps2.get_info", json!({"token": 5}))), -32602);
-	let mut policy = Policy::default();
+	let mut policy = plain();
 	policy.lsps2.tokens = vec!["x".into()];
 	let mut sim = Sim::with(policy);
 	assert_eq!(code(&sim.ask(node(1), "lsps2.get_info", json!({}))), 200);
@@ -459,7 +451,7 @@ fn l2_14_more_than_can_be_funded_is_203() {
 
 #[test]
 fn l2_18_unpaid_sales_are_bounded_per_client_and_in_all() {
-	let mut policy = Policy::default();
+	let mut policy = plain();
 	policy.risk.max_open_total = 25;
 	let mut sim = Sim::with(policy);
 	let terms: Vec<Value> = (1..=3).map(|peer| sim.menu(node(peer))[0].clone()).collect();
@@ -497,10 +489,7 @@ proptest! {
 
 	#[test]
 	fn every_request_has_exactly_one_answer(
-		method in prop_oneof![
-			Just("lsps0.list_protocols"), Just("lsps1.get_info"), Just("lsps1.create_order"),
-			Just("lsps1.get_order"), Just("lsps2.get_info"), Just("lsps2.buy"), Just("x"),
-		],
+		method in proptest::sample::select([METHODS.as_slice(), &["x"]].concat()),
 		params in value(),
 		id in "\\PC{0,40}",
 	) {

@@ -3,7 +3,10 @@
 use super::context::{Context, Reply};
 use super::extract::{Args, Id, List};
 use super::routes::{Endpoint, on};
-use crate::control::{Client, Ledger, Order, OrderDetail, Page, Quote, QuoteRequest, Sale, SaleDetail};
+use crate::control::{
+	Capital, HoldTimes, Ledger, LedgerCheck, LedgerCheckRequest, LedgerReport, LedgerReportRequest, Order, OrderDetail,
+	Page, Quote, QuoteRequest, ReclaimPlan, Sale, SaleDetail,
+};
 use axum::extract::State;
 use axum::http::Method;
 
@@ -13,9 +16,13 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 		on(Method::GET, "/v1/orders/{id}", order),
 		on(Method::GET, "/v1/sales", sales),
 		on(Method::GET, "/v1/sales/{id}", sale),
-		on(Method::GET, "/v1/clients", clients),
+		on(Method::GET, "/v1/holds", holds),
 		on(Method::GET, "/v1/quote", quote),
 		on(Method::GET, "/v1/ledger", ledger),
+		on(Method::GET, "/v1/capital", capital),
+		on(Method::GET, "/v1/capital/reclaim", reclaim),
+		on(Method::GET, "/v1/ledger/check", ledger_check),
+		on(Method::GET, "/v1/ledger/report", ledger_report),
 	]
 }
 
@@ -35,8 +42,8 @@ async fn sale(State(context): State<Context>, Id(id): Id) -> Reply<SaleDetail> {
 	context.ask(|node| async move { node.sale(id).await }).await
 }
 
-async fn clients(State(context): State<Context>, List(list): List) -> Reply<Page<Client>> {
-	context.ask(|node| async move { node.clients(list).await }).await
+async fn holds(State(context): State<Context>) -> Reply<HoldTimes> {
+	context.ask(|node| async move { node.holds().await }).await
 }
 
 async fn quote(State(context): State<Context>, Args(request): Args<QuoteRequest>) -> Reply<Quote> {
@@ -45,4 +52,23 @@ async fn quote(State(context): State<Context>, Args(request): Args<QuoteRequest>
 
 async fn ledger(State(context): State<Context>, List(list): List) -> Reply<Ledger> {
 	context.ask(|node| async move { node.ledger(list).await }).await
+}
+
+async fn ledger_check(State(context): State<Context>, Args(request): Args<LedgerCheckRequest>) -> Reply<LedgerCheck> {
+	context.ask(|node| async move { node.ledger_check(request).await }).await
+}
+
+async fn ledger_report(
+	State(context): State<Context>,
+	Args(request): Args<LedgerReportRequest>,
+) -> Reply<LedgerReport> {
+	context.ask(|node| async move { node.ledger_report(request).await }).await
+}
+
+async fn capital(State(context): State<Context>) -> Reply<Capital> {
+	context.ask(|node| async move { node.capital().await }).await
+}
+
+async fn reclaim(State(context): State<Context>) -> Reply<ReclaimPlan> {
+	context.ask(|node| async move { node.reclaim().await }).await
 }

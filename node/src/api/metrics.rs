@@ -5,7 +5,7 @@
 use super::context::Context;
 use super::problem::Problem;
 use super::routes::{Endpoint, on};
-use crate::control::{Fees, Status, Storage};
+use crate::control::{Backup, BackupTarget, Fees, HoldHistogram, HoldTimes, Status, Storage};
 use axum::extract::State;
 use axum::http::{Method, header};
 use axum::response::IntoResponse;
@@ -19,14 +19,17 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 }
 
 async fn metrics(State(context): State<Context>) -> Result<impl IntoResponse, Problem> {
-	let (status, storage, fees) = context
-		.ask(|node| async move { Ok((node.status().await?, node.storage().await?, node.fees().await?)) })
-		.await?
-		.0;
+	let asked = context.ask(|node| async move {
+		let (status, storage, fees) = (node.status().await?, node.storage().await?, node.fees().await?);
+		Ok((status, storage, fees, node.holds().await?, node.backup().await?))
+	});
+	let (status, storage, fees, holds, backed_up) = asked.await?.0;
 	let mut text = Text::default();
 	node(&mut text, &status);
 	store(&mut text, &status, &storage);
 	feerates(&mut text, &fees);
+	hold_times(&mut text, &holds);
+	backup(&mut text, &backed_up);
 	Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text.0))
 }
 
@@ -43,6 +46,18 @@ impl Text {
 	/// Something that goes up until the node stops.
 	fn counter(&mut self, name: &str, help: &str, value: impl Display) {
 		self.head(name, "counter", help).sample(name, "", value);
+	}
+
+	/// How often it took how long, in seconds.
+	fn histogram(&mut self, name: &str, help: &str, of: &HoldHistogram) {
+		self.head(name, "histogram", help);
+		let series = format!("{name}_bucket");
+		for bucket in &of.buckets {
+			self.sample(&series, &format!("le=\"{}\"", bucket.secs), bucket.count);
+		}
+		self.sample(&series, "le=\"+Inf\"", of.count);
+		self.sample(&format!("{name}_sum"), "", format_args!("{}.{:03}", of.sum_ms / 1000, of.sum_ms % 1000));
+		self.sample(&format!("{name}_count"), "", of.count);
 	}
 
 	fn head(&mut self, name: &str, kind: &str, help: &str) -> &mut Text {
@@ -94,6 +109,10 @@ fn store(text: &mut Text, status: &Status, storage: &Storage) {
 	if let Some(free) = status.disk.free_bytes {
 		text.gauge("inlet_disk_free_bytes", "Free where the data directory is.", free);
 	}
+	text.gauge("inlet_disk_low", "1 if so little is free that nothing new is sold.", u8::from(status.disk.low));
+	text.gauge("inlet_disk_reserve_bytes", "The reserve; 0 if it is given up.", storage.reserve_bytes);
+	text.gauge("inlet_disk_wear_ppm_a_year", "Millionths of the card's rated life.", storage.wear_ppm_a_year);
+	text.counter("inlet_store_payments", "Payments that were forwarded or brought a channel.", storage.payments);
 	text.counter("inlet_store_log_bytes", "Bytes written to the write-ahead log.", storage.log_bytes);
 	text.counter("inlet_store_checkpoint_bytes", "Bytes copied from the log, at most.", storage.checkpoint_bytes);
 	text.counter("inlet_store_syncs", "Syncs (fdatasync).", storage.syncs);
@@ -108,6 +127,34 @@ fn store(text: &mut Text, status: &Status, storage: &Storage) {
 	for purpose in &storage.purposes {
 		text.sample(recorded, &format!("purpose=\"{}\"", purpose.purpose), purpose.recorded_bytes);
 	}
+}
+
+fn backup(text: &mut Text, backup: &Backup) {
+	if backup.targets.is_empty() {
+		return;
+	}
+	let label = |name: &str| format!("target=\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""));
+	let mut each = |name: &str, help: &str, value: fn(&BackupTarget) -> u64| {
+		text.head(name, "gauge", help);
+		for target in &backup.targets {
+			text.sample(name, &label(&target.name), value(target));
+		}
+	};
+	each("inlet_backup_lag_seconds", "For how long something has been missing there.", |target| target.lag_secs);
+	each("inlet_backup_lag_changes", "Changes that are missing there.", |target| target.lag_changes);
+	each("inlet_backup_behind", "1 if the operator should see to it.", |target| u64::from(target.behind));
+	each("inlet_backup_bytes", "Bytes of the last snapshot and of what came since.", |target| {
+		target.snapshot_bytes + target.increment_bytes
+	});
+}
+
+fn hold_times(text: &mut Text, holds: &HoldTimes) {
+	text.gauge("inlet_forwards_held", "Forwarded payments that are neither settled nor failed.", holds.now);
+	text.gauge("inlet_forwards_held_oldest_seconds", "Since when the oldest of them is.", holds.oldest_secs);
+	let forwarded = "Forwarded payments, by the time until they settled or failed.";
+	text.histogram("inlet_forward_hold_seconds", forwarded, &holds.forwarded);
+	let intercepted = "Payments that Inlet held, by the time until it forwarded or failed them.";
+	text.histogram("inlet_intercept_hold_seconds", intercepted, &holds.intercepted);
 }
 
 fn feerates(text: &mut Text, fees: &Fees) {

@@ -4,6 +4,7 @@
 //! against the routes; `docs/api.md` is for people.
 
 mod channels;
+mod clients;
 mod context;
 mod events;
 mod extract;

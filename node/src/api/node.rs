@@ -3,7 +3,7 @@
 use super::OPENAPI;
 use super::context::{Context, Reply};
 use super::routes::{Endpoint, on};
-use crate::control::{Fees, Info, Status, Stopping, Storage, SyncState};
+use crate::control::{Backup, Doctor, Fees, Info, Status, Stopping, Storage, SyncState};
 use axum::extract::State;
 use axum::http::Method;
 use axum::http::header;
@@ -17,6 +17,9 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 		on(Method::GET, "/v1/sync", sync),
 		on(Method::GET, "/v1/fees", fees),
 		on(Method::GET, "/v1/storage", storage),
+		on(Method::GET, "/v1/backup", backup),
+		on(Method::POST, "/v1/backup", backup_now),
+		on(Method::GET, "/v1/doctor", doctor),
 		on(Method::POST, "/v1/stop", stop),
 	]
 }
@@ -43,6 +46,18 @@ async fn fees(State(context): State<Context>) -> Reply<Fees> {
 
 async fn storage(State(context): State<Context>) -> Reply<Storage> {
 	context.ask(|node| async move { node.storage().await }).await
+}
+
+async fn backup(State(context): State<Context>) -> Reply<Backup> {
+	context.ask(|node| async move { node.backup().await }).await
+}
+
+async fn backup_now(State(context): State<Context>) -> Reply<Backup> {
+	context.ask(|node| async move { node.backup_now().await }).await
+}
+
+async fn doctor(State(context): State<Context>) -> Reply<Doctor> {
+	context.ask(|node| async move { node.doctor().await }).await
 }
 
 async fn stop(State(context): State<Context>) -> Reply<Stopping> {

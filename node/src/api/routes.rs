@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use super::problem::Problem;
-use super::{channels, events, lsp, metrics, node, payments, peers, wallet};
+use super::{channels, clients, events, lsp, metrics, node, payments, peers, wallet};
 use crate::control::Refusal;
 use axum::Router;
 use axum::handler::Handler;
@@ -34,6 +34,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 		channels::endpoints(),
 		payments::endpoints(),
 		lsp::endpoints(),
+		clients::endpoints(),
 		events::endpoints(),
 		metrics::endpoints(),
 	]

@@ -1,6 +1,7 @@
 //! The commands and their arguments.
 
 use super::units::{Amount, AmountOrAll, AmountOrAny, Feerate, PeerAddress, Seconds};
+use crate::config::BackupPlace;
 use crate::control::{DEFAULT_LIMIT, MAX_LIMIT};
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -50,16 +51,38 @@ pub enum Command {
 	Orders(Records),
 	/// Channels sold just in time (LSPS2): list, show
 	Sales(Records),
-	/// Clients
-	Clients(Listing),
+	/// Clients: list, show, set, clear
+	Clients(Clients),
+	/// Tokens that put clients into a tier: list, issue, show, revoke
+	Tokens {
+		/// What to do; `list` if left out.
+		#[command(subcommand)]
+		verb: Option<TokensCommand>,
+	},
 	/// What a channel would cost a client now
 	Quote(QuoteArgs),
-	/// What was earned and spent
-	Ledger(Listing),
+	/// Where your capital is, how many channels it still makes, and what idle channels keep of it
+	Capital {
+		/// What to do; the picture if left out.
+		#[command(subcommand)]
+		verb: Option<CapitalCommand>,
+	},
+	/// What was earned and spent: list, check, report, export
+	Ledger(LedgerArgs),
 	/// The feerates in use and how old they are
 	Fees,
 	/// What was written to the disk, for what, and what that means for it
 	Storage(StorageArgs),
+	/// The backup: status, init, now, verify
+	Backup {
+		/// What to do; `status` if left out.
+		#[command(subcommand)]
+		verb: Option<BackupCommand>,
+	},
+	/// Bring a node back from its backup, on a machine that has nothing of it
+	Restore(RestoreArgs),
+	/// Look at everything that can be wrong, and say what to do; also when the node is stopped
+	Doctor(DoctorArgs),
 	/// Where the node stands with the chain
 	Sync,
 	/// What happened, or happens
@@ -112,6 +135,9 @@ pub struct RunArgs {
 	/// How log lines are written
 	#[arg(long, value_name = "FORMAT")]
 	pub log_format: Option<LogFormat>,
+	/// Wait until no other node leads on the database, then take over (storage.backend = "postgres")
+	#[arg(long)]
+	pub standby: bool,
 }
 
 /// How log lines are written.
@@ -373,20 +399,215 @@ pub struct PayArgs {
 
 /// `inlet storage`.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct StorageArgs {
+	/// What to do; without: what it has written
+	#[command(subcommand)]
+	pub verb: Option<StorageCommand>,
 	/// What the disk is rated for, in terabytes written (TBW, from its data sheet)
 	#[arg(long, value_name = "TB")]
 	pub rated_tbw: Option<u32>,
 }
 
+/// `backup`.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum BackupCommand {
+	/// How far each target is (also without this word)
+	Status,
+	/// Make the targets in the configuration ready: once, with the disk mounted
+	Init {
+		/// Write there from here on, although another copy of this node did last: only if that one never runs again
+		#[arg(long)]
+		take_over: bool,
+	},
+	/// Make a new snapshot now
+	Now,
+	/// Restore each target into a scratch directory, and look at what comes out
+	Verify {
+		/// Only this target
+		#[arg(long, value_name = "TARGET")]
+		from: Option<BackupPlace>,
+	},
+}
+
+/// `restore`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct RestoreArgs {
+	/// dir:/PATH, s3:https://KEYID:SECRET@HOST/BUCKET[/PREFIX]?region=REGION or webdav:https://USER:PASSWORD@HOST/PATH
+	#[arg(long, value_name = "TARGET")]
+	pub from: BackupPlace,
+	/// A file with the 24 words [default: they are asked for]
+	#[arg(long, value_name = "FILE")]
+	pub seed_file: Option<PathBuf>,
+	/// The backup may be old: give the channels up, have their peers close them, and take the coins
+	#[arg(long)]
+	pub recover_funds: bool,
+	/// The old machine is gone, although it spoke a moment ago
+	#[arg(long)]
+	pub take_over: bool,
+}
+
+/// `storage`, but for the figures.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum StorageCommand {
+	/// Write all of LDK's state as plain files, as lightning-persister's FilesystemStore reads them; the node must be stopped
+	Export {
+		/// A directory that does not exist yet
+		#[arg(long, value_name = "DIR")]
+		to: PathBuf,
+	},
+	/// Move a stopped node's state to another database, and compare
+	Migrate(MigrateArgs),
+}
+
+/// `doctor`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct DoctorArgs {
+	/// Start LDK on this copy (the doctor's own second process)
+	#[arg(long, value_name = "DIR", hide = true)]
+	pub trial: Option<PathBuf>,
+}
+
+/// `clients`.
+#[derive(Clone, Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Clients {
+	/// What to do; `list` if left out.
+	#[command(subcommand)]
+	pub verb: Option<ClientsCommand>,
+	/// Without a verb.
+	#[command(flatten)]
+	pub page: PageArgs,
+}
+
+/// The verbs of `clients`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ClientsCommand {
+	/// List them (also without this word)
+	List(PageArgs),
+	/// Show one: its tier, what holds for it and why
+	Show {
+		/// Its node id, or the beginning of it
+		id: String,
+	},
+	/// Set what holds for one, whatever its tier says
+	Set(ClientSetArgs),
+	/// Forget all that was set for one
+	Clear {
+		/// Its node id, or the beginning of it
+		id: String,
+	},
+}
+
+/// `clients set`.
+#[derive(Clone, Debug, Args)]
+#[command(group = clap::ArgGroup::new("settings").required(true).multiple(true))]
+pub struct ClientSetArgs {
+	/// Its node id; of a client that is known, the beginning will do
+	pub id: String,
+	/// Its tier, whatever it has earned
+	#[arg(long, group = "settings")]
+	pub tier: Option<String>,
+	/// Sell nothing to it
+	#[arg(long, conflicts_with = "allow", group = "settings")]
+	pub block: bool,
+	/// Sell to it although risk.only_allowed is set
+	#[arg(long, group = "settings")]
+	pub allow: bool,
+	/// Largest payment that opens a channel for it
+	#[arg(long, value_name = "AMOUNT", group = "settings")]
+	pub max_payment: Option<Amount>,
+	/// Largest channel of either kind
+	#[arg(long, value_name = "AMOUNT", group = "settings")]
+	pub max_channel: Option<Amount>,
+	/// The share of the proportional fee that it pays, in millionths
+	#[arg(long, value_name = "PPM", group = "settings")]
+	pub fee_share: Option<u32>,
+	/// Room beyond its payment, in millionths of it
+	#[arg(long, value_name = "PPM", group = "settings")]
+	pub headroom: Option<u32>,
+	/// For you
+	#[arg(long, group = "settings")]
+	pub note: Option<String>,
+}
+
+/// The verbs of `tokens`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum TokensCommand {
+	/// List them, newest first (also without this word)
+	List(PageArgs),
+	/// Issue one; it is shown this once
+	Issue {
+		/// The tier that it gives
+		#[arg(long)]
+		tier: String,
+		/// How many clients may use it [default: any number]
+		#[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+		uses: Option<u32>,
+		/// For how long further clients may use it (90s, 24h, 7d) [default: for ever]
+		#[arg(long, value_name = "TIME")]
+		expires: Option<Seconds>,
+		/// What you call it
+		#[arg(long, default_value = "")]
+		label: String,
+	},
+	/// Show one and who uses it
+	Show {
+		/// Its id, or the beginning of it
+		id: String,
+	},
+	/// Revoke one: who uses it falls back to the tier that it has earned
+	Revoke {
+		/// Its id, or the beginning of it
+		id: String,
+	},
+}
+
+/// `inlet storage migrate`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct MigrateArgs {
+	/// Where it is
+	#[arg(long, value_name = "BACKEND")]
+	pub from: BackendArg,
+	/// Where it is to be; there must be nothing yet
+	#[arg(long, value_name = "BACKEND")]
+	pub to: BackendArg,
+}
+
+/// A database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BackendArg {
+	/// The file in the data directory.
+	Sqlite,
+	/// The server that storage.url names.
+	Postgres,
+}
+
 /// `quote`.
 #[derive(Clone, Debug, Args)]
+#[command(group = clap::ArgGroup::new("how_much").required(true))]
 pub struct QuoteArgs {
 	/// The payment that opens it (jit), or our side of it (order)
-	pub size: Amount,
+	#[arg(group = "how_much")]
+	pub size: Option<Amount>,
 	/// Just in time (LSPS2) or on order (LSPS1)
-	#[arg(value_enum, default_value = "jit")]
+	#[arg(value_enum, default_value = "jit", conflicts_with = "lsps1")]
 	pub kind: QuoteKindArg,
+	/// The same as SIZE
+	#[arg(long = "size", value_name = "AMOUNT", group = "how_much")]
+	pub size_flag: Option<Amount>,
+	/// On order: the same as the word order
+	#[arg(long)]
+	pub lsps1: bool,
+	/// For a client of this tier [default: new]
+	#[arg(long, conflicts_with = "client")]
+	pub tier: Option<String>,
+	/// For this client
+	#[arg(long, value_name = "NODE")]
+	pub client: Option<String>,
+	/// As if this were the live feerate, in sat/vB
+	#[arg(long, value_name = "SAT/VB")]
+	pub feerate: Option<Feerate>,
 	/// The client's side (order only)
 	#[arg(long, value_name = "AMOUNT")]
 	pub client_balance: Option<Amount>,
@@ -394,7 +615,7 @@ pub struct QuoteArgs {
 	#[arg(long, value_name = "BLOCKS")]
 	pub expiry_blocks: Option<u32>,
 	/// How soon the funding should be mined, in blocks (order only)
-	#[arg(long, value_name = "BLOCKS")]
+	#[arg(long, value_name = "BLOCKS", alias = "blocks")]
 	pub confirms_within: Option<u16>,
 	/// Show what the price is made of
 	#[arg(long)]
@@ -429,13 +650,19 @@ pub struct EventsArgs {
 }
 
 /// `seed`.
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub enum SeedCommand {
 	/// Show the words, after a confirmation: who knows them has the money
 	Show {
 		/// Do not ask first
 		#[arg(long)]
 		yes: bool,
+	},
+	/// Begin a node from its 24 words alone: finds the coins, and what closed channels paid
+	Restore {
+		/// A file with the 24 words [default: they are asked for]
+		#[arg(long, value_name = "FILE")]
+		seed_file: Option<PathBuf>,
 	},
 }
 
@@ -459,4 +686,76 @@ pub enum Shell {
 	Zsh,
 	/// The friendly one.
 	Fish,
+}
+
+/// The ledger.
+#[derive(Clone, Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct LedgerArgs {
+	/// What to do; `list` if left out.
+	#[command(subcommand)]
+	pub verb: Option<LedgerCommand>,
+	/// Without a verb.
+	#[command(flatten)]
+	pub page: PageArgs,
+}
+
+/// What can be done with the ledger.
+#[derive(Clone, Debug, Subcommand)]
+pub enum LedgerCommand {
+	/// List them (also without this word)
+	List(PageArgs),
+	/// Compare it with what LDK and BDK say that there is; exits with 1 if they differ
+	Check {
+		/// Wait so many seconds for what is just being settled
+		#[arg(long, value_name = "SECONDS", default_value_t = 5)]
+		wait: u64,
+	},
+	/// What each client, channel, tier or month brought
+	Report {
+		/// What has a line
+		#[arg(long, value_enum, default_value_t = ReportByArg::Client)]
+		by: ReportByArg,
+	},
+	/// All of it, oldest first, for other programs
+	Export {
+		/// hledger's journal is read by ledger as well
+		#[arg(long, value_enum, default_value_t = ExportFormat::Csv)]
+		format: ExportFormat,
+	},
+}
+
+/// What a report has a line for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ReportByArg {
+	/// Each client.
+	Client,
+	/// Each channel.
+	Channel,
+	/// Each tier of clients.
+	Tier,
+	/// Each month.
+	Month,
+}
+
+/// In which form the ledger is exported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ExportFormat {
+	/// One line for each posting.
+	Csv,
+	/// One entry a line.
+	Json,
+	/// A journal.
+	Hledger,
+}
+
+/// What can be done with the capital.
+#[derive(Clone, Debug, Subcommand)]
+pub enum CapitalCommand {
+	/// Which idle channels could give it back; nothing is done (inlet channels close ID does it)
+	Reclaim {
+		/// Only look, as it always does: closing is left to you
+		#[arg(long)]
+		dry_run: bool,
+	},
 }

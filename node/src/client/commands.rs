@@ -1,12 +1,14 @@
 //! What each command asks of the node.
 
+use super::export;
 use super::failure::Failure;
 use super::http::{Node, Request, escape};
 use super::render::{self, Style};
 use super::terminal::Ui;
 use crate::cli::{
-	AmountOrAll, ChannelsCommand, Cli, CloseArgs, Command, EventsArgs, ForceCloseArgs, InvoiceArgs, OfferArgs,
-	OpenArgs, PageArgs, PayArgs, PeersCommand, PolicyArgs, QuoteArgs, QuoteKindArg, Records, RecordsCommand, SendArgs,
+	AmountOrAll, BackupCommand, CapitalCommand, ChannelsCommand, Cli, ClientsCommand, CloseArgs, Command, EventsArgs,
+	ExportFormat, ForceCloseArgs, InvoiceArgs, LedgerArgs, LedgerCommand, OfferArgs, OpenArgs, PageArgs, PayArgs,
+	PeersCommand, PolicyArgs, QuoteArgs, QuoteKindArg, Records, RecordsCommand, ReportByArg, SendArgs, TokensCommand,
 	completions,
 };
 use crate::control::*;
@@ -57,23 +59,52 @@ pub(super) async fn perform(cli: Cli, ui: &mut Ui<'_>) -> Result<(), Failure> {
 		Command::Payments(records) => s.records("/v1/payments", records, render::payments, render::payment).await,
 		Command::Orders(records) => s.records("/v1/orders", records, render::orders, render::order).await,
 		Command::Sales(records) => s.records("/v1/sales", records, render::sales, render::sale).await,
-		Command::Clients(list) => s.show(page("/v1/clients", list.page()), render::clients).await,
+		Command::Clients(args) => s.clients(args.verb.unwrap_or(ClientsCommand::List(args.page))).await,
+		Command::Tokens { verb } => s.tokens(verb.unwrap_or_else(|| TokensCommand::List(PageArgs::default()))).await,
 		Command::Quote(args) => s.quote(args).await,
-		Command::Ledger(list) => s.show(page("/v1/ledger", list.page()), render::ledger).await,
+		Command::Capital { verb: None } => s.show(Request::get("/v1/capital"), render::capital).await,
+		Command::Capital { verb: Some(CapitalCommand::Reclaim { .. }) } => {
+			s.show(Request::get("/v1/capital/reclaim"), render::reclaim).await
+		}
+		Command::Ledger(args) => s.ledger(args).await,
 		Command::Fees => s.show(Request::get("/v1/fees"), render::fees).await,
-		Command::Storage(args) => {
+		Command::Doctor(_) => {
+			let found = s.ask(Request::get("/v1/doctor"), render::doctor).await?;
+			well(&found)
+		}
+		Command::Storage(args) if args.verb.is_none() => {
 			let render = |storage: &Storage, style: &Style| render::storage(storage, args.rated_tbw, style);
 			s.show(Request::get("/v1/storage"), render).await
 		}
+		Command::Backup { verb: None | Some(BackupCommand::Status) } => {
+			s.show(Request::get("/v1/backup"), render::backup).await
+		}
+		Command::Backup { verb: Some(BackupCommand::Now) } => s.show(Request::post("/v1/backup"), render::backup).await,
 		Command::Sync => s.show(Request::get("/v1/sync"), render::sync).await,
 		Command::Events(args) if args.follow => s.follow(args.since).await,
 		Command::Events(args) => s.events(args).await,
 		Command::Stop => s.show(Request::post("/v1/stop"), render::stopping).await,
-		Command::Run(_) | Command::Seed { .. } | Command::Config { .. } | Command::Completions { .. } => {
+		Command::Backup { verb: Some(BackupCommand::Init { .. } | BackupCommand::Verify { .. }) }
+		| Command::Restore(_)
+		| Command::Run(_)
+		| Command::Storage(_)
+		| Command::Seed { .. }
+		| Command::Config { .. }
+		| Command::Completions { .. } => {
 			let detail = "this command is not for a running node".to_owned();
 			Err(Failure::Usage { detail, hint: "run it as: inlet COMMAND".to_owned() })
 		}
 	}
+}
+
+/// Something bad makes the command fail.
+pub(super) fn well(found: &Doctor) -> Result<(), Failure> {
+	let bad = found.checks.iter().filter(|check| check.verdict == Health::Bad).count();
+	if bad == 0 {
+		return Ok(());
+	}
+	let are = if bad == 1 { "1 thing is".to_owned() } else { format!("{bad} things are") };
+	Err(Failure::refused("not_well", format!("{are} bad"), "what to do stands with each"))
 }
 
 fn page(path: &str, page: &PageArgs) -> Request {
@@ -276,19 +307,126 @@ impl Session<'_, '_> {
 		}
 	}
 
+	async fn clients(&mut self, verb: ClientsCommand) -> Result<(), Failure> {
+		const PATH: &str = "/v1/clients";
+		match verb {
+			ClientsCommand::List(args) => self.show(page(PATH, &args), render::clients).await,
+			ClientsCommand::Show { id } => self.show(Request::get(at(PATH, &id)), render::client).await,
+			ClientsCommand::Clear { id } => {
+				self.show(Request::post(format!("{}/clear", at(PATH, &id))), render::client).await
+			}
+			ClientsCommand::Set(args) => {
+				let settings = ClientSettings {
+					tier: args.tier,
+					listed: match (args.block, args.allow) {
+						(true, _) => Some(ClientListing::Blocked),
+						(_, true) => Some(ClientListing::Allowed),
+						_ => None,
+					},
+					max_payment_sat: args.max_payment.map(|amount| amount.sat()).transpose()?,
+					max_channel_sat: args.max_channel.map(|amount| amount.sat()).transpose()?,
+					fee_share_ppm: args.fee_share,
+					headroom_ppm: args.headroom,
+					note: args.note,
+				};
+				self.show(Request::new(Method::PATCH, at(PATH, &args.id)).body(&settings), render::client).await
+			}
+		}
+	}
+
+	async fn tokens(&mut self, verb: TokensCommand) -> Result<(), Failure> {
+		const PATH: &str = "/v1/tokens";
+		match verb {
+			TokensCommand::List(args) => self.show(page(PATH, &args), render::tokens).await,
+			TokensCommand::Show { id } => self.show(Request::get(at(PATH, &id)), render::token).await,
+			TokensCommand::Revoke { id } => {
+				self.show(Request::post(format!("{}/revoke", at(PATH, &id))), render::token).await
+			}
+			TokensCommand::Issue { tier, uses, expires, label } => {
+				let expires_in_secs = expires.map(|time| time.0.into());
+				let request = TokenRequest { tier, label, max_uses: uses, expires_in_secs };
+				self.show(Request::post(PATH).body(&request), render::issued).await
+			}
+		}
+	}
+
 	async fn quote(&mut self, args: QuoteArgs) -> Result<(), Failure> {
 		let kind = match args.kind {
-			QuoteKindArg::Jit => "jit",
 			QuoteKindArg::Order => "order",
+			QuoteKindArg::Jit if args.lsps1 => "order",
+			QuoteKindArg::Jit => "jit",
 		};
+		let size = args.size.or(args.size_flag).map(|amount| amount.sat()).transpose()?;
 		let client_balance = args.client_balance.map(|amount| amount.sat()).transpose()?;
 		let request = Request::get("/v1/quote")
 			.query("kind", Some(kind))
-			.query("size_sat", Some(args.size.sat()?))
+			.query("size_sat", size)
+			.query("tier", args.tier)
+			.query("client", args.client)
+			.query("feerate_sat_per_kw", args.feerate.map(|feerate| feerate.sat_per_kw))
 			.query("client_balance_sat", client_balance)
 			.query("channel_expiry_blocks", args.expiry_blocks)
 			.query("funding_confirms_within_blocks", args.confirms_within);
 		self.show(request, if args.explain { render::quote_explained } else { render::quote }).await
+	}
+
+	async fn ledger(&mut self, args: LedgerArgs) -> Result<(), Failure> {
+		match args.verb.unwrap_or(LedgerCommand::List(args.page)) {
+			LedgerCommand::List(list) => self.show(page("/v1/ledger", &list), render::ledger).await,
+			LedgerCommand::Check { wait } => {
+				let request = Request::get("/v1/ledger/check").query("wait_secs", Some(wait));
+				let request = request.wait(Duration::from_secs(wait));
+				let check: LedgerCheck = self.ask(request, render::ledger_check).await?;
+				match check.balanced {
+					true => Ok(()),
+					false => Err(Failure::refused(
+						"not_balanced",
+						"the books differ from what is there",
+						"look again when no payment is on its way; then report it, with inlet ledger export",
+					)),
+				}
+			}
+			LedgerCommand::Report { by } => {
+				let by = match by {
+					ReportByArg::Client => "client",
+					ReportByArg::Channel => "channel",
+					ReportByArg::Tier => "tier",
+					ReportByArg::Month => "month",
+				};
+				self.show(Request::get("/v1/ledger/report").query("by", Some(by)), render::ledger_report).await
+			}
+			LedgerCommand::Export { format } => self.export(format).await,
+		}
+	}
+
+	/// Page by page; oldest first, so that all of it is read before the first line.
+	async fn export(&mut self, format: ExportFormat) -> Result<(), Failure> {
+		let mut entries: Vec<LedgerEntry> = Vec::new();
+		let mut cursor: Option<String> = None;
+		loop {
+			let request = Request::get("/v1/ledger").query("limit", Some(MAX_LIMIT)).query("cursor", cursor.as_ref());
+			let ledger: Ledger = understand(&self.node.ask(request).await?)?;
+			entries.extend(ledger.entries);
+			cursor = ledger.next;
+			if cursor.is_none() {
+				break;
+			}
+		}
+		if format == ExportFormat::Csv {
+			self.ui.say(export::CSV_HEADER)?;
+		}
+		for entry in entries.iter().rev() {
+			let text = match format {
+				ExportFormat::Csv => export::csv(entry),
+				ExportFormat::Json => serde_json::to_string(entry).unwrap_or_default(),
+				ExportFormat::Hledger => export::hledger(entry),
+			};
+			self.ui.say(text.trim_end_matches('\n'))?;
+			if format == ExportFormat::Hledger {
+				self.ui.say("")?;
+			}
+		}
+		Ok(())
 	}
 
 	async fn events(&mut self, args: EventsArgs) -> Result<(), Failure> {

@@ -3,7 +3,10 @@
 //! Within 100 columns; amounts in satoshis with separators; times local on a terminal; ids shortened to a prefix that the
 //! commands take.
 
+mod backup;
 mod channels;
+mod clients;
+mod doctor;
 mod lsp;
 mod node;
 mod payments;
@@ -11,7 +14,10 @@ mod storage;
 mod table;
 mod wallet;
 
+pub(super) use backup::*;
 pub(super) use channels::*;
+pub(super) use clients::*;
+pub(super) use doctor::*;
 pub(super) use lsp::*;
 pub(super) use node::*;
 pub(super) use payments::*;
@@ -94,6 +100,16 @@ fn duration(secs: u64) -> String {
 		120..7_200 => format!("{} min", secs / 60),
 		7_200..172_800 => format!("{} h", secs / 3_600),
 		_ => format!("{} d", secs / 86_400),
+	}
+}
+
+/// Of millionths, in at most two digits: `0.01 %`, `3 %`.
+fn percent(ppm: u64) -> String {
+	match ppm {
+		0..50 => "less than 0.01 %".to_owned(),
+		50..1_000 => format!("0.{:02} %", (ppm + 50) / 100),
+		1_000..10_000 => format!("0.{} %", ((ppm + 500) / 1_000).min(9)),
+		_ => format!("{} %", number((ppm + 5_000) / 10_000)),
 	}
 }
 

@@ -1,17 +1,19 @@
 //! From laid-out settings to a validated [`Config`]: each value parsed, then what must fit together.
 
+use super::backup::{self, MAX_TARGETS};
 use super::error::ConfigError;
-use super::keys::{RawChain, RawConfig, RawNode, RawNotify, RawPeers, RawRouting};
+use super::keys::{RawChain, RawConfig, RawNode, RawNotify, RawPeers, RawRouting, RawStorage};
 use super::layers::Layers;
 use super::value::{self, Wrong};
 use super::{
-	ChainBackend, ChainDoubt, Config, InboundFrom, LogConfig, NodeConfig, NotifyConfig, Origin, PeerLimits, Place,
-	RoutingConfig,
+	BackupConfig, BackupMode, ChainBackend, ChainDoubt, Config, InboundFrom, LogConfig, NodeConfig, NotifyConfig,
+	Origin, PeerLimits, Place, RoutingConfig, StorageConfig, StoreBackend, StoreConfig,
 };
 use crate::notify::https::check_roots;
 use bitcoin::Network;
 use inlet_lsp::money::Sat;
 use inlet_lsp::policy::{Policy, PolicyError};
+use inlet_storage::{PgOptions, PgOptionsError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,6 +22,8 @@ const MIN_CLTV_EXPIRY_DELTA: u32 = 48;
 
 /// LDK's limit of 250 channel-less peers that connected to us, less some that may come in before one is disconnected.
 const MAX_STRANGERS: u32 = 240;
+/// A standby that waits longer is of no use.
+const MAX_LEASE_SECS: u64 = 120;
 /// More than a second of waiting is no privacy but an outage.
 const MAX_FORWARD_DELAY_MS: u32 = 1_000;
 /// Witnesses asked.
@@ -40,6 +44,7 @@ pub(super) fn config(layers: &Layers, place: Place) -> Result<Config, ConfigErro
 	let routing = routing(layers, &raw.routing)?;
 	let peers = peers(layers, &raw.peers)?;
 	let notify = notify(layers, &raw.notify, &place)?;
+	let backup = backup(layers)?;
 	let log = LogConfig {
 		targets: blame(layers, "log", "level", value::log_level(&raw.log.level))?,
 		format: blame(layers, "log", "format", value::log_format(&raw.log.format))?,
@@ -49,8 +54,16 @@ pub(super) fn config(layers: &Layers, place: Place) -> Result<Config, ConfigErro
 	}
 	fits_a_socket(layers, "socket", &place.socket)?;
 	let monitor = monitor_socket(layers, &raw.api.monitor_socket, &place)?;
+	let storage = storage(layers, &raw.storage)?;
+	let store = store(layers, &raw.storage, &place)?;
+	if !backup.targets.is_empty() && matches!(store.backend, StoreBackend::Postgres(_)) {
+		// Which copy of a node may write to a target is remembered in its data directory, of which a standby has its own.
+		let problem =
+			"names targets, but the store is on a server (storage.backend), which is backed up by its own means";
+		return Err(refusal(layers, "backup", "targets", value::wrong(problem.to_owned(), "leave it empty")));
+	}
 	let policy = policy(layers, raw)?;
-	Ok(Config { place, monitor, node, chain, doubt, policy, routing, peers, notify, log })
+	Ok(Config { place, monitor, node, chain, doubt, policy, routing, peers, notify, backup, storage, store, log })
 }
 
 fn no_socket_path(bytes: usize, example: &str) -> Wrong {
@@ -187,6 +200,66 @@ fn peers(layers: &Layers, raw: &RawPeers) -> Result<PeerLimits, ConfigError> {
 	})
 }
 
+fn storage(layers: &Layers, raw: &RawStorage) -> Result<StorageConfig, ConfigError> {
+	if raw.reserve_mb > raw.low_water_mb && raw.low_water_mb > 0 {
+		let problem = format!("is {}, more than storage.low_water_mb ({})", raw.reserve_mb, raw.low_water_mb);
+		let wrong = value::wrong(problem, format!("write {} or less, or raise the mark", raw.low_water_mb));
+		return Err(refusal(layers, "storage", "reserve_mb", wrong));
+	}
+	let mb = |number: u64| number.saturating_mul(1_000_000);
+	Ok(StorageConfig {
+		low_water_bytes: mb(raw.low_water_mb),
+		reserve_bytes: mb(raw.reserve_mb),
+		card_bytes: mb(raw.card_gb).saturating_mul(1_000),
+		rated_bytes: mb(raw.card_rated_tbw).saturating_mul(1_000_000),
+	})
+}
+
+fn store(layers: &Layers, raw: &RawStorage, place: &Place) -> Result<StoreConfig, ConfigError> {
+	let refuse = |key, problem: String, right: &str| refusal(layers, "storage", key, value::wrong(problem, right));
+	at_least(layers, "storage", "lease_secs", raw.lease_secs, 3)?;
+	if raw.lease_secs > MAX_LEASE_SECS {
+		return Err(refuse("lease_secs", format!("is {}, too long to wait", raw.lease_secs), "write 120 or less"));
+	}
+	let server = match raw.url.as_str() {
+		"" => None,
+		url => Some(server(url, raw, place).map_err(|e| match e {
+			PgOptionsError::Url(problem) => refuse("url", problem, "write postgresql://USER:PASSWORD@HOST/DATABASE"),
+			PgOptionsError::Roots(problem) => {
+				let right =
+					"name a PEM file with certificates that the user who runs inlet may read, or leave it empty";
+				refuse("ca_file", problem, right)
+			}
+		})?),
+	};
+	let backend = match (raw.backend.as_str(), &server) {
+		("sqlite", _) => StoreBackend::Sqlite,
+		("postgres", Some(server)) => StoreBackend::Postgres(Box::new(server.clone())),
+		("postgres", None) => {
+			let problem = "is postgres, but storage.url names no server".to_owned();
+			return Err(refuse("backend", problem, "set storage.url to postgresql://USER:PASSWORD@HOST/DATABASE"));
+		}
+		(other, _) => return Err(refuse("backend", format!("is {other:?}"), "write sqlite or postgres")),
+	};
+	Ok(StoreConfig { backend, server })
+}
+
+fn server(url: &str, raw: &RawStorage, place: &Place) -> Result<PgOptions, PgOptionsError> {
+	let roots = match raw.ca_file.as_str() {
+		"" => Vec::new(),
+		file => {
+			let file = place.data_dir.join(file);
+			let unusable = |e: String| PgOptionsError::Roots(format!("names {}, which {e}", file.display()));
+			let roots = std::fs::read(&file).map_err(|e| unusable(format!("cannot be read: {e}")))?;
+			if roots.is_empty() {
+				return Err(unusable("is empty".into()));
+			}
+			roots
+		}
+	};
+	PgOptions::new(url, &roots, Duration::from_secs(raw.lease_secs))
+}
+
 fn notify(layers: &Layers, raw: &RawNotify, place: &Place) -> Result<NotifyConfig, ConfigError> {
 	let allow_private = raw.allow_private;
 	if raw.ca_file.is_empty() {
@@ -207,9 +280,29 @@ fn notify(layers: &Layers, raw: &RawNotify, place: &Place) -> Result<NotifyConfi
 	Ok(NotifyConfig { allow_private, extra_roots })
 }
 
+/// `[backup]`.
+pub(super) fn backup(layers: &Layers) -> Result<BackupConfig, ConfigError> {
+	let raw = layers.merged().backup;
+	let refuse = |key, problem: String, right: &str| refusal(layers, "backup", key, value::wrong(problem, right));
+	let targets = raw.targets.iter().map(|text| backup::place(text)).collect::<Result<Vec<_>, _>>();
+	let targets = blame(layers, "backup", "targets", targets)?;
+	if targets.len() > MAX_TARGETS {
+		let right = format!("list at most {MAX_TARGETS}");
+		return Err(refuse("targets", format!("has {} entries", targets.len()), &right));
+	}
+	let mode = match (raw.mode.as_str(), targets.is_empty()) {
+		("async", _) => BackupMode::Async,
+		("sync", false) => BackupMode::Sync,
+		("sync", true) => return Err(refuse("mode", "is sync, but backup.targets is empty".into(), "name a target")),
+		_ => return Err(refuse("mode", format!("is {:?}", raw.mode), "write async or sync")),
+	};
+	at_least(layers, "backup", "alert_secs", raw.alert_secs, 1)?;
+	Ok(BackupConfig { targets, mode, alert: Duration::from_secs(raw.alert_secs) })
+}
+
 /// The policy, checked as the core checks it when it is built, so that nothing is right here and refused there.
 fn policy(layers: &Layers, raw: RawConfig) -> Result<Policy, ConfigError> {
-	let RawConfig { lsps1, lsps2, lsps5, price, risk, .. } = raw;
+	let RawConfig { lsps1, lsps2, lsps5, price, risk, capital, tier, .. } = raw;
 	let sat = |key, Sat(amount): Sat| (key, amount);
 	in_order(
 		layers,
@@ -239,7 +332,7 @@ fn policy(layers: &Layers, raw: RawConfig) -> Result<Policy, ConfigError> {
 			return Err(refusal(layers, "risk", "max_channel_sat", wrong));
 		}
 	}
-	let policy = Policy { lsps1, lsps2, lsps5, price, risk };
+	let policy = Policy { lsps1, lsps2, lsps5, price, risk, capital, tier };
 	policy.check().map_err(|error| core_refusal(layers, &error))?;
 	Ok(policy)
 }
@@ -247,9 +340,9 @@ fn policy(layers: &Layers, raw: RawConfig) -> Result<Policy, ConfigError> {
 /// What the core says of a key, with the place of that key. A key that nobody set is blamed on the one that it is
 /// measured against, if that was set.
 fn core_refusal(layers: &Layers, PolicyError { key, problem }: &PolicyError) -> ConfigError {
-	let place = |name: &str| name.split_once('.').map(|(section, key)| layers.origin(section, key));
+	let place = |name: &str| name.rsplit_once('.').map(|(section, key)| layers.origin(section, key));
 	let origin = place(key).unwrap_or(Origin::Default);
-	let value = |name: &str| name.split_once('.').and_then(|(section, key)| layers.value(section, key));
+	let value = |name: &str| name.rsplit_once('.').and_then(|(section, key)| layers.value(section, key));
 	let is = |name: &str| value(name).map_or_else(String::new, |value| format!("is {value}"));
 	let right = format!("it {problem}");
 	if origin == Origin::Default {

@@ -3,7 +3,7 @@
 
 use super::value::network_name;
 use bitcoin::Network;
-use inlet_lsp::policy::{Lsps1Policy, Lsps2Policy, Lsps5Policy, PricePolicy, RiskPolicy};
+use inlet_lsp::policy::{CapitalPolicy, Lsps1Policy, Lsps2Policy, Lsps5Policy, PricePolicy, RiskPolicy, Tiers};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 
@@ -18,9 +18,13 @@ pub(super) struct RawConfig {
 	pub lsps5: Lsps5Policy,
 	pub price: PricePolicy,
 	pub risk: RiskPolicy,
+	pub capital: CapitalPolicy,
+	pub tier: Tiers,
 	pub routing: RawRouting,
 	pub peers: RawPeers,
 	pub notify: RawNotify,
+	pub backup: RawBackup,
+	pub storage: RawStorage,
 	pub log: RawLog,
 	pub api: RawApi,
 }
@@ -120,6 +124,48 @@ impl Default for RawPeers {
 
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+pub(super) struct RawBackup {
+	pub targets: Vec<String>,
+	pub mode: String,
+	pub alert_secs: u64,
+}
+
+impl Default for RawBackup {
+	fn default() -> Self {
+		RawBackup { targets: Vec::new(), mode: "async".into(), alert_secs: 60 }
+	}
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawStorage {
+	pub low_water_mb: u64,
+	pub reserve_mb: u64,
+	pub card_gb: u64,
+	pub card_rated_tbw: u64,
+	pub backend: String,
+	pub url: String,
+	pub ca_file: String,
+	pub lease_secs: u64,
+}
+
+impl Default for RawStorage {
+	fn default() -> Self {
+		RawStorage {
+			backend: "sqlite".into(),
+			url: String::new(),
+			ca_file: String::new(),
+			lease_secs: 10,
+			low_water_mb: 256,
+			reserve_mb: 32,
+			card_gb: 0,
+			card_rated_tbw: 0,
+		}
+	}
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub(super) struct RawLog {
 	pub level: String,
 	pub format: String,
@@ -150,6 +196,30 @@ pub(super) struct Section {
 	pub about: &'static str,
 	pub keys: &'static [(&'static str, &'static str)],
 }
+
+/// The section with the tiers, each of which is a section of its own: `tier.new`.
+pub(super) const TIERS: &str = "tier";
+
+const TIER_KEYS: &[(&str, &str)] = &[
+	("rank", "A client is in the tier of the highest rank that it has earned."),
+	("earned", "Can it be earned? Else clients get into it by a token, or by inlet clients set, only."),
+	("min_channels", "Channels that a client must have paid for."),
+	("min_payments", "Payments that it must have received over its channels, at most 100."),
+	("min_days", "Days for which you must have known it."),
+	("max_offences", "Offences within risk.offence_window_secs with which it still is in the tier."),
+	(
+		"lsp_trusts",
+		"Put its channel on the chain before the payment is taken (with lsps2.trust = \"known\")? Else it has to take the \
+		 payment first.",
+	),
+	("risk_ppm", "Margin on the costs for the risk that such a client is, in millionths."),
+	("fee_share_ppm", "Share of price.jit_ppm and price.order_ppm that it pays, in millionths."),
+	("headroom_ppm", "Room to receive on top of lsps2.headroom_ppm, in millionths of the payment."),
+	("max_payment_sat", "Largest payment that opens a channel for it; 0: lsps2.max_payment_sat."),
+	("max_channel_sat", "Largest channel of either kind; 0: risk.max_channel_sat."),
+	("max_open_sales", "Unpaid just-in-time sales of one client; 0: risk.max_open_sales_per_client."),
+	("max_open_orders", "Unpaid orders of one client; 0: risk.max_open_orders_per_client."),
+];
 
 /// All sections, in the order of the file. A test holds this against the types above and `inlet_lsp`'s policy.
 pub(super) const SECTIONS: &[Section] = &[
@@ -209,7 +279,10 @@ pub(super) const SECTIONS: &[Section] = &[
 				"min_funding_confirms_within_blocks",
 				"Fastest confirmation of the funding that can be ordered, in blocks.",
 			),
-			("payment_window_secs", "How long an order waits for its payment, in seconds."),
+			(
+				"payment_window_secs",
+				"How long an order waits for its payment while feerates stand still, in seconds; the less, the more they move.",
+			),
 			("onchain_confirmations", "Confirmations that an on-chain payment needs."),
 			(
 				"max_unconfirmed_order_sat",
@@ -220,7 +293,11 @@ pub(super) const SECTIONS: &[Section] = &[
 			("onchain", "Offer payment on-chain besides Lightning?"),
 			("preflight", "See whether the client takes such a channel before payment is offered?"),
 			("open_window_secs", "How long to try to open a paid channel before the money goes back, in seconds."),
-			("tokens", "Coupon codes that clients must show; none: orders need no code."),
+			(
+				"tokens",
+				"Coupon codes that clients must show, besides those of inlet tokens; none: orders need no code.",
+			),
+			("require_token", "Must orders show a code, also if none is listed here (see inlet tokens)?"),
 		],
 	},
 	Section {
@@ -228,7 +305,8 @@ pub(super) const SECTIONS: &[Section] = &[
 		about: "Channels just in time, paid out of the payment that they bring (bLIP-52).",
 		keys: &[
 			("enabled", "Sell channels just in time?"),
-			("promise_secs", "How long a quoted price holds, in seconds; 600 or more."),
+			("promise_secs", "How long a quoted price holds while feerates stand still, in seconds; 600 or more."),
+			("min_promise_secs", "How long it holds at least, however much they move, in seconds; 600 or more."),
 			("min_lifetime_blocks", "Blocks for which such a channel is kept open at least."),
 			(
 				"max_client_to_self_delay",
@@ -237,11 +315,13 @@ pub(super) const SECTIONS: &[Section] = &[
 			("min_payment_sat", "Smallest payment that opens a channel."),
 			("max_payment_sat", "Largest payment that opens a channel."),
 			("headroom_ppm", "Room to receive beyond the payment, in millionths of the payment."),
+			("growth_ppm", "What each channel that a client has paid for (the first ten) adds to that."),
 			("min_channel_sat", "Smallest capacity of such a channel."),
 			("cltv_expiry_delta", "Blocks between a payment's expiry on our incoming and on our outgoing side."),
 			("gather_secs", "How long the parts of a payment are gathered, in seconds; 90 or more."),
 			("open_secs", "How long an opening may take until the channel is usable, in seconds."),
-			("tokens", "Coupon codes that clients must show; none: no code is needed."),
+			("tokens", "Coupon codes that clients must show, besides those of inlet tokens; none: no code is needed."),
+			("require_token", "Must clients show a code, also if none is listed here (see inlet tokens)?"),
 			(
 				"trust",
 				"Whose channel is put on the chain before its payment is taken: known (those who paid before, and trusted_clients), \
@@ -264,7 +344,7 @@ pub(super) const SECTIONS: &[Section] = &[
 	},
 	Section {
 		name: "price",
-		about: "What channels cost: opening at the live feerate, plus these.",
+		about: "What channels cost: opening at the live feerate, closing at that of the long run, capital, risk (see the tiers), and these.",
 		keys: &[
 			("floor_sat", "Never less than this for a channel."),
 			("jit_ppm", "Share of a just-in-time payment, in millionths."),
@@ -273,6 +353,11 @@ pub(super) const SECTIONS: &[Section] = &[
 				"Share of an ordered channel's capacity for a lease of 4320 blocks (30 days), in millionths; longer in proportion.",
 			),
 			("close_share_ppm", "Share of the expected cost of closing that the client pays, in millionths."),
+			("forced_close_ppm", "How many of your channels end by force, in millionths; that costs more."),
+			(
+				"capital_ppm_per_year",
+				"What your capital would earn elsewhere in a year, in millionths: paid for as long as the channel is promised.",
+			),
 		],
 	},
 	Section {
@@ -280,6 +365,16 @@ pub(super) const SECTIONS: &[Section] = &[
 		about: "What may be at stake.",
 		keys: &[
 			("max_feerate_sat_per_vb", "Nothing is sold while the feerate is above this, in sat/vB."),
+			(
+				"patient_feerate_sat_per_vb",
+				"Only orders that can wait are sold while it is above this, in sat/vB: nothing just in time.",
+			),
+			("patient_blocks", "How long they must be able to wait for their confirmation, in blocks."),
+			(
+				"max_loss_sat",
+				"What a channel that was promised may cost more than it pays, if the feerate has risen since; beyond, the payment is refused.",
+			),
+			("only_allowed", "Sell only to clients that you have allowed (inlet clients set, lsps2.trusted_clients)?"),
 			("max_open_sales_per_client", "Unpaid just-in-time sales of one client."),
 			("max_open_orders_per_client", "Unpaid orders of one client."),
 			("max_open_total", "Unpaid sales and orders in all."),
@@ -294,6 +389,39 @@ pub(super) const SECTIONS: &[Section] = &[
 			("pause_secs", "How long the pause for strangers lasts, in seconds."),
 		],
 	},
+	Section {
+		name: "capital",
+		about: "Your coins: what is kept for closing, how much is put where, and how it comes home.",
+		keys: &[
+			(
+				"stress_feerate_sat_per_vb",
+				"Feerate at which every anchor channel can still be closed out of what is kept for it, in sat/vB.",
+			),
+			("stress_htlcs", "HTLCs in flight in each channel at that moment."),
+			(
+				"spare_coins",
+				"inlet capital asks for so many coins beside one for each channel, to fund so many in one block.",
+			),
+			("max_client_sat", "Channels of one client together: with so much it gets no further one."),
+			("max_at_risk_sat", "Channels that are funded and not paid for, together: with so much nothing is sold."),
+			("max_channels_per_hour", "Channels funded in an hour before selling pauses."),
+			("max_channels_per_day", "Channels funded in a day before selling pauses."),
+			("max_wallet_share_ppm", "The part of what can be sold that one channel may take, in millionths."),
+			("idle_days", "A channel that no payment went over for so many days is idle."),
+			(
+				"reclaim_feerate_sat_per_vb",
+				"inlet capital reclaim advises closing an idle channel while the feerate is at most this, in sat/vB.",
+			),
+			("reclaim_min_sat", "Closing one must bring home at least this."),
+		],
+	},
+	Section {
+		name: "tier.new",
+		about: "Clients that are in no other tier. A section [tier.NAME] makes a tier of your own, with these defaults.",
+		keys: TIER_KEYS,
+	},
+	Section { name: "tier.known", about: "Clients that have paid for a channel.", keys: TIER_KEYS },
+	Section { name: "tier.trusted", about: "Clients that have been good for long.", keys: TIER_KEYS },
 	Section {
 		name: "routing",
 		about: "Forwarding for the public network, and channels that others open to you.",
@@ -351,6 +479,66 @@ pub(super) const SECTIONS: &[Section] = &[
 		],
 	},
 	Section {
+		name: "backup",
+		about: "Where every change goes as it happens, encrypted under the seed (node/docs/backup.md).",
+		keys: &[
+			(
+				"targets",
+				"dir:/PATH (another disk), s3:https://KEYID:SECRET@HOST/BUCKET[/PREFIX]?region=REGION or \
+				 webdav:https://USER:PASSWORD@HOST/PATH; each made ready once with: inlet backup init.",
+			),
+			(
+				"mode",
+				"async (targets follow within seconds) or sync (nothing is acknowledged before the first target has it: only \
+				 then a restore after a crash brings the channels back).",
+			),
+			("alert_secs", "You are told when a target is so far behind, in seconds."),
+		],
+	},
+	Section {
+		name: "storage",
+		about: "Where the node's state is kept, and the disk.",
+		keys: &[
+			(
+				"backend",
+				"sqlite (a file in the data directory) or postgres (a server, for a standby; see node/docs/standby.md).",
+			),
+			(
+				"url",
+				"The PostgreSQL database, as postgresql://USER:PASSWORD@HOST/DATABASE; several hosts with commas. TCP is under TLS, and \
+				 the server's certificate is verified, unless sslmode=disable is in it. May hold a password: it is never shown.",
+			),
+			(
+				"ca_file",
+				"A PEM file with the certificates that the server's must be signed by; a relative path starts in the data \
+				 directory. Empty: the public ones.",
+			),
+			(
+				"lease_secs",
+				"How long a leader that is not heard of stays the leader, in seconds, 3 to 120: a standby takes over after that. The \
+				 leader stops before, if it cannot reach the database.",
+			),
+			(
+				"low_water_mb",
+				"Nothing new is sold while less than this is free where the data directory is, in megabytes; what was sold is \
+				 delivered. 0: that is not looked at.",
+			),
+			(
+				"reserve_mb",
+				"A file of so many megabytes that is given up when the disk is full, to finish what is in flight; 0: none.",
+			),
+			(
+				"card_gb",
+				"Size of the card or disk in gigabytes, for the estimate of its wear; 0: that of its file system.",
+			),
+			(
+				"card_rated_tbw",
+				"What it is rated for, in terabytes written (its data sheet's TBW); 0: a hundred times its size, which is \
+				 little.",
+			),
+		],
+	},
+	Section {
 		name: "log",
 		about: "What the node says, on standard error.",
 		keys: &[
@@ -373,6 +561,23 @@ pub(super) fn defaults() -> toml::Table {
 	toml::Table::try_from(RawConfig::default()).expect("the defaults are plain TOML values")
 }
 
+/// All sections with their settings, tiers as sections of their own.
+pub(super) fn sections(table: &toml::Table) -> Vec<(String, &toml::Value)> {
+	let mut all = Vec::new();
+	for (name, content) in table {
+		match content.as_table().filter(|_| name == TIERS) {
+			Some(tiers) => all.extend(tiers.iter().map(|(tier, content)| (format!("{TIERS}.{tier}"), content))),
+			None => all.push((name.clone(), content)),
+		}
+	}
+	all
+}
+
+fn section_of<'a>(table: &'a toml::Table, name: &str) -> &'a toml::Value {
+	let found = sections(table).into_iter().find(|(section, _)| section == name);
+	found.expect("every section has its defaults").1
+}
+
 /// The config file that a first run writes: every setting with its default, commented out.
 ///
 /// The line `network` is in force (not commented out) when it is not the default, so that later commands on the same
@@ -387,7 +592,7 @@ pub fn default_file(network: Network) -> String {
 	for section in SECTIONS {
 		let _ = write!(out, "\n# {}\n[{}]\n", section.about, section.name);
 		for (key, sentence) in section.keys {
-			let default = render(&defaults[section.name][*key]);
+			let default = render(&section_of(&defaults, section.name)[*key]);
 			for line in wrap(sentence, 110) {
 				let _ = writeln!(out, "# {line}");
 			}
@@ -410,7 +615,8 @@ pub fn markdown() -> String {
 		let _ =
 			write!(out, "### [{}]\n\n{}\n\n| key | default | meaning |\n|---|---|---|\n", section.name, section.about);
 		for (key, sentence) in section.keys {
-			let _ = writeln!(out, "| `{key}` | `{}` | {sentence} |", render(&defaults[section.name][*key]));
+			let _ =
+				writeln!(out, "| `{key}` | `{}` | {sentence} |", render(&section_of(&defaults, section.name)[*key]));
 		}
 		out.push('\n');
 	}

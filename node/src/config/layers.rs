@@ -1,7 +1,7 @@
 //! Defaults, file, environment and flags laid over each other, each value with the place it comes from.
 
 use super::error::{ConfigError, Origin};
-use super::keys::{RawConfig, defaults};
+use super::keys::{RawConfig, TIERS, defaults, sections};
 use super::{FOREIGN_VARIABLES, Overrides};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -10,8 +10,10 @@ use std::path::Path;
 use toml::Value;
 use toml::de::{DeTable, DeValue};
 
+/// The tier that others take what may be set from.
+const OWN_TIER: &str = "new";
 /// The settings that may hold a password: no error shows their value.
-const SECRET: &[(&str, &str)] = &[("chain", "backend"), ("chain", "witnesses")];
+const SECRET: &[(&str, &str)] = &[("chain", "backend"), ("chain", "witnesses"), ("backup", "targets")];
 
 /// Values by section and key, each with its origin. Holds what may be secret, so no `Debug`.
 pub(super) struct Layers {
@@ -53,16 +55,36 @@ impl Layers {
 			if !self.defaults.contains_key(name) {
 				return Err(self.unknown_section(name, origin));
 			}
-			for (key, value) in keys {
-				let origin = at(key.span().start);
-				let value = plain(value.get_ref()).ok_or_else(|| ConfigError {
-					origin: origin.clone(),
-					key: Some(format!("{name}.{}", key.get_ref())),
-					problem: format!("cannot be {}", type_name(value.get_ref().type_str())),
-					right: self.expected(name, key.get_ref()),
-				})?;
-				self.set(name, key.get_ref(), value, origin)?;
+			if name != TIERS {
+				self.add_section(name, keys, &at)?;
+				continue;
 			}
+			for (tier, content) in keys {
+				let tier = (at(tier.span().start), format!("{TIERS}.{}", tier.get_ref()));
+				let DeValue::Table(keys) = content.get_ref() else {
+					return Err(self.outside_section(&tier.1, tier.0));
+				};
+				self.add_section(&tier.1, keys, &at)?;
+			}
+		}
+		Ok(())
+	}
+
+	fn add_section(
+		&mut self,
+		name: &str,
+		keys: &DeTable<'_>,
+		at: &impl Fn(usize) -> Origin,
+	) -> Result<(), ConfigError> {
+		for (key, value) in keys {
+			let origin = at(key.span().start);
+			let value = plain(value.get_ref()).ok_or_else(|| ConfigError {
+				origin: origin.clone(),
+				key: Some(format!("{name}.{}", key.get_ref())),
+				problem: format!("cannot be {}", type_name(value.get_ref().type_str())),
+				right: self.expected(name, key.get_ref()),
+			})?;
+			self.set(name, key.get_ref(), value, origin)?;
 		}
 		Ok(())
 	}
@@ -129,7 +151,7 @@ impl Layers {
 	pub fn merged(&self) -> RawConfig {
 		let mut table = self.defaults.clone();
 		for ((section, key), (value, _)) in &self.values {
-			if let Some(Value::Table(keys)) = table.get_mut(section) {
+			if let Some(keys) = section_mut(&mut table, section) {
 				keys.insert(key.clone(), value.clone());
 			}
 		}
@@ -152,7 +174,9 @@ impl Layers {
 		}
 		// Alone among defaults, so that what serde says is about this value.
 		let alone = toml::Table::from_iter([(key.to_string(), value.clone())]);
-		let alone = toml::Table::from_iter([(section.to_string(), Value::Table(alone))]);
+		let alone = section
+			.rsplit('.')
+			.fold(alone, |inner, name| toml::Table::from_iter([(name.to_string(), Value::Table(inner))]));
 		if let Err(error) = RawConfig::deserialize(alone) {
 			let secret = SECRET.contains(&(section, key));
 			let problem = if secret { "does not fit".into() } else { format!("does not fit: {}", error.message()) };
@@ -182,14 +206,21 @@ impl Layers {
 	}
 
 	fn default_of(&self, section: &str, key: &str) -> Option<&Value> {
-		self.defaults.get(section)?.get(key)
+		match section.split_once('.') {
+			// A tier of the operator's own has the settings that each tier has.
+			Some((TIERS, tier)) => {
+				let tiers = self.defaults.get(TIERS)?;
+				tiers.get(tier).or_else(|| tiers.get(OWN_TIER))?.get(key)
+			}
+			_ => self.defaults.get(section)?.get(key),
+		}
 	}
 
 	fn names(&self) -> impl Iterator<Item = (String, String)> + '_ {
-		let keys = |(s, t): (&String, &Value)| -> Vec<(String, String)> {
+		let keys = |(s, t): (String, &Value)| -> Vec<(String, String)> {
 			t.as_table().into_iter().flat_map(|t| t.keys()).map(|k| (s.clone(), k.clone())).collect()
 		};
-		self.defaults.iter().flat_map(keys)
+		sections(&self.defaults).into_iter().flat_map(keys)
 	}
 
 	/// What a setting must look like, told by its default.
@@ -230,13 +261,20 @@ impl Layers {
 	}
 
 	fn sections(&self) -> String {
-		self.defaults.keys().map(|s| format!("[{s}]")).collect::<Vec<_>>().join(", ")
+		sections(&self.defaults).iter().map(|(s, _)| format!("[{s}]")).collect::<Vec<_>>().join(", ")
 	}
+}
+
+/// The settings of a section, also of one within another (`tier.new`), which is made if it is not there.
+fn section_mut<'a>(table: &'a mut toml::Table, section: &str) -> Option<&'a mut toml::Table> {
+	let Some((outer, inner)) = section.split_once('.') else { return table.get_mut(section)?.as_table_mut() };
+	let outer = table.get_mut(outer)?.as_table_mut()?;
+	outer.entry(inner).or_insert_with(|| Value::Table(toml::Table::new())).as_table_mut()
 }
 
 /// The environment variable of a setting: `INLET_NODE_ALIAS` for `node.alias`.
 pub(super) fn variable(section: &str, key: &str) -> String {
-	format!("INLET_{}_{}", section.to_uppercase(), key.to_uppercase())
+	format!("INLET_{}_{}", section.to_uppercase().replace('.', "_"), key.to_uppercase())
 }
 
 /// The candidate that `name` is most likely a misspelling of; `None` if none is near.

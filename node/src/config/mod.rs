@@ -3,6 +3,7 @@
 //! A wrong key, value or combination is refused with the place where it is written and what would be right. Reading
 //! creates and changes nothing; [`Config::write_file_if_missing`] is the first run's step. See `node/docs/config.md`.
 
+mod backup;
 mod check;
 mod error;
 mod keys;
@@ -11,6 +12,7 @@ mod layers;
 mod tests;
 mod value;
 
+pub use backup::{BackupConfig, BackupMode, BackupPlace, NotAPlace};
 pub use error::{ConfigError, Origin};
 pub use keys::{default_file, markdown};
 pub use value::{
@@ -19,6 +21,7 @@ pub use value::{
 
 use bitcoin::Network;
 use inlet_lsp::policy::Policy;
+use inlet_storage::PgOptions;
 use layers::Layers;
 use std::ffi::OsString;
 use std::io::{ErrorKind, Write};
@@ -35,7 +38,7 @@ pub const FILE_NAME: &str = "inlet.toml";
 pub const SYSTEM_SOCKET: &str = "/run/inlet/admin/admin.sock";
 
 /// `INLET_` variables that are no settings of the file: the data directory itself, and what the test harness reads.
-const FOREIGN_VARIABLES: &[&str] = &["INLET_DATA_DIR", "INLET_EXE", "INLET_WALLET_EXE"];
+const FOREIGN_VARIABLES: &[&str] = &["INLET_DATA_DIR", "INLET_EXE", "INLET_WALLET_EXE", "INLET_POSTGRES_BIN"];
 
 /// What the command line says. Everything is optional; lists may also hold commas.
 #[derive(Clone, Default)]
@@ -96,6 +99,12 @@ pub struct Config {
 	pub peers: PeerLimits,
 	/// `[notify]`
 	pub notify: NotifyConfig,
+	/// `[backup]`
+	pub backup: BackupConfig,
+	/// `[storage]`
+	pub storage: StorageConfig,
+	/// `[storage]`: where it is kept.
+	pub store: StoreConfig,
 	/// `[log]`
 	pub log: LogConfig,
 }
@@ -171,6 +180,37 @@ pub struct NotifyConfig {
 	pub extra_roots: Vec<u8>,
 }
 
+/// Room on the disk, and what the disk is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StorageConfig {
+	/// Nothing new is sold while less is free, in bytes; 0: always sold.
+	pub low_water_bytes: u64,
+	/// The reserve, in bytes; 0: none.
+	pub reserve_bytes: u64,
+	/// The card's size, in bytes; 0: that of the file system.
+	pub card_bytes: u64,
+	/// Bytes that it is rated for; 0: not known.
+	pub rated_bytes: u64,
+}
+
+/// Where the node's state is kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoreConfig {
+	/// Where it is.
+	pub backend: StoreBackend,
+	/// The server, if one is named: `backend` need not be that one, so that a store can be moved there.
+	pub server: Option<PgOptions>,
+}
+
+/// One of the databases that a store can be on.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StoreBackend {
+	/// A file in the data directory.
+	Sqlite,
+	/// A PostgreSQL server.
+	Postgres(Box<PgOptions>),
+}
+
 /// What is logged, and how.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LogConfig {
@@ -224,6 +264,19 @@ impl Place {
 		variables: impl IntoIterator<Item = (OsString, OsString)>,
 	) -> Result<Place, ConfigError> {
 		lay(flags, variables).map(|(_, place)| place)
+	}
+
+	/// [`Place::find`], with `[backup]`: for commands that need no running node.
+	///
+	/// # Errors
+	/// As there, or `[backup]` is not right.
+	pub fn find_with_backup(
+		flags: &Overrides,
+		variables: impl IntoIterator<Item = (OsString, OsString)>,
+	) -> Result<(Place, BackupConfig), ConfigError> {
+		let (layers, place) = lay(flags, variables)?;
+		let backup = check::backup(&layers)?;
+		Ok((place, backup))
 	}
 
 	/// The socket for a command: this place's, or the one at `system`, if nothing is there, nobody asked for a data directory or

@@ -1,4 +1,4 @@
-use super::keys::{RawConfig, SECTIONS, defaults};
+use super::keys::{RawConfig, SECTIONS, defaults, sections};
 use super::*;
 use std::os::unix::fs::PermissionsExt;
 
@@ -49,7 +49,8 @@ fn uncommented(text: &str) -> String {
 #[test]
 fn the_written_file_means_the_defaults_commented_and_uncommented() {
 	let text = default_file(Network::Signet);
-	assert!(toml::from_str::<toml::Table>(&text).unwrap().values().all(|s| s.as_table().unwrap().is_empty()));
+	let written: toml::Table = toml::from_str(&text).unwrap();
+	assert!(sections(&written).iter().all(|(_, s)| s.as_table().unwrap().is_empty()));
 	assert_eq!(toml::from_str::<toml::Table>(&uncommented(&text)).unwrap(), defaults());
 
 	let plain = dir("");
@@ -68,10 +69,12 @@ fn every_setting_is_explained_and_every_explanation_has_a_setting() {
 		SECTIONS.iter().flat_map(|s| s.keys.iter().map(move |(k, _)| format!("{}.{k}", s.name))).collect();
 	let mut sorted = explained.clone();
 	sorted.sort();
-	let existing: Vec<String> = defaults()
+	let defaults = defaults();
+	let mut existing: Vec<String> = sections(&defaults)
 		.iter()
 		.flat_map(|(s, keys)| keys.as_table().unwrap().keys().map(move |k| format!("{s}.{k}")))
 		.collect();
+	existing.sort();
 	assert_eq!(sorted, existing);
 }
 
@@ -414,9 +417,11 @@ fn a_password_never_shows() {
 
 #[test]
 fn each_setting_can_come_from_its_variable() {
+	let all = defaults();
 	for section in SECTIONS {
+		let (_, own) = sections(&all).into_iter().find(|(name, _)| name == section.name).unwrap();
 		for (key, _) in section.keys {
-			let default = &defaults()[section.name][*key];
+			let default = &own[*key];
 			let text = match default {
 				toml::Value::String(text) => text.clone(),
 				toml::Value::Array(items) => items.iter().filter_map(|i| i.as_str()).collect::<Vec<_>>().join(","),
@@ -437,4 +442,45 @@ fn ldk_says_no_secrets_unless_it_is_named() {
 	assert!(!ldk("debug", debug) && ldk("debug", info) && !ldk("trace,inlet=debug", debug));
 	assert!(!ldk("warn", info) && !ldk("inlet=debug", info));
 	assert!(ldk("debug,lightning=debug", debug) && ldk("lightning=debug,info", debug));
+}
+
+#[test]
+fn tiers_are_sections_and_own_ones_may_be_added() {
+	let text = "[tier.new]\nrisk_ppm = 7\n[tier.gold]\nrank = 30\nmax_payment_sat = 5_000_000\n";
+	let config = load(text, &[("INLET_TIER_KNOWN_FEE_SHARE_PPM", "900_000")]).unwrap();
+	let tier = |name: &str| config.policy.tier.get(name).unwrap().clone();
+	assert_eq!((tier("new").risk_ppm.0, tier("known").fee_share_ppm.0), (7, 900_000));
+	assert_eq!((tier("gold").rank, tier("gold").earned, tier("gold").max_payment_sat.0), (30, false, 5_000_000));
+	assert_eq!(tier("trusted"), Policy::default().tier.get("trusted").unwrap().clone());
+	refused("[tier.new]\nrisk = 7\n", 2, "tier.new.risk", &["did you mean tier.new.risk_ppm?"]);
+	refused("[tier.gold]\nrank = \"x\"\n", 2, "tier.gold.rank", &["whole number"]);
+	refused("[tier.new]\nmin_payments = 101\n", 2, "tier.new.min_payments", &["at most 100"]);
+	refused("[tier]\nrank = 1\n", 2, "", &["tier.rank is in no section"]);
+}
+
+#[test]
+fn a_server_for_the_store_is_checked_and_its_password_never_shown() {
+	refused("[storage]\nbackend = \"postgres\"\n", 2, "storage.backend", &["storage.url"]);
+	refused("[storage]\nbackend = \"redis\"\n", 2, "storage.backend", &["sqlite or postgres"]);
+	refused("[storage]\nlease_secs = 2\n", 2, "storage.lease_secs", &["3 or more"]);
+	refused("[storage]\nlease_secs = 500\n", 2, "storage.lease_secs", &["120 or less"]);
+	for url in [
+		"mysql://a:hunter2@h/d",
+		"postgresql://a:hunter2@h:port/d",
+		"postgresql://a:hunter2@h",
+		"postgresql://x:hunter2@/d",
+	] {
+		let error = load(&format!("[storage]\nurl = \"{url}\"\n"), &[]).unwrap_err();
+		assert_eq!(error.key.as_deref(), Some("storage.url"), "{error}");
+		assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+	}
+	let text = "[storage]\nbackend = \"postgres\"\nurl = \"postgresql://a:hunter2@h1,h2:6432/d\"\n";
+	let config = load(text, &[]).unwrap();
+	let StoreBackend::Postgres(server) = &config.store.backend else { panic!("{:?}", config.store) };
+	assert_eq!(server.to_string(), "the database d at h1, h2:6432");
+	assert!(!format!("{config:?}").contains("hunter2"));
+	let config = load("", &[("INLET_STORAGE_URL", "postgresql://a@h/d")]).unwrap();
+	assert!(config.store.backend == StoreBackend::Sqlite && config.store.server.is_some());
+	let error = load(&format!("{text}ca_file = \"none.pem\"\n"), &[]).unwrap_err();
+	assert_eq!(error.key.as_deref(), Some("storage.ca_file"), "{error}");
 }

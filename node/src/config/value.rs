@@ -23,6 +23,11 @@ pub(super) fn wrong(problem: impl Into<String>, right: impl Into<String>) -> Wro
 pub struct Secret(String);
 
 impl Secret {
+	/// Hides a text.
+	pub(super) fn new(text: &str) -> Secret {
+		Secret(text.to_owned())
+	}
+
 	/// The text itself, for the one place that has to send it.
 	pub fn expose(&self) -> &str {
 		&self.0

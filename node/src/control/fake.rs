@@ -66,6 +66,23 @@ impl Control for Fake {
 		Ok(storage())
 	}
 
+	async fn backup(&self) -> Result<Backup, Refusal> {
+		Ok(backup())
+	}
+
+	async fn backup_now(&self) -> Result<Backup, Refusal> {
+		self.note("backup now", ());
+		Ok(backup())
+	}
+
+	async fn holds(&self) -> Result<HoldTimes, Refusal> {
+		Ok(holds())
+	}
+
+	async fn doctor(&self) -> Result<Doctor, Refusal> {
+		Ok(doctor())
+	}
+
 	async fn stop(&self) -> Result<Stopping, Refusal> {
 		self.note("stop", ());
 		Ok(Stopping { stopping: true })
@@ -188,6 +205,41 @@ impl Control for Fake {
 		Ok(Page::ascending([client()], &list, |client| client.node_id.clone()))
 	}
 
+	async fn client(&self, id: String) -> Result<ClientDetail, Refusal> {
+		pick("clients", &id, [(CLIENT.to_owned(), client_detail())])
+	}
+
+	async fn set_client(&self, id: String, settings: ClientSettings) -> Result<ClientDetail, Refusal> {
+		self.note("set client", (&id, &settings));
+		Ok(ClientDetail { set: settings, ..client_detail() })
+	}
+
+	async fn clear_client(&self, id: String) -> Result<ClientDetail, Refusal> {
+		self.note("clear client", &id);
+		Ok(ClientDetail { set: ClientSettings::default(), ..client_detail() })
+	}
+
+	async fn tokens(&self, list: ListRequest) -> Result<Page<Token>, Refusal> {
+		Ok(Page::descending([token()], &list, |token| token.id.clone()))
+	}
+
+	async fn issue_token(&self, request: TokenRequest) -> Result<IssuedToken, Refusal> {
+		self.note("issue token", &request);
+		let token = Token { tier: request.tier, label: request.label, max_uses: request.max_uses, uses: 0, ..token() };
+		Ok(IssuedToken { code: "inlet_5KQ2M7Z0ABCDEFGHJKMNPQRSTV".into(), token })
+	}
+
+	async fn token(&self, id: String) -> Result<TokenDetail, Refusal> {
+		let detail = TokenDetail { token: token(), clients: vec![CLIENT.into()] };
+		pick("tokens", &id, [(token().id, detail)])
+	}
+
+	async fn revoke_token(&self, id: String) -> Result<TokenDetail, Refusal> {
+		self.note("revoke token", &id);
+		let token = Token { status: TokenStatus::Revoked, revoked_at: Some(T1), ..token() };
+		Ok(TokenDetail { token, clients: vec![CLIENT.into()] })
+	}
+
 	async fn quote(&self, request: QuoteRequest) -> Result<Quote, Refusal> {
 		self.note("quote", &request);
 		Ok(quote(&request))
@@ -195,6 +247,22 @@ impl Control for Fake {
 
 	async fn ledger(&self, list: ListRequest) -> Result<Ledger, Refusal> {
 		Ok(ledger(&list))
+	}
+
+	async fn capital(&self) -> Result<Capital, Refusal> {
+		Ok(capital())
+	}
+
+	async fn reclaim(&self) -> Result<ReclaimPlan, Refusal> {
+		Ok(reclaim())
+	}
+
+	async fn ledger_check(&self, _: LedgerCheckRequest) -> Result<LedgerCheck, Refusal> {
+		Ok(ledger_check())
+	}
+
+	async fn ledger_report(&self, request: LedgerReportRequest) -> Result<LedgerReport, Refusal> {
+		Ok(ledger_report(request))
 	}
 
 	fn recent_events(&self) -> Vec<Event> {

@@ -1,6 +1,6 @@
-//! What is sold: orders, sales, clients, prices and the ledger.
+//! What is sold: orders, sales, clients and prices.
 
-use super::{Listed, SoldChannel, Time};
+use super::{ClientHolds, ClientListing, Listed, SoldChannel, Time};
 use serde::{Deserialize, Serialize};
 
 /// One line of the history of a sale or an order.
@@ -249,6 +249,15 @@ pub struct Client {
 	pub unfinished: u32,
 	/// Channels that were opened or paid for and came to nothing through its doing.
 	pub offences: u32,
+	/// For how long its payments are held.
+	pub holds: ClientHolds,
+	/// Its tier.
+	pub tier: String,
+	/// Ten for each channel that it paid for, one for each counted payment and each day (100 at most), less twenty for each
+	/// offence.
+	pub score: i64,
+	/// On one of the operator's lists?
+	pub listed: Option<ClientListing>,
 }
 
 impl Listed for Client {
@@ -284,6 +293,15 @@ pub struct QuoteRequest {
 	/// How soon the funding should be mined, in blocks (`order` only).
 	#[serde(default)]
 	pub funding_confirms_within_blocks: Option<u16>,
+	/// For a client of this tier; `new` if left out, and no client is given.
+	#[serde(default)]
+	pub tier: Option<String>,
+	/// For this client (its id, or the beginning of it).
+	#[serde(default)]
+	pub client: Option<String>,
+	/// As if this were the live feerate, in satoshis per 1000 weight units.
+	#[serde(default)]
+	pub feerate_sat_per_kw: Option<u32>,
 }
 
 /// What a channel would cost.
@@ -294,13 +312,25 @@ pub struct Quote {
 	pub kind: QuoteKind,
 	/// As asked.
 	pub size_sat: u64,
+	/// The tier that it is for.
+	pub tier: String,
 	/// The channel's capacity.
 	pub capacity_sat: u64,
 	/// Feerate that it is priced at, in satoshis per 1000 weight units.
 	pub feerate_sat_per_kw: u32,
+	/// Feerate that its close is reckoned at, in satoshis per 1000 weight units.
+	pub long_run_feerate_sat_per_kw: u32,
+	/// What it is expected to cost: it is never sold below that.
+	pub cost_sat: u64,
 	/// What the client pays for it.
 	pub fee_msat: u64,
-	/// What the fee is made of, in the order in which it is added up.
+	/// bLIP-52's `min_fee_msat` (`jit`), or cost or floor (`order`).
+	pub min_fee_msat: u64,
+	/// bLIP-52's `proportional` (`jit`), or the share of the capacity (`order`), in millionths.
+	pub proportional_ppm: u32,
+	/// How the fee follows from the terms, for people.
+	pub rule: String,
+	/// What cost and fee are made of.
 	pub terms: Vec<QuoteTerm>,
 	/// Until when the price would hold.
 	pub valid_until: Time,
@@ -312,73 +342,10 @@ pub struct Quote {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct QuoteTerm {
-	/// One word: `open`, `close`, `share`, `floor`, ...
+	/// One word: `open`, `close`, `capital`, `risk`, `proportional`, `least`, `floor`.
 	pub name: String,
 	/// What it adds.
 	pub amount_msat: u64,
 	/// How it came about, for people.
 	pub how: String,
-}
-
-/// What an entry of the ledger is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum LedgerKind {
-	/// Opening fee of a just-in-time channel.
-	JitFee,
-	/// Fee of an ordered channel, client balance not included.
-	OrderFee,
-	/// A forwarded payment.
-	RoutingFee,
-	/// Miner fee of a funding transaction.
-	FundingCost,
-	/// Miner fee of a refund that the client did not bear.
-	RefundCost,
-	/// Payment for an order taken in that is not our fee: the balance that we push to the client.
-	ClientBalance,
-}
-
-/// A page of the ledger. The totals are over all of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct Ledger {
-	/// Newest first.
-	pub entries: Vec<LedgerEntry>,
-	/// One for each kind that occurs.
-	pub totals: Vec<LedgerTotal>,
-	/// All fees less all costs; `client_balance` is not in it.
-	pub net_msat: i64,
-	/// The cursor of the page that follows, `null` if this is the last.
-	pub next: Option<String>,
-}
-
-/// One line of the ledger.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct LedgerEntry {
-	/// Its number, from 0, without gaps.
-	pub seq: u64,
-	/// When.
-	pub at: Time,
-	/// What for.
-	pub kind: LedgerKind,
-	/// Positive: earned. Negative: spent.
-	pub amount_msat: i64,
-	/// With whom.
-	pub client: Option<String>,
-	/// The sale or order (or, for forwards and on-chain costs, the channel or transaction).
-	pub reference: String,
-}
-
-/// All entries of one kind.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct LedgerTotal {
-	/// What for.
-	pub kind: LedgerKind,
-	/// How many.
-	pub entries: u64,
-	/// Their sum.
-	pub amount_msat: i64,
 }

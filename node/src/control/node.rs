@@ -147,6 +147,14 @@ pub struct DiskStatus {
 	pub syncs: u64,
 	/// Bytes that are free where the data directory is, if known.
 	pub free_bytes: Option<u64>,
+	/// Bytes written by the store since midnight UTC, or since the node started, if that was later.
+	pub today_bytes: u64,
+	/// The card's size: `storage.card_gb`, or that of its file system.
+	pub card_bytes: u64,
+	/// Millionths of the card's rated life that a year takes, at the rate since the start.
+	pub wear_ppm_a_year: u64,
+	/// Is less free than the low-water mark, so that nothing new is sold?
+	pub low: bool,
 }
 
 /// One thing to look at.

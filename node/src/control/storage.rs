@@ -26,6 +26,22 @@ pub struct Storage {
 	pub queued_bytes_peak: u64,
 	/// `written_bytes` for a day, at the rate since the start.
 	pub bytes_per_day: u64,
+	/// Payments forwarded since the start, and payments that brought a channel.
+	pub payments: u64,
+	/// `written_bytes` for each of them; `None` while there were none.
+	pub bytes_per_payment: Option<u64>,
+	/// The card's size: `storage.card_gb`, or that of its file system.
+	pub card_bytes: u64,
+	/// What it is rated for: `storage.card_rated_tbw`, or a hundred times its size.
+	pub rated_bytes: u64,
+	/// Millionths of its rated life that a year takes, at the rate since the start.
+	pub wear_ppm_a_year: u64,
+	/// Bytes that are free, if known.
+	pub free_bytes: Option<u64>,
+	/// Nothing new is sold while less is free than this (`storage.low_water_mb`).
+	pub low_water_bytes: u64,
+	/// Bytes of the reserve; 0 if it is given up, or could not be made.
+	pub reserve_bytes: u64,
 	/// What it was for, most bytes first.
 	pub purposes: Vec<StoragePurpose>,
 }

@@ -7,6 +7,8 @@ use super::gossip::Gossip;
 use super::wire::Wire;
 use super::*;
 use crate::config::{PeerLimits, RoutingConfig};
+use crate::crash;
+use crate::onchain::ReservePolicy;
 use anyhow::{Context, bail};
 use bitcoin::Network;
 use lightning::chain::{BlockLocator, ChannelMonitorUpdateStatus};
@@ -16,7 +18,7 @@ use lightning::ln::peer_handler::MessageHandler;
 use lightning::routing::scoring::{ProbabilisticScorer, ProbabilisticScoringDecayParameters};
 use lightning::sign::EntropySource;
 use lightning::util::config::{HTLCInterceptionFlags, UserConfig};
-use lightning::util::persist::{self, KVStore, MonitorUpdatingPersisterAsync};
+use lightning::util::persist::{KVStore, MonitorUpdatingPersisterAsync};
 use lightning::util::ser::ReadableArgs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -54,6 +56,8 @@ pub struct Parts {
 	pub gossip: crate::config::Gossip,
 	/// How many connections there may be.
 	pub limits: PeerLimits,
+	/// For which weather anchors are kept.
+	pub reserve: ReservePolicy,
 	/// Are sleeping clients woken (bLIP-55)?
 	pub wakes: bool,
 }
@@ -91,8 +95,31 @@ pub fn user_config(routing: &RoutingConfig, wakes: bool) -> UserConfig {
 	config
 }
 
+/// Where LDK keeps its single values: primary and secondary namespace, and key.
+mod place {
+	use lightning::util::persist::*;
+
+	pub const MANAGER: [&str; 3] = [
+		CHANNEL_MANAGER_PERSISTENCE_PRIMARY_NAMESPACE,
+		CHANNEL_MANAGER_PERSISTENCE_SECONDARY_NAMESPACE,
+		CHANNEL_MANAGER_PERSISTENCE_KEY,
+	];
+	pub const GRAPH: [&str; 3] = [
+		NETWORK_GRAPH_PERSISTENCE_PRIMARY_NAMESPACE,
+		NETWORK_GRAPH_PERSISTENCE_SECONDARY_NAMESPACE,
+		NETWORK_GRAPH_PERSISTENCE_KEY,
+	];
+	pub const SCORER: [&str; 3] =
+		[SCORER_PERSISTENCE_PRIMARY_NAMESPACE, SCORER_PERSISTENCE_SECONDARY_NAMESPACE, SCORER_PERSISTENCE_KEY];
+	pub const SWEEPER: [&str; 3] = [
+		OUTPUT_SWEEPER_PERSISTENCE_PRIMARY_NAMESPACE,
+		OUTPUT_SWEEPER_PERSISTENCE_SECONDARY_NAMESPACE,
+		OUTPUT_SWEEPER_PERSISTENCE_KEY,
+	];
+}
+
 /// Reads one of LDK's values; `None` only if it was never written.
-async fn read(store: &Store, primary: &str, secondary: &str, key: &str) -> anyhow::Result<Option<Vec<u8>>> {
+async fn read(store: &Store, [primary, secondary, key]: [&str; 3]) -> anyhow::Result<Option<Vec<u8>>> {
 	match KVStore::read(store, primary, secondary, key).await {
 		Ok(bytes) => Ok(Some(bytes)),
 		Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -112,7 +139,7 @@ impl Lightning {
 		let keys = Arc::new(Keys::new(&parts.seed, parts.wallet.clone()));
 
 		let persister = MonitorUpdatingPersisterAsync::new(
-			store.clone(),
+			crash::watched(store.clone()),
 			CallOrder(tokio::runtime::Handle::current()),
 			logger.clone(),
 			MAX_PENDING_UPDATES,
@@ -149,13 +176,7 @@ impl Lightning {
 
 		let config = user_config(&parts.routing, parts.wakes);
 		let of_monitors: Vec<BlockLocator> = monitors.iter().map(|(block, _)| *block).collect();
-		let stored = read(
-			&store,
-			persist::CHANNEL_MANAGER_PERSISTENCE_PRIMARY_NAMESPACE,
-			persist::CHANNEL_MANAGER_PERSISTENCE_SECONDARY_NAMESPACE,
-			persist::CHANNEL_MANAGER_PERSISTENCE_KEY,
-		)
-		.await?;
+		let stored = read(&store, place::MANAGER).await?;
 		let manager: Arc<ChannelManager> = match stored {
 			Some(bytes) => {
 				let args = ChannelManagerReadArgs::new(
@@ -247,6 +268,7 @@ impl Lightning {
 			peers,
 			messenger,
 			sweeper,
+			reserve: parts.reserve,
 			graph,
 			wire,
 			door: Door::new(parts.limits),
@@ -257,6 +279,8 @@ impl Lightning {
 			pending: Notify::new(),
 			changes: AtomicU64::new(0),
 			wallet: parts.wallet,
+			holds: Default::default(),
+			intercepts: Default::default(),
 			trials: Arc::default(),
 		};
 		Ok(Built { lightning, from })
@@ -297,13 +321,7 @@ async fn graph_and_scorer(
 	network: Network,
 	logger: &Log,
 ) -> anyhow::Result<(Arc<Graph>, Arc<RwLock<Scorer>>)> {
-	let stored = read(
-		store,
-		persist::NETWORK_GRAPH_PERSISTENCE_PRIMARY_NAMESPACE,
-		persist::NETWORK_GRAPH_PERSISTENCE_SECONDARY_NAMESPACE,
-		persist::NETWORK_GRAPH_PERSISTENCE_KEY,
-	)
-	.await?;
+	let stored = read(store, place::GRAPH).await?;
 	let graph = stored.and_then(|bytes| match Graph::read(&mut &bytes[..], logger.clone()) {
 		Ok(graph) => Some(graph),
 		Err(e) => {
@@ -312,13 +330,7 @@ async fn graph_and_scorer(
 		}
 	});
 	let graph = Arc::new(graph.unwrap_or_else(|| Graph::new(network, logger.clone())));
-	let stored = read(
-		store,
-		persist::SCORER_PERSISTENCE_PRIMARY_NAMESPACE,
-		persist::SCORER_PERSISTENCE_SECONDARY_NAMESPACE,
-		persist::SCORER_PERSISTENCE_KEY,
-	)
-	.await?;
+	let stored = read(store, place::SCORER).await?;
 	let decay = ProbabilisticScoringDecayParameters::default();
 	let scorer = stored.and_then(|bytes| {
 		ProbabilisticScorer::read(&mut &bytes[..], (decay, graph.clone(), logger.clone()))
@@ -336,13 +348,7 @@ async fn sweeper(
 	manager: &Arc<ChannelManager>,
 	logger: &Log,
 ) -> anyhow::Result<(BlockLocator, Arc<Sweeper>)> {
-	let stored = read(
-		&parts.store,
-		persist::OUTPUT_SWEEPER_PERSISTENCE_PRIMARY_NAMESPACE,
-		persist::OUTPUT_SWEEPER_PERSISTENCE_SECONDARY_NAMESPACE,
-		persist::OUTPUT_SWEEPER_PERSISTENCE_KEY,
-	)
-	.await?;
+	let stored = read(&parts.store, place::SWEEPER).await?;
 	let (broadcaster, fees, filter) = (parts.broadcaster.clone(), parts.fees.clone(), parts.filter.clone());
 	let (wallet, store) = (parts.wallet.clone(), parts.store.clone());
 	match stored {

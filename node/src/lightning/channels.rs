@@ -3,6 +3,7 @@
 use super::Lightning;
 use super::trial::{self, Trials};
 use crate::config::{InboundFrom, RoutingConfig};
+use crate::crash;
 use crate::onchain::Wallet;
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::{Amount, FeeRate, OutPoint, ScriptBuf, Txid};
@@ -14,7 +15,7 @@ use lightning::ln::channel_state::ChannelDetails;
 use lightning::ln::types::ChannelId;
 use lightning::sign::EntropySource;
 use lightning::types::features::ChannelTypeFeatures;
-use lightning::util::config::{ChannelConfigOverrides, UserConfig};
+use lightning::util::config::{ChannelConfigOverrides, ChannelConfigUpdate, UserConfig};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
@@ -67,6 +68,10 @@ pub struct NotFunded {
 
 /// What a peer says that accepts a channel of another type.
 pub const NO_ANCHORS: &str = "the peer takes no anchor channels";
+
+/// What is asked for a forward over a channel that is not broadcast yet, so that there is none: only what we intercept, and the
+/// core decides, goes over it. A payment that anybody sends to its own SCID would have us broadcast it unpaid.
+const NO_FORWARDS_BASE_MSAT: u32 = u32::MAX;
 
 /// Why a channel ended of which only its funding is left.
 pub const CLOSED: &str = "the channel was closed before its funding was known to be out";
@@ -206,7 +211,30 @@ impl Channels {
 		handshake.negotiate_scid_privacy = !open.announce;
 		handshake.our_to_self_delay = open.max_to_self_delay.map_or(TO_SELF_DELAY, |most| most.min(TO_SELF_DELAY));
 		config.channel_handshake_limits.trust_own_funding_0conf = open.confirmations == 0;
+		if open.withhold {
+			config.channel_config.forwarding_fee_base_msat = NO_FORWARDS_BASE_MSAT;
+		}
 		config
+	}
+
+	/// Channels whose funding is no longer withheld carry payments of everybody, at the usual fee. LDK may forget that in a
+	/// crash: it is looked at again at the start.
+	pub fn open_to_forwards(&self, lightning: &Lightning, channels: &[ChannelDetails]) {
+		let is_closed = |channel: &&ChannelDetails| {
+			let base = channel.config.map(|config| config.forwarding_fee_base_msat);
+			let is_withheld = channel.funding_txo.is_none_or(|funding| self.wallet.is_withheld(&funding.txid));
+			base == Some(NO_FORWARDS_BASE_MSAT) && !is_withheld
+		};
+		for channel in channels.iter().filter(is_closed) {
+			let update = ChannelConfigUpdate {
+				forwarding_fee_base_msat: Some(self.routing.base_fee_msat),
+				..Default::default()
+			};
+			let (peer, id) = (channel.counterparty.node_id, channel.channel_id);
+			if let Err(e) = lightning.manager.update_partial_channel_config(&peer, &[id], &update) {
+				tracing::warn!(target: "inlet::channels", %peer, channel = %id, "no usual fee for a channel: {e:?}");
+			}
+		}
 	}
 
 	/// Begins to open a channel only to see whether the client takes it. False if the client was not asked: payment is
@@ -252,7 +280,7 @@ impl Channels {
 			let fee = self.fee(funding.txid);
 			return Left::Out(vec![
 				Input::Funded { user_channel_id: id, channel_id, funding, fee },
-				Input::ChannelClosed { user_channel_id: id, reason: CLOSED.to_owned() },
+				Input::ChannelClosed { user_channel_id: id, reason: CLOSED.to_owned(), by_client: false },
 			]);
 		}
 		match self.wallet.is_refused(&funding.txid) {
@@ -389,11 +417,13 @@ impl Channels {
 
 	/// Broadcasts a withheld funding transaction, or says again that it is out. Nothing comes back if there is none.
 	pub fn broadcast(&self, user_channel_id: u128, channel_id: [u8; 32], funding: OutPoint) -> Vec<Input> {
+		crash::reached("funding.release.decided");
 		if !self.wallet.broadcast_funding(&funding.txid) {
 			tracing::error!(target: "inlet::channels", %funding, "a funding transaction that is due cannot be broadcast");
 			return Vec::new();
 		}
 		tracing::info!(target: "inlet::channels", %funding, "the payment is taken: the funding transaction goes out");
+		crash::reached("funding.release.done");
 		vec![Input::Funded { user_channel_id, channel_id, funding, fee: self.fee(funding.txid) }]
 	}
 
@@ -518,7 +548,7 @@ fn give_up(lightning: &Lightning, channel: ChannelId, peer: PublicKey, why: &str
 }
 
 /// As LDK names a channel whose funding we make alone.
-fn v1_channel_id(funding: OutPoint) -> [u8; 32] {
+pub(crate) fn v1_channel_id(funding: OutPoint) -> [u8; 32] {
 	let index = u16::try_from(funding.vout).expect("LDK takes no funding with more outputs");
 	ChannelId::v1_from_funding_txid(funding.txid.as_ref(), index).0
 }

@@ -6,22 +6,29 @@ use super::channels::{Channels, Left, NO_ANCHORS, NotFunded, Request, Wanted, ha
 use super::onions::Onions;
 use super::payments::{Payments, failure, id_of};
 use super::{Lightning, peers};
+use crate::books;
 use crate::control::{EventKind, Events, PaymentKind};
 use crate::driver::{Driver, Stopped};
+use bitcoin::hashes::{Hash, HashEngine, sha256};
 use bitcoin::hex::DisplayHex;
 use inlet_lsp::book::{Book, Client, Order};
 use inlet_lsp::input::{Hop, Input};
+use inlet_lsp::ledger::{Fact, Flow};
 use inlet_lsp::money::Msat;
 use inlet_lsp::notice::Notice;
 use lightning::blinded_path::message::NextMessageHop;
 use lightning::events::bump_transaction::BumpTransactionEvent;
-use lightning::events::{ClosureReason, Event, FundingInfo, HTLCHandlingFailureType, PaymentPurpose, ReplayEvent};
+use lightning::events::{
+	ClaimedHTLC, ClosureReason, Event, FundingInfo, HTLCHandlingFailureReason, HTLCHandlingFailureType,
+	InboundHTLCLocator, PaymentPurpose, ReplayEvent,
+};
 use lightning::ln::channel_state::ChannelDetails;
 use lightning::ln::msgs::SocketAddress;
+use lightning::ln::types::ChannelId;
 use lightning::types::payment::PaymentHash;
 use serde_json::json;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 /// Handles LDK's events.
 pub struct Handler {
@@ -95,6 +102,11 @@ impl Handler {
 				expected_outbound_amount_msat,
 				outgoing_htlc_expiry_block_height,
 			} => {
+				let hop = self.hop(requested_next_hop_scid);
+				let buyer =
+					|| self.driver.read(|book| book.sale_by_scid(requested_next_hop_scid).map(|sale| sale.client));
+				let client = hop.map(|hop| hop.peer).or_else(buyer);
+				lightning.intercepts.arrived(intercept_id.0, client, Instant::now());
 				let input = Input::HtlcIntercepted {
 					intercept_id: intercept_id.0,
 					scid: requested_next_hop_scid,
@@ -102,20 +114,30 @@ impl Handler {
 					inbound: Msat(inbound_amount_msat),
 					expected_outbound: Msat(expected_outbound_amount_msat),
 					expiry_height: outgoing_htlc_expiry_block_height,
-					channel: self.hop(requested_next_hop_scid),
+					channel: hop,
 				};
 				self.driver.submit(input).await?;
 			}
 			Event::PaymentClaimable { payment_hash, amount_msat, purpose, claim_deadline, .. } => {
 				self.claimable(payment_hash, amount_msat, &purpose, claim_deadline).await?;
 			}
-			Event::PaymentClaimed { payment_hash, amount_msat, purpose, .. } => {
-				self.claimed(payment_hash, amount_msat, &purpose).await?;
+			Event::PaymentClaimed { payment_hash, amount_msat, purpose, htlcs, .. } => {
+				self.claimed(payment_hash, amount_msat, &purpose, &htlcs).await?;
 			}
 			Event::PaymentSent { payment_id, payment_preimage, payment_hash, fee_paid_msat, amount_msat, .. } => {
 				let id = payment_id.map_or_else(|| payment_hash.0.to_lower_hex_string(), id_of);
+				let (amount, fee) = (Msat(amount_msat.unwrap_or_default()), Msat(fee_paid_msat.unwrap_or_default()));
+				self.driver.submit(Input::Money(Fact::Sent { reference: id.clone(), amount, fee })).await?;
 				self.payments.sent(&id, payment_preimage, fee_paid_msat, amount_msat).await?;
 				self.tell(EventKind::PaymentSent, id, format!("{} msat sent", amount_msat.unwrap_or_default()));
+			}
+			Event::PaymentPathSuccessful { payment_id, path, .. } => {
+				let hop = path.hops.first().and_then(|first| self.hop(first.short_channel_id));
+				if let Some(Hop { channel_id, .. }) = hop {
+					let amount = Msat(path.final_value_msat().saturating_add(path.fee_msat()));
+					let (reference, flow) = (id_of(payment_id), Flow { channel_id, amount });
+					self.driver.submit(Input::Money(Fact::SentOver { reference, flow })).await?;
+				}
 			}
 			Event::PaymentFailed { payment_id, reason, .. } => {
 				let id = id_of(payment_id);
@@ -131,27 +153,40 @@ impl Handler {
 				outbound_amount_forwarded_msat,
 				..
 			} => {
+				next_htlcs.iter().filter_map(|htlc| htlc.node_id).for_each(|peer| lightning.holds.ended(peer));
 				let next = next_htlcs.first();
 				let reference = prev_htlcs
 					.iter()
 					.map(|htlc| format!("{}:{}", htlc.channel_id, htlc.htlc_id.map_or(-1, |id| id as i128)))
 					.collect::<Vec<_>>()
 					.join(",");
+				let flow =
+					|channel: ChannelId, msat: Option<u64>| Some(Flow { channel_id: channel.0, amount: Msat(msat?) });
+				let came: Option<Vec<Flow>> =
+					prev_htlcs.iter().map(|htlc| flow(htlc.channel_id, htlc.amount_msat)).collect();
+				let went: Option<Vec<Flow>> =
+					next_htlcs.iter().map(|htlc| flow(htlc.channel_id, htlc.amount_msat)).collect();
 				let input = Input::Forwarded {
 					next_peer: next.and_then(|htlc| htlc.node_id),
 					next_channel: next.map(|htlc| htlc.channel_id.0),
 					total_fee: Msat(total_fee_earned_msat.unwrap_or_default()),
 					skimmed: Msat(skimmed_fee_msat.unwrap_or_default()),
+					intercept_id: prev_htlcs.first().and_then(intercept_id),
 					reference: reference.clone(),
+					came: came.unwrap_or_default(),
+					went: went.unwrap_or_default(),
 				};
 				self.driver.submit(input).await?;
 				self.tell(EventKind::Forward, reference, format!("{outbound_amount_forwarded_msat} msat forwarded"));
 			}
 			Event::HTLCHandlingFailed {
 				failure_type: HTLCHandlingFailureType::Forward { node_id: Some(peer), channel_id },
+				failure_reason,
 				..
 			} => {
-				self.driver.submit(Input::ForwardFailed { peer, channel_id: channel_id.0 }).await?;
+				lightning.holds.ended(peer);
+				let by_client = failure_reason == Some(HTLCHandlingFailureReason::Downstream);
+				self.driver.submit(Input::ForwardFailed { peer, channel_id: channel_id.0, by_client }).await?;
 			}
 			Event::SpendableOutputs { outputs, channel_id, counterparty_node_id } => {
 				// Static outputs pay to the wallet's own addresses already.
@@ -168,7 +203,8 @@ impl Handler {
 			Event::OnionMessageIntercepted { next_hop: NextMessageHop::NodeId(peer), message, .. } => {
 				let can_wake = |client: &Client| !client.wake.webhooks.is_empty();
 				let is_client = self.driver.read(|book| book.client(&peer).is_some_and(can_wake));
-				if is_client && self.onions.keep(peer, message) {
+				let has_channel = !lightning.manager.list_channels_with_counterparty(&peer).is_empty();
+				if is_client && self.onions.keep(peer, has_channel, message) {
 					self.driver.submit(Input::Wanted { peer, notice: Notice::OnionMessageIncoming }).await?;
 				}
 			}
@@ -234,6 +270,9 @@ impl Handler {
 					self.driver.submit(input).await?;
 					self.channels.funded(user_channel_id);
 				}
+				if let Some(fact) = books::given(&self.lightning, channel_id) {
+					self.driver.submit(Input::Money(fact)).await?;
+				}
 				let text = format!("funding {funding_txo} with {counterparty_node_id}");
 				self.tell(EventKind::ChannelPending, channel_id.to_string(), text);
 			}
@@ -247,12 +286,21 @@ impl Handler {
 					self.driver.submit(Input::OpeningTried { order: ended.order, refusal: ended.refusal }).await?;
 				}
 			}
-			Event::ChannelClosed { channel_id, user_channel_id, reason, .. } => {
+			Event::ChannelClosed {
+				channel_id,
+				user_channel_id,
+				reason,
+				channel_capacity_sats,
+				last_local_balance_msat,
+				..
+			} => {
 				let refused = matches!(reason, ClosureReason::CounterpartyForceClosed { .. });
+				let by_client = is_by_peer(&reason);
 				let reason = reason.to_string();
 				tracing::info!(target: "inlet::channels", channel = %channel_id, "channel closed: {reason}");
 				self.tell(EventKind::ChannelClosed, channel_id.to_string(), reason.clone());
-				if !self.settle_funding(user_channel_id).await? {
+				let ours = channel_capacity_sats.zip(last_local_balance_msat);
+				if !self.settle_funding(user_channel_id, ours).await? {
 					return Ok(());
 				}
 				let of_sale = || self.driver.read(|book| book.sale_by_user_channel_id(user_channel_id).is_some());
@@ -261,7 +309,7 @@ impl Handler {
 					let reason = reason.clone();
 					self.driver.submit(Input::OpenFailed { user_channel_id, reason, ours: false }).await?;
 				}
-				self.driver.submit(Input::ChannelClosed { user_channel_id, reason }).await?;
+				self.driver.submit(Input::ChannelClosed { user_channel_id, reason, by_client }).await?;
 				self.channels.closed(user_channel_id).await;
 			}
 			Event::DiscardFunding { funding_info: FundingInfo::Tx { transaction }, .. } => {
@@ -278,12 +326,16 @@ impl Handler {
 
 	/// Before the core hears that an order's channel is closed, it hears that its funding is out, if it is: what is mined pays
 	/// the client, whoever closed the channel and when. A refused one is withdrawn first. False if that cannot be told yet:
-	/// the core then hears of it by `Hands::activity`, from what the wallet has on record.
-	async fn settle_funding(&self, user_channel_id: u128) -> Result<bool, Replay> {
-		let (of_order, being_opened) = self.driver.read(|book| {
+	/// the core then hears of it by `Hands::activity`, from what the wallet has on record. `ours` is the channel's capacity in
+	/// satoshis and what we had of it in millisatoshis: if the client has received or spent something, nothing is withdrawn.
+	async fn settle_funding(&self, user_channel_id: u128, ours: Option<(u64, u64)>) -> Result<bool, Replay> {
+		let (of_order, being_opened, used) = self.driver.read(|book| {
 			let order = book.order_by_user_channel_id(user_channel_id);
 			let current = order.filter(|order| order.user_channel_id == user_channel_id);
-			(order.is_some(), current.is_some_and(Order::is_being_opened))
+			let used = |order: &Order| {
+				ours.is_some_and(|(capacity, ours)| capacity * 1000 != ours + order.client_balance.0 * 1000)
+			};
+			(order.is_some(), current.is_some_and(Order::is_being_opened), current.is_some_and(used))
 		});
 		match self.channels.left(user_channel_id) {
 			Left::Out(inputs) if of_order => {
@@ -292,6 +344,10 @@ impl Handler {
 					self.driver.submit(input).await?;
 				}
 				Ok(true)
+			}
+			Left::Refused(_) | Left::Waits if being_opened && used => {
+				self.driver.submit(Input::FundingKept { user_channel_id }).await?;
+				Ok(false)
 			}
 			Left::Refused(txid) if being_opened => Ok(self.channels.withdraw(txid).await),
 			Left::Waits if being_opened => Ok(false),
@@ -335,9 +391,17 @@ impl Handler {
 		Ok(())
 	}
 
-	async fn claimed(&self, hash: PaymentHash, amount_msat: u64, purpose: &PaymentPurpose) -> Result<(), Replay> {
+	async fn claimed(
+		&self,
+		hash: PaymentHash,
+		amount_msat: u64,
+		purpose: &PaymentPurpose,
+		htlcs: &[ClaimedHTLC],
+	) -> Result<(), Replay> {
+		let flow = |htlc: &ClaimedHTLC| Flow { channel_id: htlc.channel_id.0, amount: Msat(htlc.value_msat) };
+		let over: Vec<Flow> = htlcs.iter().map(flow).collect();
 		if self.driver.read(|book| book.order_by_payment_hash(&hash.0).is_some()) {
-			let input = Input::PaymentClaimed { payment_hash: hash.0, amount: Msat(amount_msat) };
+			let input = Input::PaymentClaimed { payment_hash: hash.0, amount: Msat(amount_msat), over };
 			return Ok(self.driver.submit(input).await?);
 		}
 		let kind = match purpose {
@@ -345,6 +409,8 @@ impl Handler {
 			PaymentPurpose::SpontaneousPayment(_) => PaymentKind::Keysend,
 			_ => PaymentKind::Bolt12,
 		};
+		let reference = hash.0.to_lower_hex_string();
+		self.driver.submit(Input::Money(Fact::Received { reference, over })).await?;
 		self.payments.received(hash, kind, amount_msat).await?;
 		let text = format!("{amount_msat} msat received");
 		self.tell(EventKind::PaymentReceived, hash.0.to_lower_hex_string(), text);
@@ -371,5 +437,37 @@ impl Handler {
 
 	fn tell(&self, kind: EventKind, subject: String, text: String) {
 		self.events.publish(SystemTime::now().into(), kind, Some(subject), text, json!({}));
+	}
+}
+
+/// What LDK called this HTLC when it intercepted it (`InterceptId::from_htlc_id_and_chan_id`, which is private): how the core
+/// knows which of its decisions was settled, whatever channel LDK chose. `None` for what an earlier LDK received. If LDK ever
+/// reckons it otherwise, the core finds none of its decisions under it, and goes by the channel.
+fn intercept_id(htlc: &InboundHTLCLocator) -> Option<[u8; 32]> {
+	let mut engine = sha256::Hash::engine();
+	engine.input(&htlc.htlc_id?.to_be_bytes());
+	engine.input(&htlc.channel_id.0);
+	engine.input(&htlc.node_id?.serialize());
+	Some(sha256::Hash::from_engine(engine).to_byte_array())
+}
+
+/// Was it the peer who ended the channel, or made LDK end it?
+fn is_by_peer(reason: &ClosureReason) -> bool {
+	match reason {
+		ClosureReason::CounterpartyForceClosed { .. }
+		| ClosureReason::CounterpartyInitiatedCooperativeClosure
+		| ClosureReason::CounterpartyCoopClosedUnfundedChannel
+		| ClosureReason::ProcessingError { .. }
+		| ClosureReason::CommitmentTxConfirmed
+		| ClosureReason::PeerFeerateTooLow { .. }
+		| ClosureReason::HTLCsTimedOut { .. } => true,
+		ClosureReason::HolderForceClosed { .. }
+		| ClosureReason::LegacyCooperativeClosure
+		| ClosureReason::LocallyInitiatedCooperativeClosure
+		| ClosureReason::LocallyCoopClosedUnfundedChannel
+		| ClosureReason::FundingTimedOut
+		| ClosureReason::DisconnectedPeer
+		| ClosureReason::OutdatedChannelManager
+		| ClosureReason::FundingBatchClosure => false,
 	}
 }

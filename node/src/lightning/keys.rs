@@ -47,6 +47,11 @@ impl Keys {
 		self.inner.sign_message(text.as_bytes()).expect("the node's own keys sign")
 	}
 
+	/// The scripts that a peer's close may pay us to, by the seed alone.
+	pub fn closed_balance_scripts(&self) -> Vec<ScriptBuf> {
+		self.inner.possible_v2_counterparty_closed_balance_spks(&Secp256k1::new())
+	}
+
 	fn wallet_script(&self) -> Result<ScriptBuf, ()> {
 		self.wallet.destination_script().map_err(|e| {
 			tracing::error!(target: "inlet", "no address for a closing channel: {e}");

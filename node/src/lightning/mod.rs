@@ -7,7 +7,9 @@ pub mod door;
 pub mod events;
 pub mod flush;
 pub mod gossip;
+pub mod holds;
 pub mod inbox;
+pub mod intercepts;
 pub mod keys;
 pub mod limits;
 pub mod logger;
@@ -15,10 +17,12 @@ pub mod onions;
 pub mod payments;
 pub mod peers;
 mod pump;
+pub mod recover;
 pub mod socket;
 pub mod trial;
 pub mod wire;
 
+use crate::crash::Watched;
 use crate::onchain::{Broadcaster, Fees, Reserve, ReservePolicy, Wallet, anchor_reserve};
 use crate::pulse::Pulse;
 use crate::stop::stopped;
@@ -64,7 +68,7 @@ pub type ChainMonitor = chainmonitor::ChainMonitor<
 	Arc<Broadcaster>,
 	Arc<Fees>,
 	Log,
-	chainmonitor::AsyncPersister<Store, CallOrder, Log, Arc<Keys>, Arc<Keys>, Arc<Broadcaster>, Arc<Fees>>,
+	chainmonitor::AsyncPersister<Watched, CallOrder, Log, Arc<Keys>, Arc<Keys>, Arc<Broadcaster>, Arc<Fees>>,
 	Arc<Keys>,
 >;
 /// The state of all channels and payments.
@@ -126,6 +130,8 @@ pub struct Lightning {
 	pub messenger: Arc<OnionMessenger>,
 	/// Sweeping.
 	pub sweeper: Arc<Sweeper>,
+	/// For which weather anchors are kept.
+	pub reserve: ReservePolicy,
 	/// The public graph.
 	pub graph: Arc<Graph>,
 	/// LSPS messages.
@@ -142,6 +148,10 @@ pub struct Lightning {
 	/// Grows whenever channels come or go.
 	changes: AtomicU64,
 	wallet: Arc<Wallet>,
+	/// For how long payments are held.
+	pub holds: holds::Holds,
+	/// HTLCs that are handed to us.
+	pub intercepts: intercepts::Intercepts,
 	/// Channels that are only tried: see [`trial`].
 	pub trials: Arc<trial::Trials>,
 }
@@ -161,7 +171,7 @@ impl Lightning {
 		let on_chain = monitors.filter(|monitor| !self.wallet.is_unsent(&monitor.get_funding_txo().txid));
 		let closing: usize = on_chain.map(|monitor| monitor.get_claimable_balances().len()).sum();
 		let channels = u64::try_from(open.len().saturating_add(closing)).unwrap_or(u64::MAX);
-		anchor_reserve(ReservePolicy::default(), channels, &[])
+		anchor_reserve(self.reserve, channels, &[])
 	}
 
 	/// Does this spend a funding transaction of ours that was never sent, or was withdrawn?

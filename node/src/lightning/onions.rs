@@ -11,11 +11,14 @@ use std::time::{Duration, Instant};
 const MAX_KEPT: usize = 64;
 /// Messages kept for one client.
 const MAX_PER_CLIENT: usize = 4;
+/// Of these, messages for clients without a channel: whoever registers a webhook is one.
+const MAX_WITHOUT_CHANNEL: usize = 16;
 /// How long one is kept: whoever sent it does not wait longer for an answer.
 const KEPT: Duration = Duration::from_secs(120);
 
 struct Kept {
 	client: PublicKey,
+	has_channel: bool,
 	message: OnionMessage,
 	since: Instant,
 }
@@ -26,13 +29,15 @@ pub struct Onions(Mutex<VecDeque<Kept>>);
 
 impl Onions {
 	/// Keeps a message; false if there is no room for it.
-	pub fn keep(&self, client: PublicKey, message: OnionMessage) -> bool {
+	pub fn keep(&self, client: PublicKey, has_channel: bool, message: OnionMessage) -> bool {
 		let mut all = self.0.lock().expect("not poisoned");
 		all.retain(|kept| kept.since.elapsed() < KEPT);
 		let own = all.iter().filter(|kept| kept.client == client).count();
-		let has_room = all.len() < MAX_KEPT && own < MAX_PER_CLIENT;
+		let without = all.iter().filter(|kept| !kept.has_channel).count();
+		let has_share = has_channel || without < MAX_WITHOUT_CHANNEL;
+		let has_room = all.len() < MAX_KEPT && own < MAX_PER_CLIENT && has_share;
 		if has_room {
-			all.push_back(Kept { client, message, since: Instant::now() });
+			all.push_back(Kept { client, has_channel, message, since: Instant::now() });
 		}
 		has_room
 	}
@@ -80,12 +85,23 @@ mod tests {
 	#[test]
 	fn l5_16_messages_for_a_sleeping_client_are_kept_within_bounds_and_given_once() {
 		let onions = Onions::default();
-		let kept = (0..20).filter(|_| onions.keep(client(1), message())).count();
+		let kept = (0..20).filter(|_| onions.keep(client(1), true, message())).count();
 		assert_eq!(kept, MAX_PER_CLIENT);
-		assert!(onions.keep(client(2), message()));
+		assert!(onions.keep(client(2), true, message()));
 		assert_eq!(onions.take(client(1)).len(), MAX_PER_CLIENT);
 		assert_eq!(onions.take(client(1)).len(), 0);
-		let all = (10..60).flat_map(|n| [n; MAX_PER_CLIENT]).filter(|n| onions.keep(client(*n), message())).count();
+		let all =
+			(10..60).flat_map(|n| [n; MAX_PER_CLIENT]).filter(|n| onions.keep(client(*n), true, message())).count();
 		assert_eq!(all, MAX_KEPT - 1, "one is there already");
+	}
+
+	#[test]
+	fn r16_messages_for_strangers_leave_room_for_those_with_a_channel() {
+		let onions = Onions::default();
+		let strangers = (1..60).flat_map(|n| [n; MAX_PER_CLIENT]);
+		assert_eq!(strangers.filter(|n| onions.keep(client(*n), false, message())).count(), MAX_WITHOUT_CHANNEL);
+		let clients = (60..120).flat_map(|n| [n; MAX_PER_CLIENT]);
+		let kept = clients.filter(|n| onions.keep(client(*n), true, message())).count();
+		assert_eq!(kept, MAX_KEPT - MAX_WITHOUT_CHANNEL);
 	}
 }

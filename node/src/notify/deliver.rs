@@ -4,6 +4,8 @@ use super::https::{Answer, Post};
 use super::limits::Limits;
 use super::queue::{End, Letter};
 use super::stamp::{Clock, Sign, stamp};
+use crate::crash;
+use inlet_lsp::notice::Notice;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
@@ -56,7 +58,12 @@ impl Courier {
 				"webhook called: {answer:?}"
 			);
 			match (verdict(&answer), pause) {
-				(Verdict::Over(end), _) => return end,
+				(Verdict::Over(end), _) => {
+					if letter.notice == Notice::PaymentIncoming {
+						crash::reached("wake.told.done");
+					}
+					return end;
+				}
 				(Verdict::Again(_), None) => return End::Failed,
 				(Verdict::Again(asked), Some(pause)) => {
 					end = End::Failed;

@@ -6,7 +6,9 @@
 
 use super::chain::Trouble;
 use super::keep::{Folder, Keep};
+use crate::crash;
 use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
+use bitcoin::hex::{DisplayHex, FromHex};
 use bitcoin::{OutPoint, Transaction, Txid};
 use inlet_storage::Store;
 use lightning::chain::chaininterface::{BroadcasterInterface, TransactionType};
@@ -106,6 +108,9 @@ struct Row {
 	/// What was mined in its place.
 	#[serde(default)]
 	replaced_by: Option<Txid>,
+	/// The channel that a fee bump is for, in hexadecimal.
+	#[serde(default)]
+	channel: Option<String>,
 }
 
 /// What depends on a transaction of our own.
@@ -147,12 +152,24 @@ impl Broadcaster {
 
 	/// Queues a package: one transaction, or one child with its parents in any order.
 	pub fn send(&self, txs: Vec<Transaction>) {
-		self.enqueue(txs, false, Some(Own::Payment));
+		self.enqueue(txs, false, Some(Own::Payment), None);
+	}
+
+	/// Queues the funding transaction of a channel whose broadcast LDK leaves to us.
+	pub(crate) fn send_funding(&self, tx: Transaction) {
+		self.enqueue(vec![tx], false, Some(Own::Funding), None);
 	}
 
 	/// Is this transaction still being seen through?
 	pub fn contains(&self, txid: &Txid) -> bool {
 		self.lock().packages.values().any(|package| package.txids().any(|id| id == *txid))
+	}
+
+	/// Is this transaction in a fee bump, or a claim of LDK's, and for which channel?
+	pub(crate) fn bumped_channel(&self, txid: &Txid) -> Option<Option<[u8; 32]>> {
+		let state = self.lock();
+		let row = &state.find(txid).filter(|package| package.row.bump)?.row;
+		Some(row.channel.as_ref().and_then(|id| FromHex::from_hex(id).ok()))
 	}
 
 	/// What the backend said of this transaction when it was last sent.
@@ -187,11 +204,7 @@ impl Broadcaster {
 
 	/// Stops sending a transaction that will never be wanted.
 	pub(crate) fn forget(&self, txid: &Txid) {
-		let mut state = self.lock();
-		let gone = state.numbers(|package| package.txids().any(|id| id == *txid));
-		for number in gone {
-			self.drop_package(&mut state, number);
-		}
+		self.drop_where(&mut self.lock(), |package| package.txids().any(|id| id == *txid));
 	}
 
 	/// Stops sending a transaction that was refused, and what spends it. Returns what spends it; `None`, and nothing is
@@ -200,19 +213,18 @@ impl Broadcaster {
 		let mut state = self.lock();
 		let own = |package: &Package| package.txids().any(|id| id == *txid);
 		let refused = |package: &Package| matches!(package.standing(), Standing::Refused | Standing::Replaced);
-		let spends = |package: &Package| {
-			package.txs.iter().flat_map(|tx| &tx.input).any(|input| input.previous_output.txid == *txid)
-		};
 		if !state.packages.values().filter(|package| own(package)).all(refused) {
 			return None;
 		}
-		let gone = state.numbers(|package| own(package) || spends(package));
-		let ids = gone.iter().filter_map(|number| state.packages.get(number)).flat_map(Package::txids);
-		let spenders = ids.filter(|id| id != txid).collect();
-		for number in gone {
-			self.drop_package(&mut state, number);
-		}
-		Some(spenders)
+		let mut gone = self.drop_where(&mut state, |package| own(package) || package.spends(txid));
+		gone.retain(|id| id != txid);
+		Some(gone)
+	}
+
+	/// Stops sending what spends a transaction that will never be broadcast: the closing of a channel whose funding was
+	/// withheld. Returns what was in those packages.
+	pub(crate) fn forget_spenders(&self, txid: &Txid) -> Vec<Txid> {
+		self.drop_where(&mut self.lock(), |package| package.spends(txid))
 	}
 
 	/// All transactions on their way, with whether they are fee bumps.
@@ -239,23 +251,30 @@ impl Broadcaster {
 	/// before it is told that the closing of its channel is on disk; sent by a node that then forgets the closing, and goes on
 	/// with the channel, it would be a revoked one.
 	pub(crate) async fn flush(&self, outlet: &impl Outlet, now: Instant, new_block: bool) -> Result<(), NotSent> {
-		let due: Vec<(u64, Vec<Transaction>)> = {
+		let due: Vec<(u64, Vec<Transaction>, Option<Own>)> = {
 			let state = self.lock();
-			let due = |package: &Package| package.is_due(now, new_block);
-			state.packages.iter().filter(|(_, p)| due(p)).map(|(&number, p)| (number, p.txs.clone())).collect()
+			let due = state.packages.iter().filter(|(_, package)| package.is_due(now, new_block));
+			due.map(|(&number, package)| (number, package.txs.clone(), package.row.own)).collect()
 		};
 		if !due.is_empty() {
-			self.keep.settled().await;
+			// Of the backup's disk, which may be away for hours, a claim in time must not depend.
+			self.keep.settled_here().await;
 		}
 		let mut result = Ok(());
-		for (number, txs) in due {
+		for (number, txs, own) in due {
 			// It may have been withdrawn while another was sent.
 			match self.lock().packages.get_mut(&number) {
 				Some(package) => package.sending = true,
 				None => continue,
 			}
 			match outlet.submit(&txs).await {
-				Ok(()) => self.sent(number, now, Ok(())),
+				Ok(()) => {
+					crash::reached(match own {
+						Some(Own::Funding) => "funding.sent.done",
+						_ => "payment.sent.done",
+					});
+					self.sent(number, now, Ok(()));
+				}
 				Err(NotSent::Refused(reason)) => self.sent(number, now, Err(shorten(reason))),
 				Err(away) => {
 					if let Some(package) = self.lock().packages.get_mut(&number) {
@@ -358,13 +377,23 @@ impl Broadcaster {
 		}
 	}
 
+	/// Drops packages, durably. Returns what was in them.
+	fn drop_where(&self, state: &mut State, which: impl Fn(&Package) -> bool) -> Vec<Txid> {
+		let gone = state.numbers(which);
+		let txids = gone.iter().filter_map(|number| state.packages.get(number)).flat_map(Package::txids).collect();
+		for number in gone {
+			self.drop_package(state, number);
+		}
+		txids
+	}
+
 	fn drop_package(&self, state: &mut State, number: u64) {
 		if let Some(package) = state.packages.remove(&number) {
 			self.keep.remove(Folder::Broadcast, &package.key());
 		}
 	}
 
-	fn enqueue(&self, txs: Vec<Transaction>, bump: bool, own: Option<Own>) {
+	fn enqueue(&self, txs: Vec<Transaction>, bump: bool, own: Option<Own>, channel: Option<[u8; 32]>) {
 		let txs = parents_first(txs);
 		if txs.is_empty() {
 			return;
@@ -372,7 +401,8 @@ impl Broadcaster {
 		{
 			let mut state = self.lock();
 			let hex = txs.iter().map(serialize_hex).collect();
-			let row = Row { txs: hex, bump, own, mined: None, replaced_by: None };
+			let channel = channel.map(|id| id.to_lower_hex_string());
+			let row = Row { txs: hex, bump, own, mined: None, replaced_by: None, channel };
 			let package = Package { row, txs: txs.clone(), sent: None, outcome: None, rescued: false, sending: false };
 			if let Some(known) = state.packages.values_mut().find(|known| known.txids().eq(package.txids())) {
 				if known.row.mined.is_none() {
@@ -434,7 +464,17 @@ impl BroadcasterInterface for Broadcaster {
 			|kind: &TransactionType| matches!(kind, TransactionType::AnchorBump { .. } | TransactionType::Claim { .. });
 		let bump = txs.iter().any(|(_, kind)| is_bump(kind));
 		let funding = txs.iter().any(|(_, kind)| matches!(kind, TransactionType::Funding { .. }));
-		self.enqueue(txs.iter().map(|(tx, _)| (*tx).clone()).collect(), bump, funding.then_some(Own::Funding));
+		let channel = txs.iter().find_map(|(_, kind)| match kind {
+			TransactionType::AnchorBump { channel_id, .. } | TransactionType::Claim { channel_id, .. } => {
+				Some(channel_id.0)
+			}
+			_ => None,
+		});
+		if funding {
+			crash::reached("funding.broadcast.decided");
+		}
+		let own = funding.then_some(Own::Funding);
+		self.enqueue(txs.iter().map(|(tx, _)| (*tx).clone()).collect(), bump, own, channel);
 	}
 }
 
@@ -460,6 +500,10 @@ impl State {
 impl Package {
 	fn txids(&self) -> impl Iterator<Item = Txid> + '_ {
 		self.txs.iter().map(Transaction::compute_txid)
+	}
+
+	fn spends(&self, txid: &Txid) -> bool {
+		self.txs.iter().flat_map(|tx| &tx.input).any(|input| input.previous_output.txid == *txid)
 	}
 
 	fn child(&self) -> Option<Txid> {

@@ -1,9 +1,14 @@
 //! Fee estimates: cached with their age, checked before they are believed, always an answer for LDK.
 
+use super::keep::{Folder, Keep};
 use bitcoin::Network;
+use inlet_lsp::market::{Average, MAX_TARGETS, Market, Recent};
 use inlet_lsp::money::FeePerKw;
+use inlet_lsp::time::Timestamp;
+use inlet_storage::Store;
 use lightning::chain::chaininterface::{ConfirmationTarget, FEERATE_FLOOR_SATS_PER_KW, FeeEstimator};
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -18,6 +23,10 @@ const MAX_JUMP: u32 = 10;
 const HARMLESS: u32 = 20 * SAT_PER_VB;
 /// One satoshi per virtual byte, in LDK's unit.
 const SAT_PER_VB: u32 = 250;
+/// The row that keeps the slow average.
+const AVERAGE_KEY: &str = "feerate_average";
+/// It is written this often, in seconds: it moves slowly, and cards wear.
+const KEEP_EVERY_SECS: u64 = 3600;
 /// What "about six blocks" means in the estimates.
 const NORMAL_BLOCKS: u16 = 6;
 
@@ -61,6 +70,7 @@ pub enum Refused {
 pub struct Fees {
 	network: Network,
 	state: Mutex<State>,
+	keep: Option<Keep>,
 }
 
 #[derive(Debug, Default)]
@@ -68,6 +78,11 @@ struct State {
 	good: Option<(Curve, Instant)>,
 	suspect: Option<u32>,
 	fallback_announced: bool,
+	recent: Recent,
+	/// The range of `recent`, which is asked for with every input of the core.
+	lately: Option<(FeePerKw, FeePerKw)>,
+	average: Option<Average>,
+	kept_at: Option<Timestamp>,
 }
 
 /// Estimates that never rise with the number of blocks.
@@ -96,9 +111,47 @@ impl Curve {
 }
 
 impl Fees {
-	/// An empty cache.
+	/// An empty cache that keeps nothing.
 	pub fn new(network: Network) -> Fees {
-		Fees { network, state: Mutex::default() }
+		Fees { network, state: Mutex::default(), keep: None }
+	}
+
+	/// An empty cache, but for the slow average, which is kept in the store.
+	///
+	/// # Errors
+	/// The row cannot be read. One that cannot be understood is begun anew.
+	pub async fn open(network: Network, store: Store) -> io::Result<Fees> {
+		let keep = Keep(store);
+		let row = keep.read(Folder::Wallet, AVERAGE_KEY).await?;
+		let average = row.and_then(|row| serde_json::from_slice(&row).ok());
+		let kept_at = average.map(|average: Average| average.at);
+		let state = State { average, kept_at, ..State::default() };
+		Ok(Fees { network, state: Mutex::new(state), keep: Some(keep) })
+	}
+
+	/// What is known of feerates besides the live one.
+	pub fn market(&self) -> Market {
+		let state = self.lock();
+		let by_blocks = state.good.as_ref().map_or_else(Vec::new, |(curve, _)| {
+			let targets = curve.by_blocks.keys().take(MAX_TARGETS);
+			targets.map(|blocks| (*blocks, FeePerKw(curve.within(*blocks)))).collect()
+		});
+		Market { by_blocks, long_run: state.average.map(Average::feerate), lately: state.lately }
+	}
+
+	/// Notes the live feerate for the hour and for the long run.
+	fn watch(&self, state: &mut State, at: Timestamp) {
+		let Some((curve, _)) = &state.good else { return };
+		let live = FeePerKw(curve.within(NORMAL_BLOCKS));
+		state.recent.note(live, at);
+		state.lately = state.recent.range();
+		let average = state.average.map_or_else(|| Average::new(live, at), |average| average.with(live, at));
+		state.average = Some(average);
+		let is_due = state.kept_at.is_none_or(|kept| kept.plus_secs(KEEP_EVERY_SECS) <= at);
+		if let (Some(keep), true) = (&self.keep, is_due) {
+			state.kept_at = Some(at);
+			keep.write(Folder::Wallet, AVERAGE_KEY, serde_json::to_vec(&average).expect("numbers are JSON"));
+		}
 	}
 
 	/// Takes what a backend said at `now`, if it is believable.
@@ -118,6 +171,7 @@ impl Fees {
 			let by_blocks = BTreeMap::from([(1, 2 * SAT_PER_VB), (144, SAT_PER_VB)]);
 			let fallback = Estimates { by_blocks, mempool_minimum: estimates.mempool_minimum.min(ABSURD) };
 			state.good = Some((Curve::new(&fallback), now));
+			self.watch(&mut state, crate::driver::now());
 			return Ok(());
 		}
 		let curve = Curve::new(estimates);
@@ -138,6 +192,7 @@ impl Fees {
 		}
 		state.suspect = None;
 		state.good = Some((curve, now));
+		self.watch(&mut state, crate::driver::now());
 		Ok(())
 	}
 
@@ -352,5 +407,22 @@ mod tests {
 		fees.set(&estimates(1_000, 2_000, 1_500), Instant::now()).unwrap();
 		assert_eq!(fees.feerate(ConfirmationTarget::UrgentOnChainSweep), 2_000);
 		assert_eq!(fees.feerate(ConfirmationTarget::ChannelCloseMinimum), 1_500);
+	}
+
+	#[tokio::test]
+	async fn r7_the_long_run_survives_a_restart_and_the_last_hour_does_not() {
+		let dir = tempfile::tempdir().unwrap();
+		let open = || Store::open(&dir.path().join("store"), |e| panic!("{e}")).unwrap();
+		let store = open();
+		let fees = Fees::open(Network::Bitcoin, store.clone()).await.unwrap();
+		assert_eq!(fees.market(), Market::default());
+		fees.set(&estimates(8_000, 5_000, 1_000), Instant::now()).unwrap();
+		let market = fees.market();
+		assert_eq!(market.by_blocks, [(1, FeePerKw(8_000)), (6, FeePerKw(5_000)), (144, FeePerKw(1_000))]);
+		assert_eq!((market.long_run, market.lately), (Some(FeePerKw(5_000)), Some((FeePerKw(5_000), FeePerKw(5_000)))));
+		drop(fees);
+		store.close().await;
+		let fees = Fees::open(Network::Bitcoin, open()).await.unwrap();
+		assert_eq!(fees.market(), Market { long_run: Some(FeePerKw(5_000)), ..Market::default() });
 	}
 }

@@ -3,20 +3,33 @@
 use super::keep::Folder;
 use super::wallet::{Wallet, WalletError};
 use bdk_wallet::chain::spk_client::{FullScanRequest, FullScanResponse, SyncRequest, SyncResponse};
-use bdk_wallet::chain::{BlockId, TxUpdate};
+use bdk_wallet::chain::{BlockId, ConfirmationBlockTime, TxUpdate};
 use bdk_wallet::{KeychainKind, Update};
 use bitcoin::block::Header;
 use bitcoin::{Address, Block, BlockHash, OutPoint, ScriptBuf, Transaction, TxOut, Txid};
 use lightning::chain::{BlockLocator, Listen, transaction::TransactionData};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// Addresses watched at every look, newest first, besides those that [`Wallet::await_payments`] names.
 const HOT: usize = 20;
 /// Addresses watched at every block, newest first.
 const WARM: usize = 100;
-/// Row that asks for a scan of a restored seed.
-const SCAN_KEY: &str = "full_scan";
+/// Row that asks for a scan of a restored seed, below the wallet's folder.
+pub(crate) const SCAN_KEY: &str = "full_scan";
+
+/// Scripts of each keychain that bitcoind is asked for when a seed is restored.
+const RESTORED: u32 = 1_000;
+
+/// A mined transaction of ours.
+pub(super) struct Mined {
+	pub tx: Transaction,
+	pub height: u32,
+	pub hash: BlockHash,
+	/// The block's time.
+	pub time: u32,
+}
 
 /// A script's place in the wallet.
 pub(super) type Index = (KeychainKind, u32);
@@ -80,6 +93,36 @@ impl Wallet {
 
 	pub(super) async fn apply_full_scan(&self, found: FullScanResponse<KeychainKind>) -> Result<(), WalletError> {
 		self.apply(Update::from(found))?;
+		self.keep().remove(Folder::Wallet, SCAN_KEY);
+		self.save().await;
+		Ok(())
+	}
+
+	/// The first scripts of both keychains, for a seed of which nobody knows how many were given out.
+	pub(super) fn first_scripts(&self) -> Vec<(Index, ScriptBuf)> {
+		let bdk = self.lock();
+		let of = |keychain| (0..RESTORED).map(move |index| (keychain, index));
+		let all = of(KeychainKind::External).chain(of(KeychainKind::Internal));
+		all.map(|(keychain, index)| ((keychain, index), bdk.peek_address(keychain, index).script_pubkey())).collect()
+	}
+
+	/// These pay to some of [`Wallet::first_scripts`], and are all that is unspent. Ends the scan.
+	pub(super) async fn take_mined(&self, mined: Vec<Mined>) -> Result<(), WalletError> {
+		let places: HashMap<ScriptBuf, Index> =
+			self.first_scripts().into_iter().map(|(index, script)| (script, index)).collect();
+		let mut update = Update { chain: Some(self.lock().latest_checkpoint()), ..Default::default() };
+		for Mined { tx, height, hash, time } in mined {
+			for (keychain, index) in tx.output.iter().filter_map(|output| places.get(&output.script_pubkey)) {
+				let last = update.last_active_indices.entry(*keychain).or_default();
+				*last = (*last).max(*index);
+			}
+			let block_id = BlockId { height, hash };
+			update.chain = update.chain.map(|chain| chain.insert(block_id));
+			let anchor = ConfirmationBlockTime { block_id, confirmation_time: time.into() };
+			update.tx_update.anchors.insert((anchor, tx.compute_txid()));
+			update.tx_update.txs.push(Arc::new(tx));
+		}
+		self.apply(update)?;
 		self.keep().remove(Folder::Wallet, SCAN_KEY);
 		self.save().await;
 		Ok(())

@@ -33,7 +33,7 @@ impl Folder {
 
 /// Changes take effect in the order of the calls and are durable after [`Keep::settled`]; there is nothing to await
 /// with each, as the store ends the process if it cannot write.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct Keep(pub(super) Store);
 
 impl Keep {
@@ -75,8 +75,13 @@ impl Keep {
 		drop(WalletStore(self.0.clone()).append(changes));
 	}
 
-	/// Resolves when all that was enqueued before the call is durable.
+	/// Resolves when all that was enqueued before the call is on this disk, and, in sync mode, on the backup's.
 	pub(super) fn settled(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
 		self.0.drain()
+	}
+
+	/// Resolves when all that was enqueued before the call is on this disk.
+	pub(super) fn settled_here(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
+		self.0.drain_here()
 	}
 }

@@ -13,10 +13,14 @@ mod reserve;
 mod wallet;
 
 pub use broadcast::{Broadcaster, MAX_TRANSACTIONS};
-pub use chain::{Chain, ChainConfig, ChainError, Listeners, Node, RpcAuth, Tip, Trouble, Trust};
+pub use chain::{
+	Chain, ChainConfig, ChainError, ChainSight, Finder, Found, Listeners, Node, RpcAuth, Tip, Trouble, Trust,
+	chain_sight,
+};
 pub use fees::{Estimates, Fees, Refused};
+pub(crate) use follow::SCAN_KEY;
 pub use reserve::{Reserve, ReservePolicy, anchor_reserve};
-pub use wallet::{Balance, Bumped, Funded, Refunded, Sent, Utxo, Wallet, WalletError};
+pub use wallet::{Balance, Bumped, Funded, Refunded, Sent, Utxo, Wallet, WalletError, WalletView};
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;

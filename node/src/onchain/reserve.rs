@@ -5,6 +5,7 @@
 
 use super::wallet::Utxo;
 use bitcoin::{Amount, FeeRate, ScriptBuf, Sequence, TxOut};
+use inlet_lsp::policy::CapitalPolicy;
 use lightning::util::anchor_channel_reserves::{
 	AnchorChannelReserveContext, get_reserve_per_channel, get_supportable_anchor_channels,
 };
@@ -17,6 +18,14 @@ pub struct ReservePolicy {
 	pub feerate: FeeRate,
 	/// HTLCs in flight per channel at that moment (each of them needs a transaction).
 	pub htlcs: u16,
+}
+
+impl ReservePolicy {
+	/// What the operator set.
+	pub fn of(capital: &CapitalPolicy) -> ReservePolicy {
+		let feerate = FeeRate::from_sat_per_kwu(capital.stress_feerate_sat_per_vb.saturating_mul(250));
+		ReservePolicy { feerate, htlcs: capital.stress_htlcs }
+	}
 }
 
 impl Default for ReservePolicy {
@@ -105,5 +114,89 @@ mod tests {
 		let policy = ReservePolicy::default();
 		let rich = Amount::from_sat(10_000_000);
 		assert_eq!(anchor_reserve(policy, 0, &[coin(rich, 0)]).carried, 0);
+	}
+
+	/// A coin that can be spent from this block on.
+	struct Purse(Vec<(Amount, u32)>);
+
+	impl Purse {
+		fn confirmed(&self, block: u32) -> Vec<crate::onchain::coins::Coin> {
+			let ready = self.0.iter().enumerate().filter(|(_, (_, from))| *from <= block);
+			let coin = |(vout, (value, _)): (usize, &(Amount, u32))| crate::onchain::coins::Coin {
+				outpoint: OutPoint { txid: Txid::all_zeros(), vout: vout as u32 },
+				value: *value,
+			};
+			ready.map(coin).collect()
+		}
+
+		fn spend(&mut self, inputs: &[OutPoint], change: Option<Amount>, block: u32) {
+			let spent: Vec<usize> = inputs.iter().map(|input| input.vout as usize).collect();
+			let mut at = 0;
+			self.0.retain(|_| {
+				at += 1;
+				!spent.contains(&(at - 1))
+			});
+			self.0.extend(change.map(|change| (change, block + 1)));
+		}
+
+		fn utxos(&self, block: u32) -> Vec<Utxo> {
+			self.confirmed(block).iter().map(|found| coin(found.value, 1)).collect()
+		}
+	}
+
+	/// Channels are sold until the wallet refuses: the satoshis that 200 channels need at 100 sat/vB are still there.
+	#[test]
+	fn r10_sales_leave_the_satoshis_that_two_hundred_channels_need() {
+		use crate::onchain::coins::{Want, plan};
+		const CHANNELS: u64 = 200;
+		let rate = FeeRate::from_sat_per_kwu(25_000);
+		let policy = ReservePolicy { feerate: rate, htlcs: 1 };
+		let kept = anchor_reserve(policy, CHANNELS, &[]);
+		let one = kept.per_channel + kept.per_channel / 10;
+		let mut purse = Purse(vec![(one, 0); CHANNELS as usize]);
+		purse.0.extend([(Amount::from_sat(5_000_000), 0); 3]);
+		let script = ScriptBuf::new_p2wsh(&bitcoin::WScriptHash::all_zeros());
+		let mut sold = 0;
+		for block in 0..100 {
+			let (coins, want) = (purse.confirmed(block), Want::Exactly(Amount::from_sat(700_000)));
+			let Ok(plan) = plan(&coins, &script, want, FeeRate::from_sat_per_kwu(2_500), kept.required) else { break };
+			purse.spend(&plan.inputs, plan.change, block);
+			sold += 1;
+		}
+		assert!(sold > 15, "{sold} channels were sold from what is not kept");
+		let left: Amount = purse.0.iter().map(|(value, _)| *value).sum();
+		assert!(left >= kept.required, "{left} of {}", kept.required);
+	}
+
+	/// 200 channels with an HTLC each are forced in the same block at 100 sat/vB: a coin for each, as large as LDK reckons, pays
+	/// every commitment and every HTLC claim in time.
+	#[test]
+	fn r10_two_hundred_channels_forced_at_once_are_all_paid_for() {
+		const CHANNELS: u64 = 200;
+		let policy = ReservePolicy { feerate: FeeRate::from_sat_per_kwu(25_000), htlcs: 1 };
+		let one = anchor_reserve(policy, CHANNELS, &[]).per_channel;
+		let mut purse = Purse(vec![(one + one / 10, 0); CHANNELS as usize]);
+		assert!(anchor_reserve(policy, CHANNELS, &purse.utxos(200)).carried >= CHANNELS);
+		// BOLT 3: a commitment with an HTLC and the child of its anchor; an HTLC's second stage; and a coin and change in each.
+		let (commitment, claim) =
+			(Amount::from_sat((1_124 + 172 + 280 + 450) * 25), Amount::from_sat((706 + 450) * 25));
+		let expires = 200 + 18;
+		let (mut to_bump, mut to_claim, mut done) = (CHANNELS, 0, 0);
+		for block in 200..expires {
+			let mut mined = 0;
+			for fee in vec![claim; to_claim as usize].into_iter().chain(vec![commitment; to_bump as usize]) {
+				let coins = purse.confirmed(block);
+				let enough = |found: &&crate::onchain::coins::Coin| found.value >= fee + Amount::from_sat(330);
+				let Some(found) = coins.iter().filter(enough).min_by_key(|found| found.value) else { continue };
+				purse.spend(&[found.outpoint], Some(found.value - fee), block);
+				if fee == claim {
+					(to_claim, done) = (to_claim - 1, done + 1);
+				} else {
+					(to_bump, mined) = (to_bump - 1, mined + 1);
+				}
+			}
+			to_claim += mined;
+		}
+		assert_eq!((to_bump, to_claim, done), (0, 0, CHANNELS), "every HTLC is claimed before it expires");
 	}
 }

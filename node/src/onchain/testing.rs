@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 
 /// Everything below a node's chain side, on a store in a directory of its own.
-pub(super) struct Bench {
+pub(crate) struct Bench {
 	pub dir: TempDir,
 	pub store: Store,
 	pub broadcaster: Arc<Broadcaster>,

@@ -125,6 +125,31 @@ pub struct Utxo {
 	pub address: String,
 }
 
+/// A transaction of the wallet.
+#[derive(Clone, Debug)]
+pub struct WalletView {
+	/// Which.
+	pub txid: Txid,
+	/// In which block it is.
+	pub height: Option<u32>,
+	/// What it spends of the wallet.
+	pub sent: Amount,
+	/// What it pays to the wallet.
+	pub received: Amount,
+	/// What the miner gets, if all of its inputs are known.
+	pub fee: Option<Amount>,
+	/// All of it.
+	pub tx: Arc<Transaction>,
+}
+
+impl WalletView {
+	/// What it changes, in millisatoshis.
+	pub fn delta_msat(&self) -> i64 {
+		let msat = |amount: Amount| i64::try_from(amount.to_sat().saturating_mul(1000)).unwrap_or(i64::MAX);
+		msat(self.received).saturating_sub(msat(self.sent))
+	}
+}
+
 /// A funding transaction whose coins are locked until [`Wallet::release`] or its confirmation.
 #[derive(Clone, Debug)]
 pub struct Funded {
@@ -234,6 +259,38 @@ impl Wallet {
 		Ok(info.address.script_pubkey())
 	}
 
+	/// All coins, unconfirmed and immature ones included.
+	pub fn total(&self) -> Amount {
+		self.lock().balance().total()
+	}
+
+	/// Transactions that pay to the wallet or spend of it, are in the chain above `height` or in no block, and still wanted.
+	pub fn transactions_since(&self, height: u32) -> Vec<WalletView> {
+		let bdk = self.lock();
+		let view = |tx: bdk_wallet::WalletTx<'_>| {
+			let mined = tx.chain_position.confirmation_height_upper_bound();
+			if mined.is_some_and(|mined| mined <= height) {
+				return None;
+			}
+			let (sent, received) = bdk.sent_and_received(&tx.tx_node.tx);
+			let fee = bdk.calculate_fee(&tx.tx_node.tx).ok();
+			Some(WalletView { txid: tx.tx_node.txid, height: mined, sent, received, fee, tx: tx.tx_node.tx.clone() })
+		};
+		bdk.transactions().filter_map(view).collect()
+	}
+
+	/// For which channel this transaction was made, and which of its outputs is the channel's.
+	pub fn funds_channel(&self, txid: &Txid) -> Option<(u128, u32)> {
+		let locked = self.locked();
+		let row = locked.get(txid)?;
+		Some((row.user_channel_id?, row.vout?))
+	}
+
+	/// Is this transaction a fee bump or a claim of LDK's, and for which channel, if that is still known?
+	pub fn bumped_channel(&self, txid: &Txid) -> Option<Option<[u8; 32]>> {
+		self.broadcaster.bumped_channel(txid)
+	}
+
 	/// What there is.
 	pub fn balance(&self) -> Balance {
 		let balance = self.lock().balance();
@@ -257,7 +314,7 @@ impl Wallet {
 		bdk.list_unspent().map(|output| utxo(&output, tip, self.network)).collect()
 	}
 
-	/// Bumped whenever coins or transactions change: a hint to look at [`Wallet::activity`] again.
+	/// Bumped whenever coins or transactions change: a hint to look at [`Wallet::activities`] again.
 	pub fn changed(&self) -> watch::Receiver<u64> {
 		self.changed.subscribe()
 	}
@@ -315,16 +372,19 @@ impl Wallet {
 		locked.into_iter().filter(|txid| !self.broadcaster.contains(txid) && !confirmed(txid)).collect()
 	}
 
-	/// Unlocks the inputs of a funding transaction that will never be broadcast. Does nothing if it is being broadcast.
+	/// Unlocks the inputs of a funding transaction that will never be broadcast, and stops sending what spends it: LDK sends
+	/// the closing of a channel whose funding is withheld, and nobody will ever take it. Does nothing if it is being broadcast.
 	pub async fn release(&self, txid: Txid) {
 		if self.broadcaster.contains(&txid) {
 			tracing::warn!(%txid, "a funding transaction that is being broadcast cannot be released");
 			return;
 		}
+		// Before the row of the funding: after a crash in between, the next start finds the row, and comes here again.
+		self.evict(&self.broadcaster.forget_spenders(&txid));
 		if self.locked().remove(&txid).is_none() {
 			return;
 		}
-		self.evict(txid);
+		self.evict(&[txid]);
 		self.keep.remove(Folder::Funding, &txid.to_string());
 		self.save().await;
 	}
@@ -336,7 +396,7 @@ impl Wallet {
 			return true;
 		}
 		let Some(tx) = self.locked().get(txid).map(|row| row.tx.clone()) else { return false };
-		self.broadcaster.send(vec![tx]);
+		self.broadcaster.send_funding(tx);
 		self.broadcaster.contains(txid)
 	}
 
@@ -376,7 +436,7 @@ impl Wallet {
 		let outcome = self.broadcaster.outcome(txid, VERDICT).await;
 		if let Some(Err(reason)) = outcome {
 			self.broadcaster.forget(&txid);
-			self.evict(txid);
+			self.evict(&[txid]);
 			self.save().await;
 			return Err(WalletError::Refused(reason));
 		}
@@ -407,13 +467,8 @@ impl Wallet {
 		Ok((plan.amount, plan.fee))
 	}
 
-	/// All outputs that ever paid to `address` and are in the chain or the mempool, spent ones included.
-	pub fn activity(&self, address: &str) -> Vec<Received> {
-		self.activities(&[address]).remove(address).unwrap_or_default()
-	}
-
-	/// [`Wallet::activity`] of several addresses, for the price of one look. Addresses that are not ours have none.
-	/// Confirmations are counted to [`FINAL`] only: what comes after changes nothing.
+	/// All outputs that ever paid to these addresses and are in the chain or the mempool, spent ones included, for the price
+	/// of one look at the wallet. Addresses that are not ours have none. Confirmations are counted to [`FINAL`] only: what comes after changes nothing.
 	pub fn activities<'a>(&self, addresses: &[&'a str]) -> HashMap<&'a str, Vec<Received>> {
 		let script = |address: &str| Some(Address::from_str(address).ok()?.assume_checked().script_pubkey());
 		let by_script: HashMap<ScriptBuf, &'a str> =
@@ -515,7 +570,7 @@ impl Wallet {
 		let Some(gone) = (!self.is_confirmed(&txid)).then(|| self.broadcaster.withdraw(&txid)).flatten() else {
 			return false;
 		};
-		gone.into_iter().for_each(|spender| self.evict(spender));
+		self.evict(&gone);
 		self.release(txid).await;
 		self.save().await;
 		true
@@ -530,9 +585,15 @@ impl Wallet {
 		self.lock().get_tx(*txid).is_some_and(|tx| tx.chain_position.is_confirmed())
 	}
 
-	fn evict(&self, txid: Txid) {
+	/// Takes transactions out of the wallet's view. BDK evicts those only that it holds for canonical: of several that spend the
+	/// same coin that is one, and then the next.
+	pub(super) fn evict(&self, txids: &[Txid]) {
 		let at = self.tick();
-		self.change(|bdk| bdk.apply_evicted_txs([(txid, at)]));
+		self.change(|bdk| {
+			for _ in txids {
+				bdk.apply_evicted_txs(txids.iter().map(|txid| (*txid, at)));
+			}
+		});
 		self.has_news();
 	}
 

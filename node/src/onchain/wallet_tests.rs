@@ -24,7 +24,7 @@ fn elsewhere() -> Address {
 }
 
 #[tokio::test]
-async fn funding_locks_its_coins_until_released() {
+async fn r4_funding_locks_its_coins_until_released() {
 	let bench = Bench::new().await;
 	bench.receive(&[100_000]).await;
 	let funded = bench.wallet.fund(channel(), sats(50_000), RATE, Amount::ZERO).await.unwrap();
@@ -97,10 +97,59 @@ async fn r12_a_withheld_funding_transaction_can_be_broadcast_after_a_restart_and
 		assert!(wallet.is_out(&funded[0]) && !wallet.is_withheld(&funded[0]) && !wallet.is_unsent(&funded[0]));
 	}
 	assert_eq!(bench.broadcaster.in_flight().len(), 1);
+	let refusal = Recorder::answering([Err(NotSent::Refused("min relay fee not met".into()))]);
+	bench.broadcaster.flush(&refusal, Instant::now(), false).await.unwrap();
+	let trouble = &bench.broadcaster.troubles()[0].text;
+	assert!(trouble.starts_with("the funding transaction of a channel"), "{trouble}");
+}
+
+/// The closing of a channel, which pays to us.
+fn closing_of(bench: &Bench, funding: Txid) -> Transaction {
+	spend(&[OutPoint { txid: funding, vout: 0 }], 40_000, bench.wallet.destination_script().unwrap())
 }
 
 #[tokio::test]
-async fn only_confirmed_coins_fund() {
+async fn r4_the_closing_of_a_discarded_channel_is_not_sent_any_more() {
+	let bench = Bench::new().await;
+	bench.receive(&[100_000, 100_000]).await;
+	let fund = async || bench.wallet.fund(channel(), sats(50_000), RATE, Amount::ZERO).await.unwrap().tx.compute_txid();
+	let (discarded, other) = (fund().await, fund().await);
+	let (closing, others) = (closing_of(&bench, discarded), closing_of(&bench, other));
+	// Forced, it has a child that pays its fee from the wallet.
+	let commitment = closing_of(&bench, discarded);
+	let bump = spend(&[OutPoint { txid: commitment.compute_txid(), vout: 0 }], 30_000, ScriptBuf::new());
+	bench.broadcaster.send(vec![closing]);
+	bench.broadcaster.send(vec![others.clone()]);
+	bench.broadcaster.send(vec![bump, commitment]);
+
+	let bench = bench.restart().await;
+	assert_eq!(bench.broadcaster.waiting().0, 3);
+	bench.wallet.release(discarded).await;
+	assert_eq!(bench.wallet.spendable(), sats(100_000), "the coins are free");
+	let closings = bench.wallet.utxos().into_iter().filter(|coin| coin.value == sats(40_000)).count();
+	assert_eq!(closings, 1, "what never comes is not counted");
+	let backend = Recorder::default();
+	bench.broadcaster.flush(&backend, Instant::now(), true).await.unwrap();
+	assert_eq!(backend.take(), [[others.compute_txid()]]);
+	let bench = bench.restart().await;
+	assert_eq!(bench.broadcaster.waiting().0, 1, "and that is durable");
+}
+
+#[tokio::test]
+async fn r4_the_closing_of_a_channel_whose_funding_goes_out_stays() {
+	let bench = Bench::new().await;
+	bench.receive(&[100_000]).await;
+	let funded = bench.wallet.fund(channel(), sats(50_000), RATE, Amount::ZERO).await.unwrap();
+	let txid = funded.tx.compute_txid();
+	let closing = closing_of(&bench, txid);
+	bench.broadcaster.send(vec![closing.clone()]);
+	assert!(bench.wallet.broadcast_funding(&txid));
+	bench.wallet.release(txid).await;
+	assert!(bench.broadcaster.contains(&txid) && bench.broadcaster.contains(&closing.compute_txid()));
+}
+
+#[tokio::test]
+async fn r4_only_confirmed_coins_fund() {
 	let bench = Bench::new().await;
 	let script = bench.wallet.new_address().await.unwrap().script_pubkey();
 	bench.wallet.saw_unconfirmed(vec![payment(100_000, script)]);
@@ -173,6 +222,10 @@ async fn a_marker_is_refunded_once_also_across_a_restart() {
 	assert!(bench.broadcaster.contains(&first.tx.compute_txid()));
 }
 
+fn activity(bench: &Bench, address: &str) -> Vec<Received> {
+	bench.wallet.activities(&[address]).remove(address).unwrap_or_default()
+}
+
 #[tokio::test]
 async fn activity_follows_a_payment_from_the_mempool_into_blocks() {
 	let bench = Bench::new().await;
@@ -180,19 +233,19 @@ async fn activity_follows_a_payment_from_the_mempool_into_blocks() {
 	let tx = payment(42_000, address.script_pubkey());
 	bench.wallet.saw_unconfirmed(vec![tx.clone()]);
 	let text = address.to_string();
-	let seen = bench.wallet.activity(&text);
+	let seen = activity(&bench, &text);
 	assert_eq!((seen.len(), seen[0].value, seen[0].confirmations, seen[0].feerate), (1, Sat(42_000), 0, None));
 	let prevout = bitcoin::TxOut { value: sats(43_000), script_pubkey: ScriptBuf::new() };
 	assert_eq!(bench.wallet.missing_prevouts(), [tx.input[0].previous_output]);
 	bench.wallet.learn_prevout(tx.input[0].previous_output, prevout);
-	assert!(bench.wallet.activity(&text)[0].feerate.is_some_and(|rate| rate.0 > 1_000));
+	assert!(activity(&bench, &text)[0].feerate.is_some_and(|rate| rate.0 > 1_000));
 	bench.mine(vec![tx.clone()]);
 	bench.mine(vec![]);
-	assert_eq!(bench.wallet.activity(&text)[0].confirmations, 2);
-	assert!(bench.wallet.activity("not an address").is_empty());
+	assert_eq!(activity(&bench, &text)[0].confirmations, 2);
+	assert!(activity(&bench, "not an address").is_empty());
 	// A coin that was spent since was received all the same.
 	bench.wallet.fund(channel(), sats(30_000), RATE, Amount::ZERO).await.unwrap();
-	assert_eq!(bench.wallet.activity(&text).len(), 1);
+	assert_eq!(activity(&bench, &text).len(), 1);
 }
 
 #[tokio::test]
@@ -201,7 +254,7 @@ async fn an_evicted_payment_is_gone() {
 	let address = bench.wallet.new_address().await.unwrap();
 	bench.wallet.saw_unconfirmed(vec![payment(42_000, address.script_pubkey())]);
 	bench.wallet.saw_mempool(|_| false);
-	assert!(bench.wallet.activity(&address.to_string()).is_empty());
+	assert!(activity(&bench, &address.to_string()).is_empty());
 }
 
 #[tokio::test]
@@ -217,7 +270,7 @@ async fn a_reorganisation_takes_a_payment_back() {
 	bench.mine(vec![]);
 	assert_eq!(bench.wallet.spendable(), Amount::ZERO);
 	bench.mine(vec![tx]);
-	assert_eq!(bench.wallet.activity(&address.to_string())[0].confirmations, 1);
+	assert_eq!(activity(&bench, &address.to_string())[0].confirmations, 1);
 }
 
 #[tokio::test]

@@ -1,6 +1,10 @@
 //! The running node behind the admin API: [`Control`] put together from the driver's book, LDK and the wallet.
 
+mod capital;
 mod channels;
+mod clients;
+mod holds;
+mod ledger;
 mod money;
 mod node;
 mod payments;
@@ -8,6 +12,7 @@ mod quote;
 mod sales;
 mod storage;
 
+use crate::backup::Backup as Shipping;
 use crate::config::Config;
 use crate::control::*;
 use crate::driver::Driver;
@@ -44,6 +49,10 @@ pub struct Operator {
 	pub peers: Arc<Peers>,
 	/// Payments of our own.
 	pub payments: Arc<Payments>,
+	/// Is the money of lost channels being recovered?
+	pub recovering: bool,
+	/// The backup.
+	pub backup: Arc<Shipping>,
 	/// Events.
 	pub events: Arc<Events>,
 	/// Becomes true when the node is to stop.
@@ -76,7 +85,21 @@ impl Control for Operator {
 		Ok(self.fees_now())
 	}
 	async fn storage(&self) -> Result<Storage, Refusal> {
-		Ok(self.storage_now())
+		self.storage_now().await
+	}
+	async fn doctor(&self) -> Result<Doctor, Refusal> {
+		Ok(crate::doctor::running(self).await)
+	}
+	async fn backup(&self) -> Result<Backup, Refusal> {
+		Ok(self.backup.status())
+	}
+	async fn backup_now(&self) -> Result<Backup, Refusal> {
+		if self.config.backup.targets.is_empty() {
+			let hint = "name one in [backup] targets, run inlet backup init, and start the node again";
+			return Err(Refusal::invalid("no_backup", "there is no backup target", hint));
+		}
+		self.backup.snapshot();
+		Ok(self.backup.status())
 	}
 	async fn stop(&self) -> Result<Stopping, Refusal> {
 		self.stop.send_replace(true);
@@ -153,15 +176,56 @@ impl Control for Operator {
 	async fn sale(&self, id: String) -> Result<SaleDetail, Refusal> {
 		self.sale_detail(&id)
 	}
+	async fn holds(&self) -> Result<HoldTimes, Refusal> {
+		Ok(self.holds_now())
+	}
 	async fn clients(&self, list: ListRequest) -> Result<Page<Client>, Refusal> {
 		list.check(|cursor| is_hex(cursor, 66))?;
 		Ok(Page::ascending(self.all_clients(), &list, |client| client.node_id.clone()))
+	}
+	async fn client(&self, id: String) -> Result<ClientDetail, Refusal> {
+		self.client_detail(&id)
+	}
+	async fn set_client(&self, id: String, settings: ClientSettings) -> Result<ClientDetail, Refusal> {
+		Operator::set_client(self, &id, settings).await
+	}
+	async fn clear_client(&self, id: String) -> Result<ClientDetail, Refusal> {
+		Operator::clear_client(self, &id).await
+	}
+	async fn tokens(&self, list: ListRequest) -> Result<Page<Token>, Refusal> {
+		list.check(is_time_and_id)?;
+		Ok(self.token_page(&list))
+	}
+	async fn issue_token(&self, request: TokenRequest) -> Result<IssuedToken, Refusal> {
+		self.issue(request).await
+	}
+	async fn token(&self, id: String) -> Result<TokenDetail, Refusal> {
+		self.token_detail(&id)
+	}
+	async fn revoke_token(&self, id: String) -> Result<TokenDetail, Refusal> {
+		self.revoke(&id).await
 	}
 	async fn quote(&self, request: QuoteRequest) -> Result<Quote, Refusal> {
 		self.price(&request)
 	}
 	async fn ledger(&self, list: ListRequest) -> Result<Ledger, Refusal> {
 		self.ledger_page(&list).await
+	}
+
+	async fn capital(&self) -> Result<Capital, Refusal> {
+		Ok(self.capital_now())
+	}
+
+	async fn reclaim(&self) -> Result<ReclaimPlan, Refusal> {
+		Ok(self.reclaim_plan())
+	}
+
+	async fn ledger_check(&self, request: LedgerCheckRequest) -> Result<LedgerCheck, Refusal> {
+		self.check_ledger(request).await
+	}
+
+	async fn ledger_report(&self, request: LedgerReportRequest) -> Result<LedgerReport, Refusal> {
+		self.report_ledger(request).await
 	}
 	fn recent_events(&self) -> Vec<Event> {
 		self.events.recent()

@@ -61,8 +61,10 @@ impl Operator {
 	fn closing_sat(&self, open: &[ChannelDetails]) -> u64 {
 		let (monitors, wallet) = (&self.hands.lightning.monitor, &self.hands.wallet);
 		let closed = monitors.list_monitors().into_iter().filter(|id| open.iter().all(|c| c.channel_id != *id));
+		// LDK reckons for ever with the balance of a channel that ended before its funding was sent: that money never left.
 		let claimable: u64 = closed
 			.filter_map(|id| monitors.get_monitor(id).ok())
+			.filter(|monitor| !wallet.is_unsent(&monitor.get_funding_txo().txid))
 			.map(|monitor| {
 				let funding = monitor.get_funding_txo();
 				let by_agreement = || wallet.is_paid_from(OutPoint::new(funding.txid, funding.index.into()));

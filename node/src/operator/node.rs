@@ -105,7 +105,6 @@ impl Operator {
 			let sales = book.sales().filter(|sale| sale.reserved.0 > 0).count();
 			sales + book.orders().filter(|order| order.reserved.0 > 0).count()
 		});
-		let stats = self.store.stats();
 		let free_sat = self.free().to_sat();
 		let status = Status {
 			version: info.version,
@@ -132,11 +131,7 @@ impl Operator {
 			},
 			today: self.today().await?,
 			clients: self.clients_now(),
-			disk: DiskStatus {
-				written_bytes: stats.log_bytes + stats.checkpoint_bytes_at_most,
-				syncs: stats.syncs,
-				free_bytes: self.free_bytes(),
-			},
+			disk: self.disk_now(),
 			attention: self.attention(free_sat, short, pending),
 		};
 		Ok(status)
@@ -152,20 +147,15 @@ impl Operator {
 				EntryKind::JitFee => today.sold_jit += 1,
 				EntryKind::OrderFee => today.sold_ordered += 1,
 				EntryKind::RoutingFee => today.forwards += 1,
-				EntryKind::FundingCost | EntryKind::RefundCost => today.spent_sat += amount / 1000,
-				EntryKind::ClientBalance => {}
+				EntryKind::Forward => today.forwards += 1,
+				kind if kind.is_cost() => today.spent_sat += amount / 1000,
+				_ => {}
 			}
 			if matches!(row.kind, EntryKind::JitFee | EntryKind::OrderFee | EntryKind::RoutingFee) {
 				today.earned_msat += amount;
 			}
 		}
 		Ok(today)
-	}
-
-	/// Free for us where the data directory is.
-	fn free_bytes(&self) -> Option<u64> {
-		let stat = rustix::fs::statvfs(&self.config.place.data_dir).ok()?;
-		Some(stat.f_bavail.saturating_mul(stat.f_frsize))
 	}
 
 	fn clients_now(&self) -> ClientsStatus {
@@ -202,6 +192,9 @@ impl Operator {
 		for trouble in tip.troubles {
 			say("chain", trouble.text, "inlet sync");
 		}
+		if self.hands.disk.is_low() {
+			say("disk_low", self.hands.disk.complaint(), "inlet storage");
+		}
 		let waiting = |short: u64| short <= pending.to_sat();
 		let wait = format!("{} sat wait for a confirmation", pending.to_sat());
 		if short > Amount::ZERO {
@@ -214,9 +207,16 @@ impl Operator {
 		match self.hands.fees.fresh() {
 			None => say("no_feerate", "no fresh fee estimate: nothing is sold".to_owned(), "inlet fees"),
 			Some(rate) => {
-				let (vb, ceiling) = (u64::from(rate.0).div_ceil(250), self.config.policy.risk.max_feerate_sat_per_vb);
+				let (vb, risk) = (u64::from(rate.0).div_ceil(250), &self.config.policy.risk);
+				let (ceiling, patient) = (risk.max_feerate_sat_per_vb, risk.patient_feerate_sat_per_vb);
 				if vb > ceiling {
 					let text = format!("feerate {vb} sat/vB is above your ceiling of {ceiling}: nothing is sold");
+					say("feerate_ceiling", text, "inlet fees");
+				} else if vb > patient {
+					let text = format!(
+						"feerate {vb} sat/vB is above {patient}: only orders that can wait {} blocks are sold",
+						risk.patient_blocks
+					);
 					say("feerate_ceiling", text, "inlet fees");
 				}
 			}
@@ -234,6 +234,14 @@ impl Operator {
 			let text =
 				format!("too many channels for strangers came to nothing: they get none just in time until {until}");
 			say("strangers_paused", text, "inlet clients");
+		}
+		if self.recovering {
+			let text =
+				"coins of lost channels are being recovered: nothing is sold; when all is there, send it to a new node";
+			say("recovering", text.to_owned(), "inlet balance");
+		}
+		for target in self.backup.status().targets.iter().filter(|target| target.behind) {
+			say("backup", target.trouble(), "inlet backup status");
 		}
 		let stuck = self
 			.driver

@@ -1,46 +1,76 @@
 //! What a channel would cost now, term by term, for the operator.
 
-use super::Operator;
 use super::channels::no_feerate;
+use super::{Operator, node_id};
 use crate::control::*;
 use crate::driver::now;
-use inlet_lsp::money::{FeePerKw, Sat};
-use inlet_lsp::policy::Policy;
-use inlet_lsp::quote;
+use inlet_lsp::admission;
+use inlet_lsp::money::{FeePerKw, Msat, Sat};
+use inlet_lsp::policy::{LOWEST, Policy};
+use inlet_lsp::quote::{self, Basis};
+use inlet_lsp::tiers::{self, Standing};
 
 impl Operator {
 	pub(super) fn price(&self, request: &QuoteRequest) -> Result<Quote, Refusal> {
-		let live = self.hands.fees.fresh().ok_or_else(no_feerate)?;
+		let live = match request.feerate_sat_per_kw {
+			Some(feerate) => FeePerKw(feerate).max(FeePerKw::FLOOR),
+			None => self.hands.fees.fresh().ok_or_else(no_feerate)?,
+		};
 		let policy = &self.config.policy;
+		let standing = self.standing(request)?;
 		let too_large =
 			|| Refusal::invalid("too_large", format!("{} sat is more than there is", request.size_sat), "ask for less");
 		let size = Sat(request.size_sat);
-		let (price, valid_secs, order) = match request.kind {
+		let mut market = self.hands.fees.market();
+		if request.feerate_sat_per_kw.is_some() {
+			// As if: the backend's estimates for other targets do not go with it.
+			market.by_blocks.clear();
+		}
+		let (price, calm_secs, order) = match request.kind {
 			QuoteKind::Jit => {
 				let payment = size.to_msat().ok_or_else(too_large)?;
-				(quote::jit(policy, live, payment), policy.lsps2.promise_secs, None)
+				let basis = Basis::new(policy, &standing, &market, live, live);
+				(basis.jit(payment), policy.lsps2.promise_secs, None)
 			}
 			QuoteKind::Order => {
-				let capacity = size.checked_add(Sat(request.client_balance_sat)).ok_or_else(too_large)?;
 				let lease = request.channel_expiry_blocks.unwrap_or(policy.lsps1.max_channel_expiry_blocks);
 				let within =
 					request.funding_confirms_within_blocks.unwrap_or(policy.lsps1.min_funding_confirms_within_blocks);
-				let feerate = quote::order_feerate(live, within);
-				let price = quote::order(policy, feerate, capacity, lease);
+				let basis = Basis::new(policy, &standing, &market, live, market.within(live, within));
+				let price = basis.order(size, Sat(request.client_balance_sat), lease);
 				(price, policy.lsps1.payment_window_secs, Some(Asked { lease, within }))
 			}
 		};
 		let price = price.ok_or_else(too_large)?;
+		let holds = market.validity(calm_secs, policy.lsps2.min_promise_secs);
 		Ok(Quote {
 			kind: request.kind,
 			size_sat: request.size_sat,
+			tier: standing.tier.clone(),
 			capacity_sat: price.capacity.0,
 			feerate_sat_per_kw: price.feerate.0,
+			long_run_feerate_sat_per_kw: price.long_run.0,
+			cost_sat: price.cost.0,
 			fee_msat: price.fee.0,
-			terms: terms(&price, order.as_ref()),
-			valid_until: now().plus_secs(valid_secs).into(),
-			not_sold_because: self.refusal(request, live, &price, order.as_ref()),
+			min_fee_msat: price.min_fee.0,
+			proportional_ppm: price.proportional_ppm.0,
+			rule: rule(request.kind, &price),
+			terms: terms(policy, &standing, &price, order.as_ref()),
+			valid_until: now().plus_secs(holds).into(),
+			not_sold_because: self.refusal(request, live, &price, &standing, order.as_ref()),
 		})
+	}
+
+	/// Whom the price is for.
+	fn standing(&self, request: &QuoteRequest) -> Result<Standing, Refusal> {
+		let policy = &self.config.policy;
+		if let Some(client) = &request.client {
+			let id = node_id(&self.client_detail(client)?.client.node_id)?;
+			return Ok(self.driver.read(|book| tiers::standing(policy, book, &id, now())));
+		}
+		let name = request.tier.as_deref().unwrap_or(LOWEST);
+		self.known_tier(Some(name))?;
+		tiers::standing_of_tier(policy, name).ok_or_else(|| Refusal::internal("a tier that is there is not"))
 	}
 
 	/// Which limit stands against selling this now.
@@ -49,6 +79,7 @@ impl Operator {
 		request: &QuoteRequest,
 		live: FeePerKw,
 		price: &quote::Quote,
+		standing: &Standing,
 		order: Option<&Asked>,
 	) -> Option<String> {
 		let policy = &self.config.policy;
@@ -64,11 +95,10 @@ impl Operator {
 			let why = tip.error.map_or_else(String::new, |error| format!(": {error}"));
 			return Some(format!("the chain view is not current{why}"));
 		}
-		let (vb, ceiling) = (live.to_sat_per_vb_ceil(), policy.risk.max_feerate_sat_per_vb);
-		if u64::from(live.0) > ceiling.saturating_mul(250) {
-			return Some(format!("feerate {vb} sat/vB is above the ceiling of {ceiling}"));
+		if let Err(refusal) = admission::at_ceilings(policy, live, order.map_or(1, |order| order.within)) {
+			return Some(refusal.to_string());
 		}
-		if let Some(limit) = outside(policy, request, price.capacity, order) {
+		if let Some(limit) = outside(policy, standing, request, price, order) {
 			return Some(limit);
 		}
 		let (need, free) = (quote::funding_need(price.feerate, price.capacity).0, self.free().to_sat());
@@ -83,17 +113,23 @@ struct Asked {
 }
 
 /// The first of the configured limits that the request is outside of.
-fn outside(policy: &Policy, request: &QuoteRequest, capacity: Sat, order: Option<&Asked>) -> Option<String> {
+fn outside(
+	policy: &Policy,
+	standing: &Standing,
+	request: &QuoteRequest,
+	price: &quote::Quote,
+	order: Option<&Asked>,
+) -> Option<String> {
 	let size = Sat(request.size_sat);
 	let within = |what: &str, amount: Sat, least: Sat, most: Sat| {
 		let fits = (least..=most).contains(&amount);
-		(!fits).then(|| format!("{what} of {amount} sat is outside the limits of {least} to {most} sat"))
+		(!fits).then(|| format!("{what} of {amount} is outside the limits of {least} to {most}"))
 	};
-	let ceiling = policy.risk.max_channel_sat;
+	let (capacity, ceiling) = (price.capacity, standing.max_channel);
 	let Some(order) = order else {
-		let (own, none) = (&policy.lsps2, Sat(0));
-		return within("a payment", size, own.min_payment_sat, own.max_payment_sat)
-			.or_else(|| within("a channel", capacity, none, ceiling));
+		let least = price.min_fee.to_sat_ceil().saturating_add(Sat(1)).max(policy.lsps2.min_payment_sat);
+		return within("a payment", size, least, standing.max_payment)
+			.or_else(|| within("a channel", capacity, Sat(0), ceiling));
 	};
 	let own = &policy.lsps1;
 	let client = Sat(request.client_balance_sat);
@@ -112,34 +148,47 @@ fn outside(policy: &Policy, request: &QuoteRequest, capacity: Sat, order: Option
 		})
 }
 
-/// What the price is made of. That of a just-in-time channel is the larger of two terms (bLIP-52), that of an order a sum.
-fn terms(price: &quote::Quote, order: Option<&Asked>) -> Vec<QuoteTerm> {
-	let vb = price.feerate.to_sat_per_vb_ceil();
-	let sat = |name: &str, amount: Sat, how: String| QuoteTerm {
-		name: name.to_owned(),
-		amount_msat: amount.0.saturating_mul(1000),
-		how,
-	};
+/// How the fee follows from its terms: just in time the larger of two (bLIP-52), of an order their sum.
+fn rule(kind: QuoteKind, price: &quote::Quote) -> String {
+	let (least, ppm) = (price.min_fee.to_sat_ceil(), price.proportional_ppm.0);
+	match kind {
+		QuoteKind::Jit => format!("{least}, or {ppm} ppm of the payment if that is more"),
+		QuoteKind::Order => "cost and proportional, and no less than the floor".to_owned(),
+	}
+}
+
+/// What cost and fee are made of.
+fn terms(policy: &Policy, standing: &Standing, price: &quote::Quote, order: Option<&Asked>) -> Vec<QuoteTerm> {
+	let (vb, far) = (price.feerate.to_sat_per_vb_ceil(), price.long_run.to_sat_per_vb_ceil());
+	let term = |name: &str, amount: Msat, how: String| QuoteTerm { name: name.to_owned(), amount_msat: amount.0, how };
+	let sat = |name: &str, amount: Sat, how: String| term(name, Msat(amount.0.saturating_mul(1000)), how);
+	let close = format!(
+		"{} ppm of a close at {far} sat/vB, {} ppm of them by force",
+		price.close_share_ppm.0, policy.price.forced_close_ppm.0
+	);
+	let rate = policy.price.capital_ppm_per_year.0;
+	let capital = format!("{rate} ppm a year of our part, for {} blocks", price.capital_blocks);
+	let mut terms = vec![
+		sat("open", price.opening, format!("{} weight units at {vb} sat/vB", quote::FUNDING_WEIGHT)),
+		sat("close", price.close_share, close),
+		sat("capital", price.capital, capital),
+		sat("risk", price.risk, format!("{} ppm of these, for tier {}", price.risk_ppm.0, standing.tier)),
+	];
 	let ppm = price.proportional_ppm.0;
-	let (proportional, floor) = match order {
-		Some(Asked { lease, .. }) if *lease > quote::LEASE_BLOCKS => (
-			format!("{ppm} ppm of the capacity for each {} of {lease} blocks; added", quote::LEASE_BLOCKS),
-			"the sum is never less than this",
-		),
-		Some(_) => (format!("{ppm} ppm of the capacity; added"), "the sum is never less than this"),
-		None => (
-			format!("{ppm} ppm of the payment; the price is this or open and close, whichever is more"),
-			"open and close together count as no less than this",
-		),
-	};
-	vec![
-		sat(
-			"open",
-			price.opening,
-			format!("a funding transaction of {} weight units at {vb} sat/vB", quote::FUNDING_WEIGHT),
-		),
-		sat("close", price.close_share, format!("{} ppm of a close at {vb} sat/vB", price.close_share_ppm.0)),
-		QuoteTerm { name: "proportional".to_owned(), amount_msat: price.proportional.0, how: proportional },
-		sat("floor", price.floor, floor.to_owned()),
-	]
+	match order {
+		Some(order) if order.lease > quote::LEASE_BLOCKS => {
+			let how = format!("{ppm} ppm of the capacity for each {} of {} blocks", quote::LEASE_BLOCKS, order.lease);
+			terms.push(term("proportional", price.proportional, how));
+		}
+		Some(_) => terms.push(term("proportional", price.proportional, format!("{ppm} ppm of the capacity"))),
+		None => {
+			let own = standing.proportional(policy.price.jit_ppm).0;
+			let how = format!("{ppm} ppm of the payment: {own} for us, the rest for the capital that grows with it");
+			terms.push(term("proportional", price.proportional, how));
+			let least = "covers the cost up to where the proportional term does";
+			terms.push(term("least", price.min_fee, least.to_owned()));
+		}
+	}
+	terms.push(sat("floor", price.floor, "never less than this".to_owned()));
+	terms
 }

@@ -1,10 +1,11 @@
 //! What is sold, for the operator.
 
-use super::Operator;
 use super::channels::{local_msat, scid_text};
+use super::{Operator, holds};
 use crate::control::*;
 use bitcoin::hex::DisplayHex;
 use inlet_lsp::book::{self, OrderState, PaidBy, PaymentState, SaleState, Write};
+use inlet_lsp::tiers;
 use inlet_lsp::time::Timestamp;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -15,7 +16,10 @@ pub fn publish(events: &Events, write: &Write, at: Timestamp) {
 	let (kind, id, client, history) = match write {
 		Write::Sale(sale) => (EventKind::Sale, sale.id.clone(), sale.client, &sale.history),
 		Write::Order(order) => (EventKind::Order, order.id.clone(), order.client, &order.history),
-		Write::Client(client) => (EventKind::Client, client.id.to_string(), client.id, &client.wake.history),
+		Write::Client(client) => {
+			publish_tier(events, client, at);
+			(EventKind::Client, client.id.to_string(), client.id, &client.wake.history)
+		}
 		_ => return,
 	};
 	for note in history.iter().filter(|note| note.at == at) {
@@ -25,7 +29,22 @@ pub fn publish(events: &Events, write: &Write, at: Timestamp) {
 	}
 }
 
-fn history(notes: &[book::Note]) -> Vec<HistoryLine> {
+fn publish_tier(events: &Events, client: &book::Client, at: Timestamp) {
+	let id = client.id.to_string();
+	for note in client.history.iter().filter(|note| note.at == at) {
+		tracing::info!(target: "inlet::lsp", client = %id, "client: {} {}", note.step, note.text);
+		let data = json!({ "step": note.step, "client": id });
+		events.publish(
+			note.at.into(),
+			EventKind::Client,
+			Some(id.clone()),
+			format!("{} {}", note.step, note.text),
+			data,
+		);
+	}
+}
+
+pub(super) fn history(notes: &[book::Note]) -> Vec<HistoryLine> {
 	notes.iter().map(|n| HistoryLine { at: n.at.into(), step: n.step.clone(), text: n.text.clone() }).collect()
 }
 
@@ -213,6 +232,7 @@ impl Operator {
 
 	pub(super) fn all_clients(&self) -> Vec<Client> {
 		let channels = self.hands.lightning.manager.list_channels();
+		let (policy, now) = (&self.config.policy, crate::driver::now());
 		self.driver.read(|book| {
 			let mut unfinished: BTreeMap<book::NodeId, u32> = BTreeMap::new();
 			let sales = book.sales().filter(|sale| !matches!(sale.state, SaleState::Done | SaleState::Failed { .. }));
@@ -240,62 +260,13 @@ impl Operator {
 					orders_done: client.orders_done,
 					unfinished: unfinished.get(&client.id).copied().unwrap_or(0),
 					offences: client.offences,
+					holds: holds::of_client(&self.hands.lightning.holds.of(&client.id)),
+					tier: tiers::standing(policy, book, &client.id, now).tier,
+					score: tiers::score(client, now),
+					listed: super::clients::listing(client),
 				}
 			};
 			book.clients().map(view).collect()
 		})
-	}
-
-	pub(super) async fn ledger_page(&self, list: &ListRequest) -> Result<Ledger, Refusal> {
-		let before = match &list.cursor {
-			Some(cursor) => Some(cursor.parse::<u64>().map_err(|_| {
-				Refusal::invalid(
-					"bad_cursor",
-					format!("{cursor} is not a cursor of the ledger"),
-					"take `next` of the page before",
-				)
-			})?),
-			None => None,
-		};
-		let limit = list.limit.clamp(1, MAX_LIMIT);
-		let unreadable = |e: inlet_storage::ReadError| Refusal::internal(e.to_string());
-		// One more, to know whether a page follows.
-		let mut rows = self.store.ledger(before, limit + 1).await.map_err(unreadable)?;
-		let more = rows.len() > limit;
-		rows.truncate(limit);
-		let totals = self.store.ledger_totals().await.map_err(unreadable)?;
-		let totals: Vec<LedgerTotal> = totals
-			.into_iter()
-			.map(|t| LedgerTotal { kind: ledger_kind(t.kind), entries: t.entries, amount_msat: t.amount_msat })
-			.collect();
-		let net = totals.iter().filter(|total| total.kind != LedgerKind::ClientBalance).map(|total| total.amount_msat);
-		Ok(Ledger {
-			net_msat: net.sum(),
-			next: more.then(|| rows.last().map(|row| row.seq.to_string())).flatten(),
-			entries: rows
-				.into_iter()
-				.map(|row| LedgerEntry {
-					seq: row.seq,
-					at: row.at.into(),
-					kind: ledger_kind(row.kind),
-					amount_msat: row.amount_msat,
-					client: row.client.map(|client| client.to_string()),
-					reference: row.reference,
-				})
-				.collect(),
-			totals,
-		})
-	}
-}
-
-/// The same kind, in the API's words.
-pub(super) fn ledger_kind(kind: book::EntryKind) -> LedgerKind {
-	match kind {
-		book::EntryKind::JitFee => LedgerKind::JitFee,
-		book::EntryKind::OrderFee => LedgerKind::OrderFee,
-		book::EntryKind::RoutingFee => LedgerKind::RoutingFee,
-		book::EntryKind::FundingCost => LedgerKind::FundingCost,
-		book::EntryKind::RefundCost => LedgerKind::RefundCost,
-		book::EntryKind::ClientBalance => LedgerKind::ClientBalance,
 	}
 }

@@ -1,18 +1,16 @@
-//! Large values: what is written of them, what is left after a settling, and that damage is an error.
+//! Large values: what is written of them, and what is left after a settling.
 
 use super::{block_writer, copy_files, open, place};
+use crate::Store;
 use crate::kv::Key;
 use crate::queue::Sees;
-use crate::{OpenError, Store, abort};
 use lightning::io::ErrorKind;
 use lightning::util::persist::KVStore;
-use rusqlite::Connection;
-use std::path::Path;
 use std::pin::pin;
 use std::task::{Context, Waker};
 
 /// A value that looks like nothing else, of so many bytes.
-fn value(seed: u32, len: usize) -> Vec<u8> {
+pub(super) fn value(seed: u32, len: usize) -> Vec<u8> {
 	let mut x = u64::from(seed) << 32 | 0x9e37_79b9;
 	let step = || {
 		x ^= x << 13;
@@ -23,7 +21,7 @@ fn value(seed: u32, len: usize) -> Vec<u8> {
 	std::iter::repeat_with(step).take(len).collect()
 }
 
-async fn read(store: &Store, key: &str) -> Result<Vec<u8>, ErrorKind> {
+pub(super) async fn read(store: &Store, key: &str) -> Result<Vec<u8>, ErrorKind> {
 	KVStore::read(store, "monitors", "", key).await.map_err(|e| e.kind())
 }
 
@@ -82,71 +80,6 @@ async fn the_log_is_settled() {
 	let store = open(&path);
 	assert_eq!(read(&store, "a_0").await.unwrap(), large);
 	assert_eq!(store.list("monitor_updates", "a_0").await.unwrap(), Vec::<String>::new());
-}
-
-/// Does this to a closed store, as a bad disk might.
-fn damage(path: &Path, sql: &str) {
-	let conn = Connection::open(path).unwrap();
-	assert!(conn.execute(sql, []).unwrap() > 0, "{sql}");
-}
-
-#[tokio::test]
-async fn r13_a_damaged_large_value_is_invalid_data_and_never_not_found() {
-	for sql in [
-		"UPDATE base SET bytes = CAST(substr(bytes, 2) || x'00' AS BLOB) WHERE part = (SELECT max(part) FROM base)",
-		"DELETE FROM base WHERE part = (SELECT max(part) FROM base)",
-		"DELETE FROM base",
-		"UPDATE kv SET value = x'' WHERE primary_ns = 'monitors'",
-		"UPDATE kv SET value = x'ffffff' WHERE primary_ns = 'monitors'",
-		"UPDATE kv SET crc = crc + 1 WHERE primary_ns = 'monitors'",
-		"UPDATE kv SET base = base + 7 WHERE primary_ns = 'monitors'",
-	] {
-		let (_dir, path) = place();
-		let store = open(&path);
-		store.write("monitors", "", "a_0", value(1, 80_000)).await.unwrap();
-		store.close().await;
-		damage(&path, sql);
-		let store = open(&path);
-		assert_eq!(read(&store, "a_0").await, Err(ErrorKind::InvalidData), "{sql}");
-		// A new value heals it.
-		store.write("monitors", "", "a_0", value(2, 80_000)).await.unwrap();
-		store.close().await;
-		assert_eq!(read(&open(&path), "a_0").await.unwrap(), value(2, 80_000), "{sql}");
-	}
-}
-
-/// A row that is lost under deltas of the log is damage as well.
-#[tokio::test]
-async fn r13_deltas_without_what_they_change_are_invalid_data() {
-	let (_dir, path) = place();
-	let store = open(&path);
-	let mut large = value(1, 80_000);
-	store.write("monitors", "", "a_0", large.clone()).await.unwrap();
-	large[7] ^= 1;
-	store.write("monitors", "", "a_0", large).await.unwrap();
-	store.close().await;
-	damage(&path, "DELETE FROM kv WHERE primary_ns = 'monitors'");
-	assert_eq!(read(&open(&path), "a_0").await, Err(ErrorKind::InvalidData));
-}
-
-#[tokio::test]
-async fn r13_a_damaged_log_is_refused_at_open() {
-	for sql in [
-		"UPDATE log SET bytes = zeroblob(length(bytes)) WHERE slot = 0",
-		"UPDATE log SET bytes = substr(bytes, 2) WHERE slot = 1",
-		"UPDATE log SET bytes = (SELECT bytes FROM log WHERE slot = 5) WHERE slot = 1",
-		"DELETE FROM log WHERE slot = 1",
-	] {
-		let (_dir, path) = place();
-		let store = open(&path);
-		for i in 0..3 {
-			store.write("monitor_updates", "a_0", &i.to_string(), value(i, 1500)).await.unwrap();
-		}
-		store.close().await;
-		damage(&path, sql);
-		let refused = Store::open(&path, abort);
-		assert!(matches!(refused, Err(OpenError::Damaged { .. })), "{sql}: {refused:?}");
-	}
 }
 
 /// The manager is not waited for, but is on the disk before anything that was written behind it, and soon in any case.
@@ -228,67 +161,13 @@ async fn a_read_keeps_the_manager_before_it() {
 	assert_eq!(store.stats().changes - before.changes, 2);
 }
 
-/// Does this to an open store's tables, as a bad disk might.
-async fn damage_open(store: &Store, sql: &'static str) {
-	assert!(store.ask(move |conn| Ok(conn.execute(sql, [])?)).await.unwrap() > 0, "{sql}");
-}
-
 /// Writes until the log has been settled, `a_0` among the rest.
-async fn settle(store: &Store) {
+pub(super) async fn settle(store: &Store) {
 	let before = store.stats().settled_bytes;
 	for i in 0..2 * crate::settle::SETTLE_SLOTS as u32 {
 		store.write("monitor_updates", "b_0", &i.to_string(), value(i, 700)).await.unwrap();
 	}
 	assert!(store.stats().settled_bytes > before);
-}
-
-/// Settling takes a value from memory if it is there: it does not go back to the row and apply all deltas since.
-#[tokio::test]
-async fn r13_what_is_in_memory_is_settled_from_there() {
-	let (_dir, path) = place();
-	let store = Store::open(&path, |message| println!("{message}")).unwrap();
-	let mut large = value(1, 80_000);
-	store.write("monitors", "", "a_0", large.clone()).await.unwrap();
-	for i in 0..5 {
-		large[i * 9000] ^= 1;
-		store.write("monitors", "", "a_0", large.clone()).await.unwrap();
-	}
-	// What the deltas start with is no more.
-	damage_open(&store, "DELETE FROM kv WHERE primary_ns = 'monitors'").await;
-	assert_eq!(read(&store, "a_0").await, Err(ErrorKind::InvalidData));
-	settle(&store).await;
-	assert_eq!(read(&store, "a_0").await.unwrap(), large);
-	store.close().await;
-	assert_eq!(read(&open(&path), "a_0").await.unwrap(), large);
-}
-
-/// A base that rots while the store is open is replaced by what is in memory, and nothing builds on it any more.
-#[tokio::test]
-async fn r13_a_rotten_base_is_written_anew_from_memory() {
-	for rot in [
-		"UPDATE base SET bytes = CAST(substr(bytes, 2) || x'00' AS BLOB) WHERE part = (SELECT max(part) FROM base)",
-		"DELETE FROM base WHERE part = (SELECT max(part) FROM base)",
-		"UPDATE kv SET value = x'ffffff' WHERE primary_ns = 'monitors'",
-	] {
-		let (_dir, path) = place();
-		let store = Store::open(&path, |message| println!("{message}")).unwrap();
-		let mut large = value(1, 80_000);
-		store.write("monitors", "", "a_0", large.clone()).await.unwrap();
-		large[7] ^= 1;
-		store.write("monitors", "", "a_0", large.clone()).await.unwrap();
-		damage_open(&store, rot).await;
-		assert_eq!(read(&store, "a_0").await, Err(ErrorKind::InvalidData), "{rot}");
-		settle(&store).await;
-		assert_eq!(read(&store, "a_0").await.unwrap(), large, "{rot}");
-		let base = store.ask(|conn| {
-			let mut select = conn.prepare("SELECT bytes FROM base ORDER BY part")?;
-			let parts = select.query_map([], |row| row.get::<_, Vec<u8>>(0))?;
-			Ok(parts.collect::<Result<Vec<_>, _>>()?.concat())
-		});
-		assert!(base.await.unwrap() == large, "{rot}: the base is the value, and the rotten one is gone");
-		store.close().await;
-		assert_eq!(read(&open(&path), "a_0").await.unwrap(), large, "{rot}");
-	}
 }
 
 /// Is the value of this key in memory, to be compared with the next one?

@@ -36,7 +36,7 @@ async fn assert_there(path: &Path, acknowledged: u32) {
 async fn r13_full_disk() {
 	let (_dir, path) = place();
 	let (store, told) = open_telling(&path);
-	store.ask(|conn| Ok(conn.pragma_update(None, "max_page_count", 200)?)).await.unwrap();
+	store.ask(|conn| Ok(conn.sqlite().unwrap().pragma_update(None, "max_page_count", 200)?)).await.unwrap();
 	let (acknowledged, message) = write_until_fatal(&store, &told).await;
 	assert!(acknowledged > 10);
 	assert!(message.contains("The disk is full: free space on it, then start again."), "{message}");
@@ -61,7 +61,7 @@ async fn r13_full_disk() {
 async fn r13_full_disk_in_a_batch() {
 	let (_dir, path) = place();
 	let (store, told) = open_telling(&path);
-	store.ask(|conn| Ok(conn.pragma_update(None, "max_page_count", 200)?)).await.unwrap();
+	store.ask(|conn| Ok(conn.sqlite().unwrap().pragma_update(None, "max_page_count", 200)?)).await.unwrap();
 	let gate = super::block_writer(&store);
 	let waits: Vec<_> = (0..100).map(|i| put(&store, &format!("n{i}"), &[1; 5000])).collect();
 	drop(gate);

@@ -1,7 +1,6 @@
 //! One sync for all that waits.
 
 use super::{block_writer, get, open, place, put};
-use crate::MAX_WAL_FRAMES;
 use lightning::util::persist::{CHANNEL_MANAGER_PERSISTENCE_KEY, KVStore};
 
 #[tokio::test]
@@ -46,6 +45,8 @@ async fn bytes_are_counted_by_purpose() {
 	store.write("", "", "network_graph", vec![0; 500]).await.unwrap();
 	store.write("", "", "scorer", vec![0; 600]).await.unwrap();
 	store.write("", "", "output_sweeper", vec![0; 700]).await.unwrap();
+	// The graph and the scorer are written when there is nothing else to do, or when somebody wants to see them.
+	store.list("", "").await.unwrap();
 	let bytes = store.stats().bytes;
 	assert_eq!(bytes.manager, 1000 + "manager".len() as u64);
 	assert_eq!(bytes.monitors, 2030 + "monitorsaa_0monitor_updatesaa_01".len() as u64);
@@ -54,25 +55,4 @@ async fn bytes_are_counted_by_purpose() {
 	assert_eq!(bytes.other, 700 + "output_sweeper".len() as u64);
 	assert_eq!((bytes.wallet, bytes.book), (0, 0));
 	assert!(store.stats().log_bytes > 5000);
-}
-
-/// The log is copied into the database and starts anew, so it does not grow for ever; and nothing is lost by it.
-#[tokio::test]
-async fn the_log_is_bounded() {
-	let (_dir, path) = place();
-	let store = open(&path);
-	// All bytes differ from those before: SQLite does not write a page that is as it was.
-	let value = |i: u8| vec![i; 1 << 20];
-	let batch = (1 << 10) + 20;
-	let bound = (MAX_WAL_FRAMES + batch) * (1024 + 24);
-	for i in 0..100u8 {
-		put(&store, &format!("k{}", i % 4), &value(i)).await.unwrap();
-		assert!(std::fs::metadata(super::log_of(&path)).unwrap().len() < bound);
-	}
-	let stats = store.stats();
-	assert!(stats.checkpoints >= 2, "{stats:?}");
-	assert!(stats.log_bytes > 100 << 20, "{stats:?}");
-	for i in 96..100 {
-		assert_eq!(get(&store, &format!("k{}", i % 4)).await.unwrap(), value(i));
-	}
 }

@@ -5,22 +5,6 @@ use crate::MAX_LAZY;
 use lightning::util::persist::KVStore;
 
 #[tokio::test]
-async fn a_lazy_remove_alone_syncs_nothing_and_is_seen() {
-	let (_dir, path) = place();
-	let store = open(&path);
-	put(&store, "k", b"v").await.unwrap();
-	let before = store.stats();
-	store.remove("inlet", "test", "k", true).await.unwrap();
-	assert_eq!(get(&store, "k").await, None);
-	assert_eq!(store.list("inlet", "test").await.unwrap(), Vec::<String>::new());
-	assert_eq!((store.stats().batches, store.stats().syncs), (before.batches, before.syncs));
-
-	// A power cut now brings the value back, which is what lazy means.
-	let (_copy_dir, copy) = copy_files(&path);
-	assert_eq!(get(&open(&copy), "k").await.unwrap(), b"v");
-}
-
-#[tokio::test]
 async fn a_lazy_remove_rides_along_with_the_next_write() {
 	let (_dir, path) = place();
 	let store = open(&path);

@@ -1,17 +1,29 @@
 //! Tests attack time, disk and restart. One file for a behaviour.
 
 mod book;
+mod copy;
 mod crash;
 mod deltas;
+mod export;
+mod faults;
 mod full_disk;
 mod group;
+mod image;
+mod inspect;
 mod lazy;
 mod model;
 mod opening;
 mod order;
+#[cfg(postgres_here)]
+#[expect(clippy::duplicate_mod, reason = "what every store does, each on its own database")]
+mod postgres;
 mod power_cut;
+mod rare;
 mod reading;
+mod room;
+mod rot;
 mod samples;
+mod wal;
 mod wallet;
 
 use crate::{Store, abort};
@@ -25,6 +37,21 @@ use tempfile::TempDir;
 
 /// Set for a process that a test started to be killed; its value is the store's file.
 const CHILD: &str = "INLET_STORE_TEST_CHILD";
+
+/// Runs of the model.
+const CASES: u32 = 64;
+
+/// Bytes without a pattern.
+pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
+	let mut x = seed | 1;
+	let step = || {
+		x ^= x << 13;
+		x ^= x >> 7;
+		x ^= x << 17;
+		x as u8
+	};
+	std::iter::repeat_with(step).take(len).collect()
+}
 
 /// A directory, and a file name in it.
 fn place() -> (TempDir, PathBuf) {
@@ -90,4 +117,14 @@ fn copy_files(path: &Path) -> (TempDir, PathBuf) {
 /// The write-ahead log of a store.
 fn log_of(path: &Path) -> PathBuf {
 	path.with_extension("db-wal")
+}
+
+/// On a machine without PostgreSQL (build.rs looks for it): `.ci/run` installs it.
+#[cfg(not(postgres_here))]
+#[test]
+fn the_store_on_a_server_is_not_tried_here() {
+	eprintln!(
+		"not tried: PostgreSQL is not here (Debian: apt-get install postgresql, then cargo clean -p inlet-storage)"
+	);
+	assert!(std::env::var_os("CI").is_none(), "CI has to try it");
 }

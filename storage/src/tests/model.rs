@@ -1,6 +1,6 @@
 //! Any sequence of operations, against a map.
 
-use super::{copy_files, open, place};
+use super::{CASES, copy_files, open, place};
 use crate::Store;
 use lightning::io::ErrorKind;
 use lightning::util::persist::KVStore;
@@ -123,7 +123,10 @@ async fn run(ops: Vec<Op>) {
 				durable = states.len() - 1;
 			}
 			Op::Cut => {
-				let (_copy_dir, copy) = quiet_copy(&store, &path).await;
+				// While the writer does nothing, so that the copy is of one moment.
+				let gate = super::block_writer(&store);
+				let (_copy_dir, copy) = copy_files(&path);
+				drop(gate);
 				let left = dump(&open(&copy)).await;
 				assert!(states[durable..].contains(&left), "not a state that there ever was, or one too old");
 			}
@@ -133,16 +136,8 @@ async fn run(ops: Vec<Op>) {
 	assert_eq!(&dump(&open(&path)).await, states.last().unwrap());
 }
 
-/// The files while the writer does nothing, so that the copy is of one moment.
-async fn quiet_copy(store: &Store, path: &std::path::Path) -> (tempfile::TempDir, std::path::PathBuf) {
-	let gate = super::block_writer(store);
-	let copy = copy_files(path);
-	drop(gate);
-	copy
-}
-
 proptest! {
-	#![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+	#![proptest_config(ProptestConfig { cases: CASES, ..ProptestConfig::default() })]
 
 	#[test]
 	fn a_store_is_a_map_that_survives(ops in prop::collection::vec(op(), 1..90)) {

@@ -40,7 +40,8 @@ async fn settings() {
 			("application_id", Value::Integer(0x494e_4c54)),
 		] {
 			let sql = format!("PRAGMA {pragma}");
-			let read = store.ask(move |conn| Ok(conn.query_row(&sql, [], |row| row.get::<_, Value>(0))?));
+			let read =
+				store.ask(move |conn| Ok(conn.sqlite().unwrap().query_row(&sql, [], |row| row.get::<_, Value>(0))?));
 			assert_eq!(read.await.unwrap(), wanted, "{pragma}, {is}");
 		}
 	}

@@ -1,7 +1,7 @@
 //! Rows of a book.
 
 use bdk_wallet::bitcoin::secp256k1::{PublicKey, Secp256k1, SecretKey};
-use inlet_lsp::book::{Client, Entry, EntryKind, OrderState, SaleState, Wake, Webhook, Write};
+use inlet_lsp::book::{Client, Entry, EntryKind, OrderState, SaleState, Webhook, Write};
 use inlet_lsp::time::Timestamp;
 use serde_json::{Value, json};
 use std::str::FromStr;
@@ -38,16 +38,9 @@ fn row(kind: &str, mut row: Value, user_channel_id: u64) -> Write {
 }
 
 pub fn client() -> Write {
-	Write::Client(Client {
-		id: node_id(),
-		first_seen: Timestamp(1_700_000_000_000),
-		string_error_data: true,
-		sales_done: 2,
-		orders_done: 1,
-		offences: 0,
-		wake: Wake::default(),
-		offence_log: Vec::new(),
-	})
+	let mut client = Client::new(node_id(), Timestamp(1_700_000_000_000));
+	(client.string_error_data, client.sales_done, client.orders_done) = (true, 2, 1);
+	Write::Client(client)
 }
 
 /// Another client, the oldest of all, with a webhook.
@@ -132,6 +125,7 @@ pub fn entry(seq: u64) -> Write {
 		amount_msat: if seq.is_multiple_of(2) { 546_000 } else { -200_000 },
 		client: Some(node_id()),
 		reference: format!("s_{seq}"),
+		postings: Vec::new(),
 	})
 }
 

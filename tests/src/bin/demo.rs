@@ -5,9 +5,11 @@
 //! what everyone has. `cargo demo --keep` leaves it all up until Ctrl-C.
 
 use anyhow::{Context, Result, bail, ensure};
+use inlet_lsp::book::EntryKind;
 use inlet_tests::wallet::{Invoice, number, text};
 use inlet_tests::world::{CHANNEL_DEPTH, SOON};
 use inlet_tests::{Backend, Scratch, Wallet, World, eventually, inlet_exe, wallet_exe};
+use serde::Deserialize;
 use serde_json::Value;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -263,8 +265,9 @@ async fn books(cast: &Cast<'_>, expected: &Expected, wealth_before: i64) -> Resu
 	.await?;
 	let ledger = lsp.ledger().await?;
 	let entries = ledger["entries"].as_array().context("no entries")?;
-	let sum: i64 =
-		entries.iter().filter(|e| e["kind"] != "client_balance").filter_map(|e| e["amount_msat"].as_i64()).sum();
+	// The others are money that only moves: deposits, fundings, what was paid for an order.
+	let profit = |entry: &&Value| EntryKind::deserialize(&entry["kind"]).is_ok_and(EntryKind::is_profit);
+	let sum: i64 = entries.iter().filter(profit).filter_map(|e| e["amount_msat"].as_i64()).sum();
 	let net = ledger["net_msat"].as_i64().context("no net_msat")?;
 	ensure!(sum == net, "the ledger's entries add up to {sum} msat, it says {net}");
 	let earned = [

@@ -49,7 +49,7 @@ fn main() -> ExitCode {
 	let sum = *all.lock().expect("not poisoned");
 	let secs = began.elapsed().as_secs_f64();
 	println!(
-		"{} steps in {secs:.1} s, {:.0} a second: {} sales, {} orders, {} channels, {} HTLCs settled, {} refunds, {} crashes",
+		"{} steps in {secs:.1} s, {:.0} a second: {} sales, {} orders, {} channels, {} HTLCs settled, {} refunds, {} crashes, {} torn commits",
 		sum.steps,
 		sum.steps as f64 / secs,
 		sum.sales,
@@ -57,12 +57,22 @@ fn main() -> ExitCode {
 		sum.funded,
 		sum.settled,
 		sum.refunds,
-		sum.crashes
+		sum.crashes,
+		sum.torn
 	);
 	println!(
-		"{} refunds bumped, {} lost; {} trials refused; {} fundings withheld, {} released, {} discarded; {} notices, {} HTLCs \
-		 taken after waking",
-		sum.bumped, sum.lost, sum.refused, sum.withheld, sum.released, sum.discarded, sum.notices, sum.woken
+		"{} refunds bumped, {} lost; {} trials refused; {} fundings withheld, {} released, {} discarded; {} fundings of orders \
+		 withdrawn, {} delivered unpaid; {} notices, {} HTLCs taken after waking",
+		sum.bumped,
+		sum.lost,
+		sum.refused,
+		sum.withheld,
+		sum.released,
+		sum.discarded,
+		sum.withdrawn,
+		sum.unpaid,
+		sum.notices,
+		sum.woken
 	);
 	match failed.into_inner() {
 		0 => {

@@ -25,8 +25,8 @@ pub(crate) enum Deed {
 	Ready { channel: u128 },
 	/// The preimage of an HTLC on a channel that has ended is told.
 	LastWord { htlc: [u8; 32] },
-	/// The chain backend takes a funding.
-	Taken { channel: u128 },
+	/// The chain backend says whether it has an order's funding.
+	Verdict { channel: u128 },
 	/// A channel closes.
 	Close { channel: u128 },
 	/// The money of a closed channel comes back.

@@ -199,9 +199,6 @@ impl Sim {
 			}
 		}
 		self.chain.mine(&mut self.rng, self.temper.refund_mined);
-		for channel in self.ldk.channels.values_mut().filter(|channel| channel.was_out) {
-			channel.taken = true;
-		}
 		self.expire_htlcs()?;
 		self.expire_holds()?;
 		self.look()
@@ -222,21 +219,6 @@ impl Sim {
 			}
 		}
 		self.take(Input::Tick)
-	}
-
-	/// The chain backend takes fundings; those of orders are told when it has.
-	fn look_at_fundings(&mut self) -> Go {
-		let opening: Vec<u128> = self.book.orders_being_opened().map(|order| order.user_channel_id).collect();
-		for id in opening {
-			let taken = |channel: &&Channel| channel.taken && channel.stage != Stage::Closed;
-			if self.ldk.channels.get(&id).filter(taken).is_some() {
-				self.opening.remove(&id);
-				for input in self.progress(id, true, false) {
-					self.take(input)?;
-				}
-			}
-		}
-		Ok(())
 	}
 
 	/// Once a block, a look at all clients that can be woken.

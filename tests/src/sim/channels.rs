@@ -41,8 +41,10 @@ impl Sim {
 		if let Some(known) = self.ldk.channels.get(&id) {
 			demand(known.owner == open.owner, || "a channel's mark was used again".into())?;
 			if known.stage != Stage::Closed {
-				let strict = matches!(open.owner, Owner::Order(_));
-				return Ok(self.progress(id, strict, open.withhold));
+				return Ok(self.progress(id, open.withhold));
+			}
+			if known.is_handed() {
+				return Ok(self.left(id));
 			}
 		}
 		if self.opening.contains_key(&id) {
@@ -69,8 +71,13 @@ impl Sim {
 			fee: 0,
 			feerate: open.feerate.0.into(),
 			confirmations: open.confirmations,
+			push: open.push.0,
 			was_out: false,
+			handed: false,
 			taken: false,
+			refused: false,
+			withdrawn: false,
+			saved: false,
 			withhold: open.withhold,
 			pending: BTreeSet::new(),
 		};
@@ -83,10 +90,10 @@ impl Sim {
 	}
 
 	/// How far it is, as the node tells when it is asked to open or abandon what is there.
-	pub(crate) fn progress(&self, id: u128, strict: bool, withhold: bool) -> Vec<Input> {
+	pub(crate) fn progress(&self, id: u128, withhold: bool) -> Vec<Input> {
 		let channel = &self.ldk.channels[&id];
 		let mut inputs = Vec::new();
-		let out = if strict { channel.taken } else { channel.was_out };
+		let out = if channel.handed { channel.taken } else { channel.was_out };
 		if out {
 			inputs.push(self.funded(id));
 		} else if withhold && channel.stage == Stage::Ready && self.chain.is_locked(id) {
@@ -157,7 +164,7 @@ impl Sim {
 	}
 
 	/// The funding transaction is in the mempool.
-	fn send_funding(&mut self, id: u128) -> Go {
+	pub(crate) fn send_funding(&mut self, id: u128) -> Go {
 		let channel = self.ldk.channels.get_mut(&id).expect("known");
 		channel.was_out = true;
 		let spent = channel.capacity + channel.fee;
@@ -192,20 +199,29 @@ impl Sim {
 	}
 
 	pub(crate) fn abandon(&mut self, id: u128) -> Vec<Input> {
-		match self.ldk.channels.get(&id).map(|channel| channel.stage) {
-			None | Some(Stage::Closed) => {
-				self.opening.remove(&id);
-				vec![Input::OpenFailed { user_channel_id: id, reason: "no such channel".into(), ours: false }]
+		let Some(channel) = self.ldk.channels.get(&id) else { return self.no_such_channel(id) };
+		match channel.stage {
+			Stage::Closed if channel.is_handed() => self.left(id),
+			Stage::Closed => self.no_such_channel(id),
+			Stage::Out | Stage::Ready if channel.is_handed() => {
+				if channel.refused && !channel.taken && !channel.is_used() {
+					self.withdraw(id);
+					self.close(id, "its funding was refused");
+				}
+				// Until it is known whether the funding is out, nothing is told.
+				if self.ldk.channels[&id].stage == Stage::Closed { Vec::new() } else { self.progress(id, false) }
 			}
-			Some(Stage::Out | Stage::Ready) if self.ldk.channels[&id].was_out => {
-				let strict = matches!(self.ldk.channels[&id].owner, Owner::Order(_));
-				self.progress(id, strict, false)
-			}
-			Some(_) => {
+			Stage::Out | Stage::Ready if channel.was_out => self.progress(id, false),
+			_ => {
 				self.close(id, "abandoned");
 				Vec::new()
 			}
 		}
+	}
+
+	fn no_such_channel(&mut self, id: u128) -> Vec<Input> {
+		self.opening.remove(&id);
+		vec![Input::OpenFailed { user_channel_id: id, reason: "no such channel".into(), ours: false }]
 	}
 
 	pub(crate) fn peer_answers(&mut self, id: u128) -> Go {
@@ -261,17 +277,14 @@ impl Sim {
 			self.tally.withheld += 1;
 			let input = self.withheld(id);
 			self.event(input);
+		} else if of_order {
+			self.hand_over(id)?;
 		} else {
 			self.send_funding(id)?;
-			if of_order {
-				// Told when the chain backend has taken it.
-				let at = self.now.0 + self.rng.around(300);
-				self.agenda.plan(at, None, Deed::Taken { channel: id });
-			} else {
-				let input = self.funded(id);
-				self.event(input);
-			}
+			let input = self.funded(id);
+			self.event(input);
 		}
+		self.plan_save();
 		let at = self.now.0 + self.rng.around(self.temper.open_pace);
 		self.agenda.plan(at, None, Deed::Ready { channel: id });
 		Ok(())
@@ -304,16 +317,6 @@ impl Sim {
 	fn refused(&mut self, id: u128) {
 		if matches!(self.ldk.channels[&id].owner, Owner::Sale(_)) {
 			self.event(Input::OpenFailed { user_channel_id: id, reason: "refused".into(), ours: false });
-		}
-	}
-
-	/// The peer closes the channel. Not between the broadcast of an order's funding and the backend's word for it: see
-	/// `docs/simulation.md`.
-	pub(crate) fn peer_closes(&mut self, id: u128) {
-		let order = self.book.order_by_user_channel_id(id);
-		let untold = order.is_some_and(|order| order.channel.as_ref().is_none_or(|channel| channel.funding.is_none()));
-		if !(untold && self.ldk.channels[&id].was_out) {
-			self.close(id, "closed");
 		}
 	}
 
@@ -351,7 +354,8 @@ impl Sim {
 			}
 		}
 		// Coins of a funding that was never broadcast are free when the event was handled.
-		self.event(Input::ChannelClosed { user_channel_id: id, reason: reason.into() });
+		let by_client = ["closed", "refused", "not signed"].contains(&reason);
+		self.event(Input::ChannelClosed { user_channel_id: id, reason: reason.into(), by_client });
 	}
 
 	/// Our output of a closed channel comes to the wallet; what the close costs is not booked.
@@ -385,8 +389,16 @@ impl Sim {
 		}
 	}
 
-	/// The process died: what was not funded was never there.
+	/// The process died: what was not funded was never there, and of a channel that was just signed for LDK may have no
+	/// record.
 	pub(crate) fn forget_unfunded(&mut self) {
+		let young = |channel: &Channel| matches!(channel.stage, Stage::Out | Stage::Ready) && !channel.saved;
+		let young: Vec<u128> = self.ldk.channels.iter().filter(|(_, one)| young(one)).map(|(id, _)| *id).collect();
+		for id in young {
+			if self.rng.percent(self.temper.loses_record) {
+				self.close(id, "LDK's record of it is lost");
+			}
+		}
 		for (id, channel) in &mut self.ldk.channels {
 			if matches!(channel.stage, Stage::Asked | Stage::Funding) {
 				channel.stage = Stage::Closed;
@@ -397,7 +409,7 @@ impl Sim {
 		let book = self.book.withheld_fundings();
 		let kept = |channel: &Channel| {
 			let signed = matches!(channel.stage, Stage::Out | Stage::Ready);
-			signed || channel.funding.is_some_and(|funding| book.contains(&funding))
+			signed || channel.is_handed() || channel.funding.is_some_and(|funding| book.contains(&funding))
 		};
 		let kept = self.ldk.channels.iter().filter(|(_, channel)| kept(channel)).map(|(id, _)| *id).collect();
 		self.chain.release_but(&kept);

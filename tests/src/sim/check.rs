@@ -5,7 +5,7 @@ use super::world::Sim;
 use super::{Go, Stop, demand};
 use inlet_lsp::book::{
 	Book, LEDGER_IN_MEMORY, MAX_ATTEMPTS_KEPT, MAX_CLIENTS, MAX_FINISHED, MAX_FORWARDS_KEPT, MAX_HISTORY, Order,
-	OrderState, PaidBy, Refund, Sale, SaleState, Write,
+	OrderState, PaidBy, PlannedForward, Refund, Sale, SaleState, Write,
 };
 use inlet_lsp::input::{Input, Owner, Step, World};
 use inlet_lsp::jit::EXPIRY_MARGIN_BLOCKS;
@@ -28,7 +28,7 @@ impl Sim {
 					let before = self.book.order(&order.id).map_or(Sat::ZERO, |order| order.reserved);
 					more |= order.reserved > before;
 				}
-				Write::Client(_) | Write::Ledger(_) => {}
+				Write::Client(_) | Write::Ledger(_) | Write::Token(_) | Write::Books(_) => {}
 			}
 		}
 		if more {
@@ -101,7 +101,8 @@ impl Sim {
 		let least = self.chain.height + EXPIRY_MARGIN_BLOCKS;
 		let late = |id: &&[u8; 32]| {
 			let htlc = &self.ldk.htlcs[*id];
-			let planned = |sale: &Sale| sale.forwarded.iter().any(|planned| planned.intercept_id == **id);
+			let is_done = |one: &PlannedForward| one.intercept_id == **id && one.held_until.is_none();
+			let planned = |sale: &Sale| sale.forwarded.iter().any(is_done);
 			let decided = self.book.sale_by_intercept(id).is_some_and(planned);
 			htlc.shown && htlc.expiry <= least && !decided
 		};
@@ -124,9 +125,12 @@ impl Sim {
 		let risk = &self.temper.policy.risk;
 		let unpaid_sales = self.book.sales().filter(|sale| sale.state.is_unpaid()).count();
 		let unpaid_orders = self.book.orders().filter(|order| order.state.is_unpaid()).count();
-		// A sale that was paid once counts again when it is paid for anew: what was refused cannot come back as more.
+		// A sale that was paid once counts again when it is paid for anew: what was refused cannot come back as more. So does
+		// an order whose payment a reorganisation took.
 		let open = unpaid_sales + unpaid_orders;
-		let most = risk.max_open_total as usize + self.bought.len();
+		let was_paid = |order: &&Order| order.state.is_unpaid() && order.history.iter().any(|note| note.step == "paid");
+		let again = self.book.orders().filter(was_paid).count();
+		let most = risk.max_open_total as usize + self.bought.len() + again;
 		demand(open <= most, || format!("{open} unpaid sales and orders"))?;
 		demand(self.book.clients().count() <= MAX_CLIENTS, || "too many clients".into())?;
 		demand(self.book.ledger().count() <= LEDGER_IN_MEMORY, || "too long a ledger".into())?;
@@ -151,7 +155,7 @@ impl Sim {
 		let untold = |(id, channel): (&u128, &Channel)| {
 			let order = self.book.order_by_user_channel_id(*id);
 			let known = order.and_then(|order| order.channel.as_ref()).is_some_and(|channel| channel.funding.is_some());
-			matches!(channel.owner, Owner::Order(_)) && channel.was_out && channel.stage != Stage::Closed && !known
+			matches!(channel.owner, Owner::Order(_)) && channel.was_out && !known
 		};
 		// An order's funding is told when the chain backend has taken it.
 		if !told || self.ldk.channels.iter().any(untold) {
@@ -161,8 +165,9 @@ impl Sim {
 		let out = self.ldk.channels.values().filter(|channel| channel.was_out);
 		let mut channels: i128 = out.map(|channel| i128::from(channel.local)).sum();
 		// What was taken over a channel that is not broadcast yet is the client's.
-		let withheld = self.ldk.channels.values().filter(|channel| !channel.was_out && channel.withhold);
-		channels -= withheld.map(|channel| i128::from(channel.capacity * 1_000 - channel.local)).sum::<i128>();
+		let not_out = self.ldk.channels.values().filter(|channel| !channel.was_out);
+		channels -=
+			not_out.map(|one| i128::from(one.capacity * 1_000 - one.push) - i128::from(one.local)).sum::<i128>();
 		let assets = coins + channels + self.sweeping + self.upstream + i128::from(self.chain.in_limbo()) * 1_000;
 		let credited: i128 = self
 			.book
@@ -218,7 +223,11 @@ impl Sim {
 		let held = self.ldk.holds.values().any(|hold| hold.state == HoldState::Held);
 		demand(!held, || "a payment to an invoice is held for ever".into())?;
 		let reserved = self.book.reserved();
-		demand(reserved == Sat::ZERO, || format!("{reserved} stay reserved"))?;
+		demand(reserved == Sat::ZERO, || {
+			let sales: Vec<&Sale> = self.book.sales().filter(|sale| sale.reserved > Sat::ZERO).collect();
+			let orders = self.book.orders().filter(|order| order.reserved > Sat::ZERO || order.open_refund().is_some());
+			format!("{reserved} stay reserved: {sales:#?} {:#?}", orders.collect::<Vec<_>>())
+		})?;
 		demand(self.book.next_deadline().is_none(), || "a deadline is left".into())?;
 		for sale in self.book.sales() {
 			let blurred = self.people[self.by_node[&sale.client]].blurred;
@@ -232,8 +241,7 @@ impl Sim {
 			self.check_finished(order)?;
 		}
 		for (id, channel) in self.ldk.channels.iter().filter(|(_, channel)| !channel.was_out) {
-			let untaken = channel.local == channel.capacity * 1_000 || !channel.withhold;
-			demand(untaken, || format!("a payment over {id:x} was taken, and its funding is not out"))?;
+			demand(!channel.is_used(), || format!("a payment over {id:x} was taken, and its funding is not out"))?;
 			let needed = matches!(channel.stage, Stage::Out | Stage::Ready);
 			demand(needed || !self.chain.is_locked(*id), || format!("the coins of {id:x} are locked for ever"))?;
 		}
@@ -248,7 +256,8 @@ impl Sim {
 		let hold = order.lightning.as_ref().and_then(|option| self.ldk.holds.get(&option.payment_hash));
 		let claimed = hold.is_some_and(|hold| hold.state == HoldState::Claimed);
 		let completed = order.state == OrderState::Completed;
-		demand(completed == channel, || format!("its channel is out: {channel}; {order:#?}"))?;
+		let unpaid = order.lapsed && order.channel.as_ref().is_some_and(|channel| channel.funding.is_some());
+		demand((completed || unpaid) == channel, || format!("its channel is out: {channel}; {order:#?}"))?;
 		let by_lightning = completed && order.paid_by == Some(PaidBy::Lightning);
 		demand(claimed == by_lightning, || format!("its payment is claimed: {claimed}; {order:#?}"))
 	}

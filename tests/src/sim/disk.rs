@@ -2,7 +2,7 @@
 
 use inlet_lsp::book::Write;
 use inlet_storage::{Store, abort};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
@@ -20,6 +20,16 @@ impl Disk {
 		match self {
 			Disk::Store(store) => store.commit(writes),
 			Disk::Rows(rows) => rows.extend(writes.iter().map(json)),
+		}
+	}
+
+	/// The power fails while these rows are written: of what is added to the log, `share` thousandths get to the disk, in
+	/// whole or (`garbled`) with a last page that was not written to its end. What is loaded next is what is left.
+	pub(crate) fn tear(&mut self, writes: Vec<Write>, share: u64, garbled: bool) {
+		match self {
+			Disk::Store(store) => store.tear(writes, share, garbled),
+			Disk::Rows(_) if share < 500 => {}
+			Disk::Rows(_) => self.commit(writes),
 		}
 	}
 
@@ -90,6 +100,36 @@ impl Durable {
 	fn ledger_total(&self) -> i64 {
 		let totals = self.runtime.block_on(self.store().ledger_totals()).expect("totals that can be read");
 		totals.iter().map(|total| total.amount_msat).sum()
+	}
+
+	/// A sync orders the log before the pages of the main file, so a cut leaves the main file as it was before the commit, and
+	/// the log with a part of what the commit added.
+	fn tear(&mut self, writes: Vec<Write>, share: u64, garbled: bool) {
+		let (old, log) = (self.file(), |base: &Path| PathBuf::from(format!("{}-wal", base.display())));
+		let main = std::fs::read(&old).expect("the store's file");
+		let before = std::fs::read(log(&old)).unwrap_or_default();
+		self.commit(writes);
+		let after = std::fs::read(log(&old)).unwrap_or_default();
+		self.generation += 1;
+		let new = self.file();
+		if after.len() > before.len() && after.starts_with(&before) {
+			let added = after.len() - before.len();
+			let kept = before.len() + usize::try_from(added as u64 * share / 1_000).expect("less than all");
+			let mut torn = after[..kept].to_vec();
+			let last = kept - before.len().max(kept.saturating_sub(512));
+			if garbled {
+				torn[kept - last..].fill(0xa5);
+			}
+			std::fs::write(&new, main).expect("room for a copy");
+			std::fs::write(log(&new), torn).expect("room for a copy");
+		} else {
+			// The log began anew: what is there now was synced.
+			std::fs::copy(&old, &new).expect("room for a copy");
+			std::fs::write(log(&new), after).expect("room for a copy");
+		}
+		self.store = None;
+		std::fs::remove_file(old).expect("the old file is there");
+		self.open();
 	}
 
 	fn crash(&mut self, killed: bool) {

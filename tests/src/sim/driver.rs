@@ -19,6 +19,8 @@ const ATTEND: u64 = 2_000;
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Death {
 	BeforeCommit,
+	/// The power fails while the store writes: the disk has some of it.
+	InCommit,
 	AfterCommit,
 	/// After so many of its actions.
 	After(usize),
@@ -57,7 +59,8 @@ impl Sim {
 			return None;
 		}
 		let places = [Death::BeforeCommit, Death::AfterCommit, Death::After(0), Death::After(1), Death::After(2)];
-		Some(self.rng.pick(&places))
+		let torn = self.rng.percent(20);
+		Some(if torn { Death::InCommit } else { self.rng.pick(&places) })
 	}
 
 	fn view_of(&mut self, input: &Input) -> World {
@@ -74,7 +77,9 @@ impl Sim {
 			network: Network::Regtest,
 			height: self.chain.height,
 			synced: self.chain.synced,
+			disk_low: false,
 			feerate: self.chain.feerate.map(FeePerKw),
+			market: inlet_lsp::market::Market::default(),
 			spendable: Sat(self.spendable()),
 			peer,
 			entropy: self.rng.bytes(),
@@ -87,6 +92,12 @@ impl Sim {
 		if death == Some(Death::BeforeCommit) {
 			return Err(Stop::Crash);
 		}
+		if death == Some(Death::InCommit) && !step.writes.is_empty() {
+			let share = self.rng.range(0, 1_000);
+			self.disk.tear(step.writes.clone(), share, self.rng.percent(30));
+			self.tear(step)?;
+			return Err(Stop::Crash);
+		}
 		if !step.writes.is_empty() {
 			self.disk.commit(step.writes.clone());
 			for write in &step.writes {
@@ -97,6 +108,22 @@ impl Sim {
 			}
 		}
 		if death == Some(Death::AfterCommit) { Err(Stop::Crash) } else { Ok(()) }
+	}
+
+	/// Of a commit that the power failure tore, all is found or nothing.
+	fn tear(&mut self, step: &Step) -> Go {
+		let mut whole = self.book.clone();
+		step.writes.iter().cloned().for_each(|write| whole.apply(write));
+		let found = format!("{:?}", Book::restore(self.disk.load()));
+		if found == format!("{whole:?}") {
+			self.book = whole;
+			let entry = |write: &Write| if let Write::Ledger(entry) = write { entry.amount_msat } else { 0 };
+			self.ledger += step.writes.iter().map(entry).map(i128::from).sum::<i128>();
+			return Ok(());
+		}
+		self.tally.torn += 1;
+		let before = format!("{:?}", self.book);
+		super::demand(found == before, || "a commit that was torn is there in part".into())
 	}
 
 	fn perform(&mut self, action: Action) -> Result<Vec<Input>, Stop> {
@@ -141,7 +168,10 @@ impl Sim {
 			Action::Notify { client, app_name, url, notice } => {
 				self.notified(client, app_name, &url, &notice).map(|()| Vec::new())
 			}
-			Action::Warn { .. } => Ok(Vec::new()),
+			Action::Warn { code, .. } => {
+				self.tally.unpaid += u64::from(code == "order_unpaid");
+				Ok(Vec::new())
+			}
 		}
 	}
 

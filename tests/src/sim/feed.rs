@@ -85,7 +85,7 @@ impl Sim {
 			11 if !self.ldk.channels.is_empty() => {
 				let at = usize::from(whom) % self.ldk.channels.len();
 				let channel = *self.ldk.channels.keys().nth(at).expect("below the length");
-				self.peer_closes(channel);
+				self.close(channel, "closed");
 				Ok(())
 			}
 			12 => self.block(),

@@ -126,7 +126,6 @@ impl Sim {
 		if self.rng.percent(self.temper.ldk_trouble) {
 			let other = self.people[client].channels.iter().copied().find(|id| *id != chosen && self.is_usable(*id));
 			over = other.unwrap_or(over);
-			self.people[client].blurred |= over != chosen;
 		}
 		let skim = expected - amount.0;
 		self.ldk.held.remove(&id);
@@ -137,7 +136,7 @@ impl Sim {
 		let htlc = self.ldk.htlcs.get_mut(&id).expect("held");
 		if room < amount.0 {
 			(htlc.state, htlc.saved) = (HtlcState::Returned, HtlcState::Returned);
-			self.failed_downstream(client, over, payment);
+			self.failed_downstream(client, over, payment, false);
 			return Ok(Vec::new());
 		}
 		channel.in_flight += amount.0;
@@ -172,10 +171,10 @@ impl Sim {
 		})
 	}
 
-	fn failed_downstream(&mut self, client: usize, channel: u128, payment: u64) {
+	fn failed_downstream(&mut self, client: usize, channel: u128, payment: u64, by_client: bool) {
 		self.people[client].blurred |= self.has_in_flight(client, Some(payment));
 		let (peer, channel_id) = (self.people[client].id, super::channels::channel_id(channel));
-		self.event(Input::ForwardFailed { peer, channel_id });
+		self.event(Input::ForwardFailed { peer, channel_id, by_client });
 	}
 
 	/// Is an HTLC on its way to this client, of another payment than this one?
@@ -245,7 +244,10 @@ impl Sim {
 			next_channel: Some(super::channels::channel_id(channel)),
 			total_fee: Msat(inbound - amount),
 			skimmed: Msat(expected - amount),
+			intercept_id: Some(id),
 			reference: format!("{}", u64::from_be_bytes(id[8..16].try_into().expect("8 bytes"))),
+			came: Vec::new(),
+			went: Vec::new(),
 		});
 	}
 
@@ -262,7 +264,7 @@ impl Sim {
 			over.local -= amount;
 			self.sweep_later(amount);
 		}
-		self.failed_downstream(client, channel, payment);
+		self.failed_downstream(client, channel, payment, true);
 	}
 
 	/// A new block: what LDK fails by itself, because it would expire.
@@ -274,7 +276,14 @@ impl Sim {
 			self.ldk.held.remove(&id);
 			let htlc = self.ldk.htlcs.get_mut(&id).expect("held");
 			(htlc.state, htlc.saved) = (HtlcState::Failed, HtlcState::Failed);
-			demand(!htlc.shown, || "an HTLC was held until LDK failed it by itself".into())?;
+			let (shown, expiry) = (htlc.shown, htlc.expiry);
+			let sale = || self.book.sale_by_intercept(&id);
+			demand(!shown, || {
+				format!(
+					"{id:?}, which expires at {expiry}, was held until LDK failed it by itself at {height}: {:#?}",
+					sale()
+				)
+			})?;
 		}
 		Ok(())
 	}

@@ -85,10 +85,16 @@ impl Sim {
 				}
 				_ => None,
 			};
+			if let Input::ChannelClosed { user_channel_id, .. } = &input
+				&& !self.settle_funding(*user_channel_id)?
+			{
+				self.mark_handled();
+				continue;
+			}
 			self.take(input)?;
 			if let Some((id, closed)) = ended
 				&& self.opening.remove(&id).is_some()
-				&& closed
+				&& closed && !self.ldk.channels.get(&id).is_some_and(Channel::is_handed)
 			{
 				self.chain.release(id);
 			}
@@ -120,6 +126,9 @@ impl Sim {
 	pub(crate) fn save(&mut self) -> Result<(), Stop> {
 		self.ldk.saving = false;
 		self.ldk.events.retain(|event| !event.handled);
+		for channel in self.ldk.channels.values_mut().filter(|channel| channel.stage != Stage::Asked) {
+			channel.saved = matches!(channel.stage, Stage::Out | Stage::Ready);
+		}
 		for id in std::mem::take(&mut self.ldk.dirty_htlcs) {
 			let htlc = self.ldk.htlcs.get_mut(&id).expect("known");
 			htlc.saved = htlc.state;
@@ -131,7 +140,7 @@ impl Sim {
 				self.upstream += i128::from(hold.msat);
 				let amount = inlet_lsp::money::Msat(hold.msat);
 				hold.saved = hold.state;
-				self.event(Input::PaymentClaimed { payment_hash: hash, amount });
+				self.event(Input::PaymentClaimed { payment_hash: hash, amount, over: Vec::new() });
 			} else {
 				hold.saved = hold.state;
 			}

@@ -12,6 +12,7 @@ mod clients;
 mod disk;
 mod driver;
 mod feed;
+mod fundings;
 mod htlcs;
 mod invoices;
 mod ldk;

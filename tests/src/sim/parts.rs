@@ -125,14 +125,36 @@ pub(crate) struct Channel {
 	pub fee: u64,
 	pub feerate: u64,
 	pub confirmations: u16,
+	/// Millisatoshis that the client had at the opening.
+	pub push: u64,
 	/// The funding transaction was broadcast.
 	pub was_out: bool,
-	/// The chain backend has taken it.
+	/// Of an order's: the wallet sends it until somebody takes it.
+	pub handed: bool,
+	/// The chain backend says that it has taken it.
 	pub taken: bool,
+	/// The chain backend says that it does not take it.
+	pub refused: bool,
+	/// It is never sent again, and its coins are free.
+	pub withdrawn: bool,
+	/// LDK's record of it is on the disk.
+	pub saved: bool,
 	/// The funding transaction is broadcast when we are told to.
 	pub withhold: bool,
 	/// HTLCs on their way over it.
 	pub pending: BTreeSet<[u8; 32]>,
+}
+
+impl Channel {
+	/// Is the wallet sending its funding, or has sent it?
+	pub(crate) fn is_handed(&self) -> bool {
+		self.handed && !self.withdrawn
+	}
+
+	/// Has the client received or spent anything over it, or has an HTLC on its way?
+	pub(crate) fn is_used(&self) -> bool {
+		self.local != self.capacity * 1_000 - self.push || !self.pending.is_empty()
+	}
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -36,6 +36,12 @@ pub(crate) struct Temper {
 	/// Refunds as they were sent first, each block; those with a higher fee are mined as everything is.
 	pub refund_mined: u32,
 	pub closes_channel: u32,
+	/// Times that the chain backend does not take an order's funding.
+	pub refuses_funding: u32,
+	/// Fundings of orders of which the chain backend says nothing for long.
+	pub silent_backend: u32,
+	/// Channels signed for shortly before a crash of which LDK has no record after it.
+	pub loses_record: u32,
 	/// HTLCs on a withheld channel whose preimage is told after the channel's end.
 	pub last_words: u32,
 	/// LDK's own troubles: no invoice, no channel at this moment, another channel than the one we chose.
@@ -87,6 +93,9 @@ impl Temper {
 			refund_mined: rng.pick(&[80, 3]),
 			double_spend: rng.pick(&[0, 5, 30]),
 			closes_channel: rng.pick(&[0, 1, 10]),
+			refuses_funding: rng.pick(&[0, 0, 5, 60]),
+			silent_backend: rng.pick(&[0, 0, 2, 20]),
+			loses_record: rng.pick(&[0, 50]),
 			last_words: rng.pick(&[0, 50]),
 			ldk_trouble: rng.pick(&[0, 1, 10]),
 			save_lag: rng.pick(&[10, 500, 5_000]),
@@ -119,6 +128,8 @@ impl Temper {
 		self.reorg = 0;
 		self.double_spend = 0;
 		self.closes_channel = 0;
+		self.refuses_funding = 0;
+		self.silent_backend = 0;
 		self.ldk_trouble = 0;
 		self.fee_spike = 0;
 		self.no_estimate = 0;

@@ -88,6 +88,12 @@ pub struct Report {
 	pub released: u64,
 	/// Withheld ones whose coins were freed.
 	pub discarded: u64,
+	/// Fundings of orders that nobody took, and that were withdrawn.
+	pub withdrawn: u64,
+	/// Commits that the power failure undid.
+	pub torn: u64,
+	/// Orders that were delivered when their payment had lapsed.
+	pub unpaid: u64,
 }
 
 impl Report {
@@ -109,6 +115,9 @@ impl Report {
 			withheld: self.withheld + other.withheld,
 			released: self.released + other.released,
 			discarded: self.discarded + other.discarded,
+			withdrawn: self.withdrawn + other.withdrawn,
+			torn: self.torn + other.torn,
+			unpaid: self.unpaid + other.unpaid,
 		}
 	}
 }
@@ -354,7 +363,7 @@ impl Sim {
 			Deed::PeerAnswers { channel } => return self.peer_answers(channel),
 			Deed::PeerSigns { channel } => return self.peer_signs(channel),
 			Deed::Ready { channel } => self.ready(channel),
-			Deed::Close { channel } => self.peer_closes(channel),
+			Deed::Close { channel } => self.close(channel, "closed"),
 			Deed::Swept { sat } => self.swept(sat),
 			Deed::Prepared { order, invoice, address, amount } => {
 				return self.prepared(order, invoice, address, amount);
@@ -366,10 +375,7 @@ impl Sim {
 			Deed::Tried { order, refusal } => return self.take(Input::OpeningTried { order, refusal }),
 			Deed::Discard { channel } => return self.discard(channel),
 			Deed::PayChannel { channel } => self.pay_channel(channel),
-			Deed::Taken { channel } => {
-				self.ldk.channels.get_mut(&channel).expect("known").taken = true;
-				return self.look();
-			}
+			Deed::Verdict { channel } => return self.verdict(channel),
 			Deed::LastWord { htlc } => self.settle(htlc),
 			Deed::Pump => return self.pump(),
 			Deed::Save => return self.save(),

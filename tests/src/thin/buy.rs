@@ -1,4 +1,4 @@
-//! A thin node as an LSP's customer, with `lightning-liquidity`'s client half: LSPS1 and LSPS2.
+//! A thin node as an LSP's customer, with `lightning-liquidity`'s client half: LSPS1, LSPS2 and LSPS5.
 
 use super::node::{Inner, PATIENCE};
 use super::{ThinNode, since_epoch};
@@ -18,6 +18,7 @@ use lightning_liquidity::lsps1::msgs::{
 };
 use lightning_liquidity::lsps2::event::LSPS2ClientEvent;
 use lightning_liquidity::lsps2::msgs::LSPS2OpeningFeeParams;
+use lightning_liquidity::lsps5::event::LSPS5ClientEvent;
 use std::sync::PoisonError;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -75,6 +76,10 @@ fn request_id(event: &LiquidityEvent) -> Option<&LSPSRequestId> {
 			| LSPS2ClientEvent::InvoiceParametersReady { request_id, .. }
 			| LSPS2ClientEvent::GetInfoFailed { request_id, .. }
 			| LSPS2ClientEvent::BuyRequestFailed { request_id, .. },
+		)
+		| LiquidityEvent::LSPS5Client(
+			LSPS5ClientEvent::WebhookRegistered { request_id, .. }
+			| LSPS5ClientEvent::WebhookRegistrationFailed { request_id, .. },
 		) => Some(request_id),
 		_ => None,
 	}
@@ -101,6 +106,25 @@ impl ThinNode {
 		self.inner.wake.notify_one();
 		// A reply that `lightning-liquidity` cannot parse makes it ignore the LSP: that, too, is a silence.
 		Ok(tokio::time::timeout(PATIENCE, answered).await.context("the LSP gives no (readable) answer")??)
+	}
+
+	/// `lsps5.set_webhook`. Gives how many webhooks it has by now.
+	///
+	/// # Errors
+	/// The LSP refuses (the code is in the error) or is silent, or `url` is none.
+	pub async fn set_webhook(&self, app_name: &str, url: &str) -> Result<u32> {
+		let lsp = self.lsp()?;
+		let request = || {
+			let client = self.inner.liquidity.lsps5_client_handler().context("no LSPS5")?;
+			client.set_webhook(lsp, app_name.to_owned(), url.to_owned()).map_err(|e| anyhow!("no webhook: {e:?}"))
+		};
+		match self.ask(request).await? {
+			LiquidityEvent::LSPS5Client(LSPS5ClientEvent::WebhookRegistered { num_webhooks, .. }) => Ok(num_webhooks),
+			LiquidityEvent::LSPS5Client(LSPS5ClientEvent::WebhookRegistrationFailed { error, .. }) => {
+				bail!("the LSP refuses: {error:?}")
+			}
+			other => bail!("another answer: {other:?}"),
+		}
 	}
 
 	/// `lsps2.get_info`: the menu.

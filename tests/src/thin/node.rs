@@ -32,6 +32,7 @@ use lightning_liquidity::events::LiquidityEvent;
 use lightning_liquidity::lsps0::ser::LSPSRequestId;
 use lightning_liquidity::lsps1::client::LSPS1ClientConfig;
 use lightning_liquidity::lsps2::client::LSPS2ClientConfig;
+use lightning_liquidity::lsps5::client::LSPS5ClientConfig;
 use lightning_liquidity::utils::time::DefaultTimeProvider;
 use lightning_liquidity::{LiquidityClientConfig, LiquidityManager};
 use lightning_net_tokio::{SocketDescriptor, setup_inbound, setup_outbound};
@@ -364,7 +365,7 @@ impl Inner {
 		let client = LiquidityClientConfig {
 			lsps1_client_config: Some(LSPS1ClientConfig { max_channel_fees_msat: None }),
 			lsps2_client_config: Some(LSPS2ClientConfig {}),
-			lsps5_client_config: None,
+			lsps5_client_config: Some(LSPS5ClientConfig {}),
 		};
 		let liquidity = LiquidityManager::new(
 			Arc::clone(&keys),

@@ -44,8 +44,17 @@ impl ThinNode {
 	/// # Errors
 	/// LDK cannot make it.
 	pub fn invoice(&self, msat: Option<u64>) -> Result<Bolt11Invoice> {
+		self.patient_invoice(msat, None)
+	}
+
+	/// [`ThinNode::invoice`] that wants so many blocks to settle its payment in.
+	///
+	/// # Errors
+	/// As [`ThinNode::invoice`].
+	pub fn patient_invoice(&self, msat: Option<u64>, blocks: Option<u16>) -> Result<Bolt11Invoice> {
 		let params = Bolt11InvoiceParameters {
 			amount_msats: msat,
+			min_final_cltv_expiry_delta: blocks,
 			description: Bolt11InvoiceDescription::Direct(Description::empty()),
 			..Default::default()
 		};

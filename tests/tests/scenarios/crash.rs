@@ -43,3 +43,21 @@ fn r12_killed_at_every_state_of_an_order() {
 	];
 	scenario(async |scratch| through(scratch, &points).await);
 }
+
+#[test]
+fn r12_killed_between_the_steps_of_a_funding() {
+	let points = [
+		"sale/funding.monitor.decided",
+		"sale/funding.release.decided",
+		"order/funding.monitor.written",
+		"order/funding.broadcast.decided",
+		"order/funding.sent.done",
+	];
+	scenario(async |scratch| through(scratch, &points).await);
+}
+
+#[test]
+fn r12_killed_in_a_refund_and_while_a_client_is_woken() {
+	let points = ["refund/refund.recorded.decided", "wake/client.holding.done", "wake/wake.told.done"];
+	scenario(async |scratch| through(scratch, &points).await);
+}

@@ -3,11 +3,15 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 mod backend;
+mod backup;
 mod bad_input;
 mod chain_trouble;
 mod closing;
 mod crash;
+mod disk;
+mod failover;
 mod just_in_time;
+mod notices;
 mod orders;
 mod restarts;
 mod steps;

@@ -1,6 +1,8 @@
 //! LSPS1: a channel is ordered, paid, delivered, or the money goes back.
 
-use crate::steps::{LEASE_BLOCKS, booked, channel_of, client_with_channel, order_invoice, order_total, pay_plainly};
+use crate::steps::{
+	LEASE_BLOCKS, booked, channel_of, client_with_channel, order_invoice, order_total, ordered, pay_plainly,
+};
 use anyhow::{Result, ensure};
 use inlet_tests::wallet::{number, text};
 use inlet_tests::world::SOON;
@@ -43,10 +45,7 @@ fn an_order_is_paid_by_lightning_over_esplora() {
 /// With a balance of its own on the new channel, which the order's price includes.
 async fn paid_onchain(scratch: &Scratch, backend: Backend) -> Result<()> {
 	let world = World::start(scratch, backend).await?;
-	let wallet = world.client("wallet").await?;
-	world.give_coins(&wallet, 500_000).await?;
-	let order = wallet.order_channel(300_000, 50_000, LEASE_BLOCKS).await?;
-	let id = text(&order, "order_id")?;
+	let (wallet, order, id) = ordered(&world, 50_000).await?;
 	let total = order_total(&order, "onchain")?;
 	wallet.send(&text(&order["payment"]["onchain"], "address")?, total).await?;
 	world.bitcoind.wait_for_mempool(1, SOON).await?;
@@ -88,10 +87,7 @@ fn impatient() -> InletOptions {
 
 async fn refunded_onchain(scratch: &Scratch, backend: Backend) -> Result<()> {
 	let world = World::start_with(scratch, backend, impatient()).await?;
-	let wallet = world.client("wallet").await?;
-	world.give_coins(&wallet, 500_000).await?;
-	let order = wallet.order_channel(300_000, 50_000, LEASE_BLOCKS).await?;
-	let id = text(&order, "order_id")?;
+	let (wallet, order, id) = ordered(&world, 50_000).await?;
 	let total = order_total(&order, "onchain")?;
 	let txid = wallet.send(&text(&order["payment"]["onchain"], "address")?, total).await?;
 	world.bitcoind.wait_for_tx(&txid, SOON).await?;
@@ -183,10 +179,8 @@ fn r6_a_wallet_that_is_asked_for_the_channel_first_is_left_as_it_was() {
 /// Paid once for the channel, then twice more: all but the price goes back, each time once.
 async fn paid_again(scratch: &Scratch, backend: Backend) -> Result<()> {
 	let world = World::start(scratch, backend).await?;
-	let wallet = world.client("wallet").await?;
-	world.give_coins(&wallet, 500_000).await?;
-	let order = wallet.order_channel(300_000, 0, LEASE_BLOCKS).await?;
-	let (id, address) = (text(&order, "order_id")?, text(&order["payment"]["onchain"], "address")?);
+	let (wallet, order, id) = ordered(&world, 0).await?;
+	let address = text(&order["payment"]["onchain"], "address")?;
 	wallet.send(&address, order_total(&order, "onchain")?).await?;
 	world.bitcoind.wait_for_mempool(1, SOON).await?;
 	world.mine(1, &[&wallet]).await?;
@@ -228,10 +222,7 @@ fn l1_29_r12_payments_after_the_delivery_go_back_over_esplora() {
 fn r19_a_payment_that_is_reorganised_is_waited_for_again() {
 	scenario(async |scratch| {
 		let world = World::start(scratch, Backend::Bitcoind).await?;
-		let wallet = world.client("wallet").await?;
-		world.give_coins(&wallet, 500_000).await?;
-		let order = wallet.order_channel(300_000, 0, LEASE_BLOCKS).await?;
-		let id = text(&order, "order_id")?;
+		let (wallet, order, id) = ordered(&world, 0).await?;
 		let paid =
 			wallet.send(&text(&order["payment"]["onchain"], "address")?, order_total(&order, "onchain")?).await?;
 		world.bitcoind.wait_for_tx(&paid, SOON).await?;

@@ -1,6 +1,6 @@
 //! Parts stop at awkward moments, in good order or not, and nothing is lost.
 
-use crate::steps::{LEASE_BLOCKS, PAYER_CHANNEL_SAT, booked, check_sale, order_invoice, order_total, pay_just_in_time};
+use crate::steps::{LEASE_BLOCKS, booked, check_sale, order_invoice, order_total, ordered, pay_just_in_time, sold};
 use anyhow::{Result, ensure};
 use inlet_tests::wallet::{number, text};
 use inlet_tests::world::SOON;
@@ -10,10 +10,7 @@ use inlet_tests::{Backend, Scratch, World, scenario};
 #[test]
 fn the_lsp_restarts_between_the_sale_and_the_payment() {
 	scenario(async |scratch| {
-		let world = World::start(scratch, Backend::Bitcoind).await?;
-		let wallet = world.client("wallet").await?;
-		let payer = world.payer(&[PAYER_CHANNEL_SAT]).await?;
-		let invoice = wallet.jit_invoice(Some(150_000_000)).await?;
+		let (world, wallet, payer, invoice) = sold(scratch, Backend::Bitcoind).await?;
 		world.lsp.stop().await?;
 		world.lsp.resume().await?;
 		wallet.connect(&world.lsp.uri()).await?;
@@ -26,10 +23,7 @@ fn the_lsp_restarts_between_the_sale_and_the_payment() {
 
 /// The client is away, the HTLC is held, and the LSP is killed: LDK tells of the HTLC again, the book knows it.
 async fn killed_with_the_htlc(scratch: &Scratch, backend: Backend) -> Result<()> {
-	let world = World::start(scratch, backend).await?;
-	let wallet = world.client("wallet").await?;
-	let payer = world.payer(&[PAYER_CHANNEL_SAT]).await?;
-	let invoice = wallet.jit_invoice(Some(150_000_000)).await?;
+	let (world, wallet, payer, invoice) = sold(scratch, backend).await?;
 	wallet.stop().await?;
 	let payment = payer.pay(&invoice, None).await?;
 	world.lsp.sales_are(1, "gathering", SOON).await?;
@@ -63,10 +57,7 @@ fn the_lsp_is_killed_after_the_htlc_arrived_over_esplora() {
 #[test]
 fn the_lsp_is_killed_while_it_opens_the_channel() {
 	scenario(async |scratch| {
-		let world = World::start(scratch, Backend::Bitcoind).await?;
-		let wallet = world.client("wallet").await?;
-		let payer = world.payer(&[PAYER_CHANNEL_SAT]).await?;
-		let invoice = wallet.jit_invoice(Some(150_000_000)).await?;
+		let (world, wallet, payer, invoice) = sold(scratch, Backend::Bitcoind).await?;
 		wallet.freeze()?;
 		let payment = payer.pay(&invoice, None).await?;
 		world.lsp.sales_are(1, "opening", SOON).await?;
@@ -88,10 +79,7 @@ fn the_lsp_is_killed_while_it_opens_the_channel() {
 #[test]
 fn the_lsp_is_killed_right_after_the_payment() {
 	scenario(async |scratch| {
-		let world = World::start(scratch, Backend::Bitcoind).await?;
-		let wallet = world.client("wallet").await?;
-		let payer = world.payer(&[PAYER_CHANNEL_SAT]).await?;
-		let invoice = wallet.jit_invoice(Some(150_000_000)).await?;
+		let (world, wallet, payer, invoice) = sold(scratch, Backend::Bitcoind).await?;
 		let payment = payer.pay(&invoice, None).await?;
 		let received = wallet.received(&invoice, SOON).await?;
 		world.lsp.kill()?;
@@ -138,10 +126,7 @@ fn the_lsp_is_killed_with_an_order_paid_by_lightning() {
 fn an_order_is_paid_onchain_while_the_lsp_is_down() {
 	scenario(async |scratch| {
 		let world = World::start(scratch, Backend::Bitcoind).await?;
-		let wallet = world.client("wallet").await?;
-		world.give_coins(&wallet, 500_000).await?;
-		let order = wallet.order_channel(300_000, 0, LEASE_BLOCKS).await?;
-		let id = text(&order, "order_id")?;
+		let (wallet, order, id) = ordered(&world, 0).await?;
 		world.lsp.kill()?;
 		wallet.send(&text(&order["payment"]["onchain"], "address")?, order_total(&order, "onchain")?).await?;
 		world.bitcoind.wait_for_mempool(1, SOON).await?;
@@ -157,10 +142,7 @@ fn an_order_is_paid_onchain_while_the_lsp_is_down() {
 #[test]
 fn the_wallet_restarts_while_the_payment_waits() {
 	scenario(async |scratch| {
-		let world = World::start(scratch, Backend::Bitcoind).await?;
-		let wallet = world.client("wallet").await?;
-		let payer = world.payer(&[PAYER_CHANNEL_SAT]).await?;
-		let invoice = wallet.jit_invoice(Some(150_000_000)).await?;
+		let (world, wallet, payer, invoice) = sold(scratch, Backend::Bitcoind).await?;
 		wallet.kill()?;
 		let payment = payer.pay(&invoice, None).await?;
 		world.lsp.sales_are(1, "gathering", SOON).await?;
@@ -176,10 +158,7 @@ fn the_wallet_restarts_while_the_payment_waits() {
 #[test]
 fn bitcoind_and_the_lsp_restart_with_a_sale_open() {
 	scenario(async |scratch| {
-		let world = World::start(scratch, Backend::Bitcoind).await?;
-		let wallet = world.client("wallet").await?;
-		let payer = world.payer(&[PAYER_CHANNEL_SAT]).await?;
-		let invoice = wallet.jit_invoice(Some(150_000_000)).await?;
+		let (world, wallet, payer, invoice) = sold(scratch, Backend::Bitcoind).await?;
 		world.bitcoind.stop().await?;
 		world.lsp.kill()?;
 		world.bitcoind.resume().await?;

@@ -2,14 +2,40 @@
 
 use anyhow::{Context, Result, ensure};
 use inlet_tests::wallet::{Invoice, number, text};
+use inlet_tests::webhook::Receiver;
 use inlet_tests::world::{CHANNEL_DEPTH, SOON};
-use inlet_tests::{Wallet, World};
+use inlet_tests::{Backend, InletOptions, Scratch, Wallet, World};
 use serde_json::Value;
 
 /// Capacity of the payer's channel to the LSP: a quarter of it may be in flight.
 pub const PAYER_CHANNEL_SAT: u64 = 5_000_000;
 /// A lease that the LSP sells.
 pub const LEASE_BLOCKS: u32 = 4320;
+
+/// A world whose LSP, with this configuration besides, may call this receiver.
+pub async fn notified_world<'a>(scratch: &'a Scratch, config: &str, receiver: &Receiver) -> Result<World<'a>> {
+	let notify = format!("[notify]\nallow_private = true\nca_file = {:?}\n", receiver.ca_file());
+	let config = format!("{config}{notify}");
+	World::start_with(scratch, Backend::Bitcoind, InletOptions { config, ..Default::default() }).await
+}
+
+/// A channel sold just in time to a wallet, for a payment of 150,000 sat that is still to come, and who pays it.
+pub async fn sold(scratch: &Scratch, backend: Backend) -> Result<(World<'_>, Wallet, Wallet, Invoice)> {
+	let world = World::start(scratch, backend).await?;
+	let wallet = world.client("wallet").await?;
+	let payer = world.payer(&[PAYER_CHANNEL_SAT]).await?;
+	let invoice = wallet.jit_invoice(Some(150_000_000)).await?;
+	Ok((world, wallet, payer, invoice))
+}
+
+/// A wallet with coins that has ordered a channel of 300,000 sat, with so much on its own side: the wallet, the order, its id.
+pub async fn ordered(world: &World<'_>, client_sat: u64) -> Result<(Wallet, Value, String)> {
+	let wallet = world.client("wallet").await?;
+	world.give_coins(&wallet, 500_000).await?;
+	let order = wallet.order_channel(300_000, client_sat, LEASE_BLOCKS).await?;
+	let id = text(&order, "order_id")?;
+	Ok((wallet, order, id))
+}
 
 /// `payer` pays `invoice` for `sat`, and `wallet` gets it less the fee, which is given (in msat).
 pub async fn pay_just_in_time(payer: &Wallet, wallet: &Wallet, invoice: &Invoice, sat: u64) -> Result<u64> {

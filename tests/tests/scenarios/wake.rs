@@ -1,47 +1,15 @@
 //! A wallet with a channel is away when it is paid: the payment waits for it while it is woken.
 
-use crate::steps::{PAYER_CHANNEL_SAT, check_sale, pay_just_in_time};
+use crate::steps::{PAYER_CHANNEL_SAT, check_sale, notified_world, pay_just_in_time};
 use anyhow::{Context, Result, ensure};
-use inlet_tests::thin::{RawPeer, RawPeerOptions, parse_uri};
 use inlet_tests::wallet::number;
 use inlet_tests::webhook::Receiver;
 use inlet_tests::world::SOON;
-use inlet_tests::{Backend, InletOptions, Scratch, Wallet, World, eventually, scenario};
-use serde_json::json;
+use inlet_tests::{Scratch, Wallet, World, eventually, scenario};
 
 /// A world whose LSP holds payments for so many seconds, and may call this receiver.
 async fn world<'a>(scratch: &'a Scratch, hold_secs: u32, receiver: &Receiver) -> Result<World<'a>> {
-	let notify = format!("[notify]\nallow_private = true\nca_file = {:?}\n", receiver.ca_file());
-	let config = format!("[lsps5]\nhold_secs = {hold_secs}\n{notify}");
-	World::start_with(scratch, Backend::Bitcoind, InletOptions { config, ..Default::default() }).await
-}
-
-/// A client with a webhook. ldk-node cannot set one: it is set in its name while it is away.
-async fn client_with_webhook(world: &World<'_>, receiver: &Receiver) -> Result<Wallet> {
-	let wallet = world.client("wallet").await?;
-	wallet.stop().await?;
-	is_connected(world, &wallet, false).await?;
-	let (lsp, address) = parse_uri(&world.lsp.uri())?;
-	let mut peer = RawPeer::connect_as(&wallet.identity()?, RawPeerOptions::default(), lsp, address).await?;
-	ensure!(peer.node_id().to_string() == wallet.node_id(), "not the wallet's identity");
-	let response =
-		peer.call("lsps5.set_webhook", json!({ "app_name": "wallet", "webhook": receiver.url("/wake") })).await?;
-	ensure!(response["result"]["num_webhooks"] == 1, "{response}");
-	peer.disconnect().await?;
-	is_connected(world, &wallet, false).await?;
-	wallet.resume().await?;
-	wallet.connect(&world.lsp.uri()).await?;
-	Ok(wallet)
-}
-
-/// Waits until the LSP knows whether the wallet is there.
-async fn is_connected(world: &World<'_>, wallet: &Wallet, wanted: bool) -> Result<()> {
-	let seen = async || {
-		let peers = world.lsp.list("peers").await?;
-		let found = peers.iter().find(|peer| peer["node_id"] == wallet.node_id());
-		Ok((found.is_some_and(|peer| peer["connected"] == true) == wanted).then_some(()))
-	};
-	eventually(SOON, &format!("the LSP sees that the wallet is connected: {wanted}"), seen).await
+	notified_world(scratch, &format!("[lsps5]\nhold_secs = {hold_secs}\n"), receiver).await
 }
 
 /// The texts of the LSP's events about clients.
@@ -60,7 +28,8 @@ async fn tells(world: &World<'_>, text: &str) -> Result<()> {
 
 /// A wallet with a webhook and a channel that it bought just in time, and who paid it.
 async fn paid_once(world: &World<'_>, receiver: &Receiver) -> Result<(Wallet, Wallet)> {
-	let wallet = client_with_webhook(world, receiver).await?;
+	let wallet = world.client("wallet").await?;
+	world.set_webhook(&wallet, receiver).await?;
 	let payer = world.payer(&[PAYER_CHANNEL_SAT]).await?;
 	let first = wallet.jit_invoice(Some(250_000_000)).await?;
 	let fee = pay_just_in_time(&payer, &wallet, &first, 250_000).await?;
@@ -78,7 +47,7 @@ fn l5_16_a_payment_waits_for_a_wallet_that_is_away_and_arrives_in_full() {
 		// To the channel that is there now.
 		let invoice = wallet.invoice(Some(20_000_000)).await?;
 		wallet.stop().await?;
-		is_connected(&world, &wallet, false).await?;
+		world.lsp.sees(&wallet, false).await?;
 		let payment = payer.pay(&invoice, None).await?;
 		let called = receiver.wait_for(SOON, "the wallet is told of the payment", |all| all.len() >= 2).await?;
 		let notices: Vec<String> = called.iter().map(|request| request.notice()).collect();
@@ -94,7 +63,7 @@ fn l5_16_a_payment_waits_for_a_wallet_that_is_away_and_arrives_in_full() {
 		// The LSP is killed while it holds the next one.
 		let invoice = wallet.invoice(Some(10_000_000)).await?;
 		wallet.stop().await?;
-		is_connected(&world, &wallet, false).await?;
+		world.lsp.sees(&wallet, false).await?;
 		let before = told(&world).await?.iter().filter(|line| line.starts_with("hold")).count();
 		let payment = payer.pay(&invoice, None).await?;
 		let held = async || {
@@ -121,7 +90,7 @@ fn l5_16_a_payment_to_a_wallet_that_stays_away_fails_at_the_deadline() {
 		let (wallet, payer) = paid_once(&world, &receiver).await?;
 		let invoice = wallet.invoice(Some(20_000_000)).await?;
 		wallet.stop().await?;
-		is_connected(&world, &wallet, false).await?;
+		world.lsp.sees(&wallet, false).await?;
 		let payment = payer.pay(&invoice, None).await?;
 		payer.failed(&payment, SOON).await?;
 		tells(&world, "wake lsps5.payment_incoming").await?;

@@ -209,14 +209,14 @@ async fn l2_11_a_size_out_of_bounds_is_refused() {
 
 #[tokio::test]
 async fn l2_12_a_fee_above_the_payment_is_refused() {
-	// The floor is above the smallest payment, so the fee eats small ones whole.
+	// The floor is above the smallest payment that is set, so the fee would eat small ones whole: none such is offered.
 	let lsp = Lsp::start("[lsps2]\nmin_payment_sat = 1000\n\n[price]\nfloor_sat = 2000\n").await.unwrap();
 	let mut peer = lsp.peer().await;
 	let terms = menu(&mut peer).await.remove(0);
 	let smallest = amount(&terms["min_payment_size_msat"]);
 	let fee = opening_fee(&terms, smallest);
-	assert!(fee >= smallest, "{terms}");
-	for size in [smallest, fee] {
+	assert!(fee < smallest, "{terms}");
+	for size in [fee / 2, fee] {
 		assert!(opening_fee(&terms, size) >= size);
 		error(&buy(&mut peer, &terms, Some(size)).await, 202);
 	}

@@ -34,6 +34,11 @@ async fn metrics_say_what_the_api_says() {
 	assert_eq!(samples["inlet_block_height"], status["block_height"].as_f64().unwrap());
 	assert_eq!(samples["inlet_onchain_free_sat"], status["onchain"]["free_sat"].as_f64().unwrap());
 	assert_eq!(samples["inlet_store_syncs"], storage["syncs"].as_f64().unwrap());
+	assert_eq!(samples["inlet_backup_lag_changes{target=\"s3:https://s3.example.com/backups\"}"], 40.0);
+	let holds = server.get("/v1/holds").await.json();
+	assert_eq!(samples["inlet_forward_hold_seconds_bucket{le=\"60\"}"], 40.0);
+	assert_eq!(samples["inlet_forward_hold_seconds_bucket{le=\"+Inf\"}"], samples["inlet_forward_hold_seconds_count"]);
+	assert_eq!(samples["inlet_forward_hold_seconds_sum"] * 1000.0, holds["forwarded"]["sum_ms"].as_f64().unwrap());
 	for thing in status["attention"].as_array().unwrap() {
 		assert_eq!(samples[&format!("inlet_attention{{code={}}}", thing["code"])], 1.0);
 	}

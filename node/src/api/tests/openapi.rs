@@ -135,6 +135,9 @@ fn document() -> Value {
 	d.get::<SyncState>("/v1/sync", "sync", "Where the node stands with the chain.");
 	d.get::<Fees>("/v1/fees", "fees", "The feerates in use and how old they are.");
 	d.get::<Storage>("/v1/storage", "storage", "What the store has written, and for what.");
+	d.get::<Backup>("/v1/backup", "backup", "How the backup stands.");
+	d.change::<Backup>("POST", "/v1/backup", "backupNow", "Begins a snapshot on each target, and returns at once.");
+	d.get::<Doctor>("/v1/doctor", "doctor", "A look at everything that can be wrong.");
 	d.change::<Stopping>("POST", "/v1/stop", "stop", "Begins a graceful stop.");
 	d.get::<Balance>("/v1/balance", "balance", "All money, on-chain and in channels.");
 	d.change::<NewAddress>("POST", "/v1/addresses", "newAddress", "A fresh address of the wallet.");
@@ -174,10 +177,36 @@ fn document() -> Value {
 	d.list::<Sale>("/v1/sales", "sales", "Channels sold just in time with LSPS2, newest first.");
 	d.get::<SaleDetail>("/v1/sales/{id}", "sale", "One sale with its history.");
 	d.list::<Client>("/v1/clients", "clients", "Clients.");
+	d.get::<HoldTimes>("/v1/holds", "holds", "For how long payments are held.");
+	d.get::<ClientDetail>("/v1/clients/{id}", "client", "A client, what holds for it and why.");
+	d.send::<ClientSettings, ClientDetail>(
+		"PATCH",
+		"/v1/clients/{id}",
+		"setClient",
+		"Sets what holds for a client; what is left out stays.",
+	);
+	let forget = "Forgets all that was set for a client.";
+	d.change::<ClientDetail>("POST", "/v1/clients/{id}/clear", "clearClient", forget);
+	d.list::<Token>("/v1/tokens", "tokens", "Tokens, newest first.");
+	d.send::<TokenRequest, IssuedToken>("POST", "/v1/tokens", "issueToken", "Issues a token, and shows it this once.");
+	d.get::<TokenDetail>("/v1/tokens/{id}", "token", "A token and who uses it.");
+	let revoke = "Revokes a token: who uses it falls back to the tier that it has earned.";
+	d.change::<TokenDetail>("POST", "/v1/tokens/{id}/revoke", "revokeToken", revoke);
 	quote(&mut d);
 	let ledger = d.reply::<Ledger>();
 	let parameters = json!({ "parameters": list_parameters() });
 	d.add("GET", "/v1/ledger", "ledger", "What was earned and spent, newest first.", parameters, ledger);
+	d.get::<Capital>("/v1/capital", "capital", "Where the capital is, and how many channels it still makes.");
+	d.get::<ReclaimPlan>(
+		"/v1/capital/reclaim",
+		"reclaim",
+		"Which idle channels could give their capital back. Nothing is done.",
+	);
+	let (check, report) = (d.reply::<LedgerCheck>(), d.reply::<LedgerReport>());
+	let wait = json!({ "parameters": [parameter("wait_secs", json!({ "type": "integer", "minimum": 0, "maximum": MAX_CHECK_WAIT_SECS, "default": 0 }), "How long to wait for what is just being settled.")] });
+	d.add("GET", "/v1/ledger/check", "ledgerCheck", "Compares the ledger with LDK's and BDK's balances.", wait, check);
+	let by = json!({ "parameters": [parameter("by", json!({ "enum": ["client", "channel", "tier", "month"], "default": "client" }), "What has a line.")] });
+	d.add("GET", "/v1/ledger/report", "ledgerReport", "What each client, channel, tier or month brought.", by, report);
 	events(&mut d);
 	d.finish()
 }
@@ -301,6 +330,8 @@ fn example_path(method: &str, path: &str) -> String {
 		"sales" => "s_7",
 		"peers" => "03ab",
 		"channels" => "a41e",
+		"clients" => "03ab",
+		"tokens" => "t_7Q",
 		_ => "",
 	};
 	let query = if path == "/v1/quote" && method == "GET" { "?kind=jit&size_sat=250000" } else { "" };
@@ -314,6 +345,7 @@ fn example_body(route: &str) -> &'static str {
 		"POST /v1/channels" => "{\"node_id\":\"02\",\"capacity_sat\":100000}",
 		"POST /v1/invoices" => "{\"amount_msat\":1000,\"description\":\"x\",\"expiry_secs\":60}",
 		"POST /v1/offers" => "{\"amount_msat\":1000,\"expiry_secs\":60}",
+		"POST /v1/tokens" => "{\"tier\":\"known\"}",
 		"POST /v1/payments" => "{\"to\":\"lnbc1\"}",
 		_ => "",
 	}

@@ -1,9 +1,10 @@
 //! What is sold.
 
 use super::table::{Column::*, Table, cut, pairs};
-use super::{Style, WIDTH, ends, feerate, msat, number, prefix, signed_msat, word, yes_no};
+use super::{Style, WIDTH, ends, feerate, msat, number, prefix, signed_msat, word};
 use crate::control::{
-	Client, HistoryLine, Ledger, Order, OrderDetail, Page, Quote, QuoteKind, Sale, SaleDetail, SaleStatus, SoldChannel,
+	Capital, HistoryLine, Ledger, LedgerCheck, LedgerReport, Order, OrderDetail, Page, Quote, QuoteKind, ReclaimPlan,
+	Sale, SaleDetail, SaleStatus, SoldChannel,
 };
 
 pub(in crate::client) fn sales(page: &Page<Sale>, style: &Style) -> String {
@@ -87,7 +88,7 @@ fn sold(channel: &SoldChannel) -> String {
 }
 
 /// What happened; a line with the day where a new one begins.
-fn history(lines: &[HistoryLine], style: &Style) -> Vec<String> {
+pub(super) fn history(lines: &[HistoryLine], style: &Style) -> Vec<String> {
 	let mut day = String::new();
 	let mut shown = Vec::new();
 	for line in lines {
@@ -175,34 +176,6 @@ pub(in crate::client) fn order(detail: &OrderDetail, style: &Style) -> String {
 	lines.join("\n")
 }
 
-pub(in crate::client) fn clients(page: &Page<Client>, style: &Style) -> String {
-	let mut table = Table::new([
-		("NODE ID", Left),
-		("HERE", Left),
-		("CHAN", Right),
-		("CAPACITY", Right),
-		("JIT", Right),
-		("ORDERS", Right),
-		("OPEN", Right),
-		("OFFENCES", Right),
-		("FIRST SEEN", Left),
-	]);
-	for client in &page.items {
-		table.row([
-			prefix(&client.node_id),
-			yes_no(client.connected).to_owned(),
-			client.channels.to_string(),
-			number(client.capacity_sat),
-			client.sales_done.to_string(),
-			client.orders_done.to_string(),
-			client.unfinished.to_string(),
-			client.offences.to_string(),
-			style.full(client.first_seen),
-		]);
-	}
-	table.page(page.next.as_ref(), "no clients yet")
-}
-
 fn quote_lines(q: &Quote, style: &Style) -> Vec<String> {
 	let kind = match q.kind {
 		QuoteKind::Jit => "just in time, for a payment of",
@@ -212,7 +185,7 @@ fn quote_lines(q: &Quote, style: &Style) -> Vec<String> {
 	let (rate, until) = (feerate(q.feerate_sat_per_kw), style.full(q.valid_until));
 	let mut lines = vec![
 		format!("{fee} sat for a channel {kind} {size} sat"),
-		format!("capacity {capacity} sat, priced at {rate} sat/vB, holds until {until}"),
+		format!("capacity {capacity} sat, tier {}, priced at {rate} sat/vB, holds until {until}", q.tier),
 	];
 	if let Some(because) = &q.not_sold_because {
 		lines.push(style.warn(&format!("not sold now: {because}")));
@@ -229,7 +202,9 @@ pub(in crate::client) fn quote_explained(q: &Quote, style: &Style) -> String {
 	for term in &q.terms {
 		table.row([term.name.clone(), msat(term.amount_msat), term.how.clone()]);
 	}
-	table.row(["fee".to_owned(), msat(q.fee_msat), String::new()]);
+	let least = "the four above: never sold below it".to_owned();
+	table.row(["cost".to_owned(), msat(q.cost_sat.saturating_mul(1000)), least]);
+	table.row(["fee".to_owned(), msat(q.fee_msat), q.rule.clone()]);
 	format!("{}\n{}", quote_lines(q, style).join("\n"), table.text())
 }
 
@@ -253,9 +228,115 @@ pub(in crate::client) fn ledger(l: &Ledger, style: &Style) -> String {
 		]);
 	}
 	let mut totals = Table::new([("TOTAL", Left), ("ENTRIES", Right), ("SAT", Right)]);
-	for total in &l.totals {
+	for total in l.totals.iter().filter(|total| total.kind.is_profit()) {
 		totals.row([word(total.kind), number(total.entries), signed_msat(total.amount_msat)]);
 	}
 	totals.row(["net".to_owned(), String::new(), signed_msat(l.net_msat)]);
 	format!("{}\n\n{}", table.page(l.next.as_ref(), "nothing earned or spent yet"), totals.text())
+}
+
+pub(in crate::client) fn ledger_check(c: &LedgerCheck, style: &Style) -> String {
+	let mut table = Table::new([("", Left), ("BOOKED", Right), ("ACTUAL", Right), ("DIFFERENCE", Right)]);
+	for one in [&c.wallet, &c.channels].into_iter().chain(&c.differing) {
+		let difference = one.booked_msat.saturating_sub(one.actual_msat);
+		table.row([
+			one.what.clone(),
+			signed_msat(one.booked_msat),
+			signed_msat(one.actual_msat),
+			signed_msat(difference),
+		]);
+	}
+	let verdict = match (c.balanced, c.agreed_at) {
+		(true, _) => format!("balanced: {} entries", c.entries),
+		(false, Some(at)) => {
+			format!("NOT balanced; entries before {} agreed with what was there ({})", c.agreed_before, style.short(at))
+		}
+		(false, None) => "NOT balanced; the books never agreed".to_owned(),
+	};
+	let mut accounts = Table::new([("ACCOUNT", Left), ("SAT", Right)]);
+	for posting in &c.accounts {
+		accounts.row([posting.account.clone(), signed_msat(posting.amount_msat)]);
+	}
+	let closing = format!("closing channels, by the books: {} sat", signed_msat(c.closing_msat));
+	let flight = format!("HTLCs on their way: {}", c.htlcs_in_flight);
+	format!("{}\n{verdict}\n{closing}\n{flight}\n\n{}", table.text(), accounts.text())
+}
+
+pub(in crate::client) fn ledger_report(r: &LedgerReport, _: &Style) -> String {
+	let mut table = Table::new([
+		("", Left),
+		("CHANNELS", Right),
+		("EARNED", Right),
+		("COST", Right),
+		("PROFIT", Right),
+		("QUOTED", Right),
+		("SAT-DAYS", Right),
+		("A YEAR", Right),
+	]);
+	for line in &r.lines {
+		table.row([
+			line.name.chars().take(16).collect(),
+			number(line.channels),
+			signed_msat(line.earned_msat),
+			signed_msat(line.cost_msat),
+			signed_msat(line.profit_msat),
+			msat(line.quoted_msat),
+			line.sat_days.map(number).unwrap_or_default(),
+			line.yearly_ppm
+				.map(|ppm| format!("{}.{} %", ppm / 10_000, ppm.unsigned_abs() / 1_000 % 10))
+				.unwrap_or_default(),
+		]);
+	}
+	let cut = if r.cut { "\nthe oldest channels are left out" } else { "" };
+	format!("{}{cut}", table.text())
+}
+
+pub(in crate::client) fn capital(c: &Capital, _: &Style) -> String {
+	let mut table = Table::new([("", Left), ("SAT", Right)]);
+	for (name, sat) in [
+		("confirmed coins", c.confirmed_sat),
+		("  kept for anchors", c.anchors_sat),
+		("  promised", c.reserved_sat),
+		("  free", c.free_sat),
+		("unconfirmed coins", c.unconfirmed_sat),
+		("in channels", c.locked_sat),
+		("  of that at risk", c.at_risk_sat),
+		("  of that offline", c.offline_sat),
+		("  of that idle", c.idle_sat),
+	] {
+		table.row([name.to_owned(), number(sat)]);
+	}
+	let mut sellable = Table::new([("CHANNELS OF", Right), ("CAN BE SOLD NOW", Right)]);
+	for one in &c.sellable {
+		sellable.row([number(one.size_sat), number(one.count)]);
+	}
+	let coins = format!("{} channels, coins for {}", c.channels, c.channels_carried);
+	let advice: String = c.advice.iter().map(|line| format!("\n→ {line}")).collect();
+	format!("{}\n{coins}\n\n{}{advice}", table.text(), sellable.text())
+}
+
+pub(in crate::client) fn reclaim(plan: &ReclaimPlan, style: &Style) -> String {
+	let mut table = Table::new([
+		("CHANNEL", Left),
+		("CLIENT", Left),
+		("OURS", Right),
+		("USED", Left),
+		("LEASE", Right),
+		("PROFIT", Right),
+		("SAT-DAYS", Right),
+		("", Left),
+	]);
+	for line in &plan.channels {
+		table.row([
+			prefix(&line.id),
+			prefix(&line.client),
+			number(line.local_sat),
+			line.used_at.map(|at| style.short(at)).unwrap_or_default(),
+			number(u64::from(line.lease_left_blocks)),
+			signed_msat(line.profit_msat),
+			number(line.sat_days),
+			format!("{}: {}", line.verdict, line.because),
+		]);
+	}
+	format!("{}\nclosing what says close would bring home {} sat less fees", table.text(), number(plan.brings_sat))
 }

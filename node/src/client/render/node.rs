@@ -1,7 +1,7 @@
 //! The node as a whole, and what happens.
 
 use super::table::{Column::*, Table, pairs};
-use super::{Style, bytes, duration, ends, feerate, msat_floor, number, plural, yes_no};
+use super::{Style, bytes, duration, ends, feerate, msat_floor, number, percent, plural, yes_no};
 use crate::control::{Event, Fees, Info, Page, Status, Stopping, SyncState};
 
 fn network(name: &str) -> &str {
@@ -54,7 +54,12 @@ pub(in crate::client) fn status(s: &Status, style: &Style) -> String {
 	let free = s.disk.free_bytes.map(|free| format!(" · {} free", bytes(free))).unwrap_or_default();
 	line(
 		"disk",
-		format!("{} written in {} since the start{free}", bytes(s.disk.written_bytes), plural(s.disk.syncs, "sync")),
+		format!(
+			"{} written today, about {} of a {} card's life a year{free}",
+			bytes(s.disk.today_bytes),
+			percent(s.disk.wear_ppm_a_year),
+			bytes(s.disk.card_bytes)
+		),
 	);
 	if s.attention.is_empty() {
 		lines.push("all well".to_owned());

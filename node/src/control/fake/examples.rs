@@ -41,7 +41,15 @@ pub(crate) fn status() -> Status {
 		channels: ChannelsStatus { total: 47, online: 45, inbound_msat: 3_410_222_000, outbound_msat: 5_020_118_999 },
 		today: TodayStatus { sold_jit: 16, sold_ordered: 2, forwards: 412, earned_msat: 14_220_000, spent_sat: 3_011 },
 		clients: ClientsStatus { total: 39, connected: 36, waiting: 3, oldest_wait_secs: Some(12) },
-		disk: DiskStatus { written_bytes: 41_000_000, syncs: 1_812, free_bytes: Some(12_400_000_000) },
+		disk: DiskStatus {
+			written_bytes: 41_000_000,
+			syncs: 1_812,
+			free_bytes: Some(12_400_000_000),
+			today_bytes: 41_000_000,
+			card_bytes: 32_000_000_000,
+			wear_ppm_a_year: 9_353,
+			low: false,
+		},
 		attention: vec![Attention {
 			code: s("feerate_above_ceiling"),
 			text: s("feerate 61 sat/vB is above your ceiling of 50: sales paused since 09:12"),
@@ -110,7 +118,69 @@ pub(crate) fn storage() -> Storage {
 		queued_bytes: 0,
 		queued_bytes_peak: 95_507,
 		bytes_per_day: 82_000_000,
+		payments: 1_366,
+		bytes_per_payment: Some(30_014),
+		card_bytes: 32_000_000_000,
+		rated_bytes: 3_200_000_000_000,
+		wear_ppm_a_year: 9_353,
+		free_bytes: Some(12_400_000_000),
+		low_water_bytes: 256_000_000,
+		reserve_bytes: 32_000_000,
 		purposes: vec![purpose("manager", 611_000_000, 9_100_000), purpose("monitors", 12_000_000, 8_000_000)],
+	}
+}
+
+pub(crate) fn backup() -> Backup {
+	Backup {
+		mode: s("sync"),
+		targets: vec![
+			BackupTarget {
+				name: s("dir:/mnt/usb/inlet"),
+				waited_for: true,
+				state: s("complete"),
+				behind: false,
+				lag_secs: 0,
+				lag_changes: 0,
+				lag_bytes: 0,
+				snapshot_at: Some(T0),
+				snapshot_bytes: 2_100_000,
+				increments: 812,
+				increment_bytes: 3_400_000,
+				error: None,
+			},
+			BackupTarget {
+				name: s("s3:https://s3.example.com/backups"),
+				waited_for: false,
+				state: s("away"),
+				behind: true,
+				lag_secs: 95,
+				lag_changes: 40,
+				lag_bytes: 61_000,
+				snapshot_at: Some(T0),
+				snapshot_bytes: 2_100_000,
+				increments: 790,
+				increment_bytes: 3_300_000,
+				error: Some(s("the backup target s3:https://s3.example.com/backups cannot be reached: it answers 503")),
+			},
+		],
+	}
+}
+
+pub(crate) fn doctor() -> Doctor {
+	let check = |name: &str, verdict, text: &str, advice: Option<&str>| DoctorCheck {
+		name: s(name),
+		verdict,
+		text: s(text),
+		advice: advice.map(s),
+	};
+	let low = "200 MB are free, less than the low-water mark of 256 MB";
+	Doctor {
+		running: true,
+		verdict: Health::Warn,
+		checks: vec![
+			check("seed", Health::Ok, "24 words with a right checksum, readable by their owner only", None),
+			check("disk", Health::Warn, low, Some("free space on the disk: nothing new is sold")),
+		],
 	}
 }
 
@@ -344,7 +414,56 @@ pub(crate) fn client() -> Client {
 		orders_done: 0,
 		unfinished: 1,
 		offences: 0,
+		holds: ClientHolds {
+			now: 1,
+			oldest_secs: 12,
+			forwarded: HoldSummary { count: 41, p50_ms: Some(5_000), max_ms: Some(190_000) },
+			intercepted: HoldSummary { count: 1, p50_ms: Some(740), max_ms: Some(740) },
+		},
+		tier: s("known"),
+		score: 54,
+		listed: None,
 	}
+}
+
+pub(crate) fn client_detail() -> ClientDetail {
+	ClientDetail {
+		client: client(),
+		payments: 14,
+		lsp_trusts: true,
+		risk_ppm: 50_000,
+		fee_share_ppm: 1_000_000,
+		headroom_ppm: 350_000,
+		max_payment_sat: 500_000,
+		max_channel_sat: 10_000_000,
+		set: ClientSettings { max_payment_sat: Some(500_000), note: Some(s("the cafe")), ..ClientSettings::default() },
+		token: Some(token().id),
+		history: vec![HistoryLine { at: T0, step: s("tier"), text: s("promoted from new to known") }],
+	}
+}
+
+pub(crate) fn token() -> Token {
+	Token {
+		id: s("t_7Q2M0ABC"),
+		status: TokenStatus::Active,
+		tier: s("known"),
+		label: s("for the fair"),
+		max_uses: Some(5),
+		uses: 1,
+		expires_at: Some(T1),
+		created_at: T0,
+		revoked_at: None,
+	}
+}
+
+fn hold_histogram(sum_ms: u64, max_ms: u64) -> HoldHistogram {
+	let buckets = [(5, 30), (60, 40), (300, 41)].map(|(secs, count)| HoldBucket { secs, count });
+	HoldHistogram { buckets: buckets.into(), count: 41, sum_ms, max_ms }
+}
+
+pub(crate) fn holds() -> HoldTimes {
+	let (forwarded, intercepted) = (hold_histogram(612_345, 190_000), hold_histogram(61_234, 61_000));
+	HoldTimes { forwarded, intercepted, now: 1, oldest_secs: 12 }
 }
 
 pub(crate) fn quote(request: &QuoteRequest) -> Quote {
@@ -352,13 +471,20 @@ pub(crate) fn quote(request: &QuoteRequest) -> Quote {
 	Quote {
 		kind: request.kind,
 		size_sat: request.size_sat,
+		tier: request.tier.clone().unwrap_or_else(|| s("new")),
 		capacity_sat: 312_500,
 		feerate_sat_per_kw: 2_000,
-		fee_msat: 2_200_000,
+		long_run_feerate_sat_per_kw: 1_500,
+		cost_sat: 4_201,
+		fee_msat: 4_600_000,
+		min_fee_msat: 4_600_000,
+		proportional_ppm: 7_451,
+		rule: s("4,600 sat, or 7,451 ppm of the payment if that is more"),
 		terms: vec![
-			term("open", 1_000_000, "500 weight units at 8 sat/vB"),
-			term("close", 200_000, "half of the expected close"),
-			term("share", 1_000_000, "0.4 % of 250,000 sat"),
+			term("open", 1_700_000, "850 weight units at 8 sat/vB"),
+			term("close", 1_348_000, "90 % of closes take 800 weight units, 10 % take 2,450 and 660 sat, at 6 sat/vB"),
+			term("capital", 771_000, "30,000 ppm a year of 312,500 sat for 4,320 blocks"),
+			term("risk", 382_000, "100,000 ppm of these, for tier new"),
 		],
 		valid_until: T1,
 		not_sold_because: Some(s("feerate 61 sat/vB is above the ceiling of 50")),
@@ -373,6 +499,7 @@ pub(crate) fn ledger(list: &ListRequest) -> Ledger {
 		amount_msat,
 		client: Some(s(CLIENT)),
 		reference: s(reference),
+		postings: vec![posting("assets:pending:fees", amount_msat), posting("income:jit", -amount_msat)],
 	};
 	let entries = [entry(0, LedgerKind::FundingCost, -360_000, TXID), entry(1, LedgerKind::JitFee, 2_200_000, SALE)];
 	let page = Page::descending(entries, list, |entry| format!("{:020}", entry.seq));
@@ -385,4 +512,85 @@ pub(crate) fn ledger(list: &ListRequest) -> Ledger {
 		net_msat: 1_840_000,
 		next: page.next,
 	}
+}
+
+fn posting(account: &str, amount_msat: i64) -> LedgerPosting {
+	LedgerPosting { account: s(account), amount_msat }
+}
+
+pub(crate) fn ledger_check() -> LedgerCheck {
+	let same = |what: &str, msat| LedgerComparison { what: s(what), booked_msat: msat, actual_msat: msat };
+	LedgerCheck {
+		balanced: true,
+		entries: 2,
+		sum_msat: 0,
+		wallet: same("wallet", 9_640_000_000),
+		channels: same("channels", 310_000_000),
+		differing: Vec::new(),
+		closing_msat: 0,
+		htlcs_in_flight: 0,
+		agreed_before: 2,
+		agreed_at: Some(T1),
+		accounts: vec![
+			posting("assets:wallet", 9_640_000_000),
+			posting("assets:channels", 310_000_000),
+			posting("equity:deposits", -9_950_000_000),
+		],
+	}
+}
+
+pub(crate) fn ledger_report(request: LedgerReportRequest) -> LedgerReport {
+	let name = match request.by {
+		ReportBy::Client => CLIENT,
+		ReportBy::Channel => CHANNEL,
+		ReportBy::Tier => "known",
+		ReportBy::Month => "2026-11",
+	};
+	let line = LedgerReportLine {
+		name: s(name),
+		channels: 1,
+		earned_msat: 2_200_000,
+		cost_msat: 360_000,
+		profit_msat: 1_840_000,
+		quoted_msat: 2_200_000,
+		sat_days: Some(9_300_000),
+		yearly_ppm: Some(72_215),
+	};
+	LedgerReport { lines: vec![line], cut: false }
+}
+
+pub(crate) fn capital() -> Capital {
+	Capital {
+		confirmed_sat: 9_640_000,
+		unconfirmed_sat: 0,
+		anchors_sat: 22_000,
+		reserved_sat: 310_400,
+		free_sat: 9_296_600,
+		at_risk_sat: 310_000,
+		locked_sat: 1_310_000,
+		offline_sat: 310_000,
+		idle_sat: 310_000,
+		channels: 2,
+		channels_carried: 3,
+		coins_missing: 3,
+		sellable: vec![Sellable { size_sat: 100_000, count: 3 }, Sellable { size_sat: 1_000_000, count: 2 }],
+		fund_sat: 704_000,
+		advice: vec![s("310000 sat are in idle channels: inlet capital reclaim")],
+	}
+}
+
+pub(crate) fn reclaim() -> ReclaimPlan {
+	let line = ReclaimLine {
+		id: s(CHANNEL),
+		client: s(CLIENT),
+		connected: true,
+		local_sat: 310_000,
+		used_at: Some(T0),
+		lease_left_blocks: 0,
+		verdict: s("close"),
+		because: s("idle, its client is here, and fees are low"),
+		profit_msat: 1_840_000,
+		sat_days: 9_300_000,
+	};
+	ReclaimPlan { channels: vec![line], brings_sat: 310_000 }
 }

@@ -2,23 +2,26 @@
 
 use super::super::broadcast::{Broadcaster, NotSent, Outlet, is_known_already};
 use super::super::fees::Estimates;
+use super::super::follow::Mined;
+use super::super::wallet::Wallet;
 use super::fanout::{FanOut, Leg, take_back};
+use super::find;
 use super::mempool::Mempool;
 use super::rpc::{Rpc, RpcError};
 use super::{ChainError, Listeners, RpcAuth, Tip};
 use bitcoin::block::Header;
-use bitcoin::consensus::encode::serialize_hex;
+use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
 use bitcoin::constants::genesis_block;
-use bitcoin::{Amount, BlockHash, Network, Transaction};
+use bitcoin::{Amount, Block, BlockHash, Network, ScriptBuf, Transaction, Txid};
 use lightning::chain::BlockLocator;
 use lightning_block_sync::init::synchronize_listeners;
 use lightning_block_sync::poll::{ChainPoller, ChainTip, ValidatedBlockHeader};
 use lightning_block_sync::{BlockHeaderData, BlockSource, BlockSourceError, HeaderCache, SpvClient};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::str::FromStr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 /// How long bitcoind may take to load its block index before starting is given up.
@@ -84,6 +87,9 @@ impl Bitcoind {
 			let what = "the best blocks of manager, sweeper and monitors are needed to follow bitcoind";
 			return Err(ChainError::Config(what.into()));
 		};
+		if listeners.wallet.wants_full_scan().await? {
+			self.scan_wallet(&listeners.wallet).await?;
+		}
 		let wallet = Leg::Wallet(Arc::clone(&listeners.wallet), Arc::clone(broadcaster));
 		let mut legs = vec![
 			(*manager, Leg::Node(Arc::clone(&listeners.manager))),
@@ -91,16 +97,39 @@ impl Bitcoind {
 			(listeners.wallet.best_block(), wallet),
 		];
 		if let Some(start) = self.start_of_monitors(listeners, monitors).await? {
-			legs.push((start, Leg::Node(Arc::clone(&listeners.monitors))));
+			legs.push((start, Leg::Monitors(Arc::clone(&listeners.monitors), Mutex::default())));
 		}
 		let legs_by_ref = legs.iter().map(|(from, leg)| (*from, leg)).collect();
 		let synchronized = synchronize_listeners(Arc::clone(&self.rpc), self.network, legs_by_ref).await;
 		let (cache, tip) = synchronized.map_err(|e| self.failed(e))?;
+		legs.iter().for_each(|(_, leg)| leg.arrived());
 		let recent = self.recent_headers(&cache, tip).await?;
 		let fan_out = Arc::new(FanOut::new(listeners.clone(), Arc::clone(broadcaster), recent));
 		let poller = ChainPoller::new(Arc::clone(&self.rpc), self.network);
 		self.best = tip.height;
 		self.spv = Some(SpvClient::new(tip, poller, cache, fan_out));
+		Ok(())
+	}
+
+	/// Finds the coins of a seed that was used before.
+	async fn scan_wallet(&self, wallet: &Wallet) -> Result<(), ChainError> {
+		tracing::info!("a restored wallet is scanned: bitcoind looks through all outputs, which can take minutes");
+		let scripts: Vec<ScriptBuf> = wallet.first_scripts().into_iter().map(|(_, script)| script).collect();
+		let found = find::scan(&self.rpc, &scripts).await?;
+		let mut mined = Vec::new();
+		for height in found.iter().map(|found| found.height).collect::<BTreeSet<u32>>() {
+			let explain = |e| self.rpc.explain(e);
+			let wrong = |e: &dyn std::fmt::Display| self.rpc.explain(RpcError::Answer(format!("block {height}: {e}")));
+			let hash = self.rpc.call("getblockhash", json!([height])).await.map_err(explain)?;
+			let block = self.rpc.call("getblock", json!([hash, 0])).await.map_err(explain)?;
+			let block: Block = deserialize_hex(block.as_str().unwrap_or_default()).map_err(|e| wrong(&e))?;
+			let (hash, time) = (block.block_hash(), block.header.time);
+			let here: HashSet<Txid> =
+				found.iter().filter(|found| found.height == height).map(|found| found.outpoint.txid).collect();
+			let ours = block.txdata.into_iter().filter(|tx| here.contains(&tx.compute_txid()));
+			mined.extend(ours.map(|tx| Mined { tx, height, hash, time }));
+		}
+		wallet.take_mined(mined).await?;
 		Ok(())
 	}
 

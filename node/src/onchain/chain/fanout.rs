@@ -86,13 +86,32 @@ pub(super) fn take_back(monitors: &dyn Node, header: &Header, height: u32) {
 /// A listener of its own in the first synchronisation.
 pub(super) enum Leg {
 	Node(Arc<dyn Node>),
+	/// The monitors, and the block at which they have arrived. `ChainMonitor` writes a whole monitor for each fiftieth new best
+	/// block, and what is caught up with is often fifty blocks or more: by the rules of `Confirm` they are told of the
+	/// transactions first and of the best block once, and a start does not write them all.
+	Monitors(Arc<dyn Node>, Mutex<Option<(Header, u32)>>),
 	Wallet(Arc<Wallet>, Arc<Broadcaster>),
+}
+
+impl Leg {
+	/// There are no more blocks.
+	pub(super) fn arrived(&self) {
+		let Leg::Monitors(monitors, last) = self else { return };
+		if let Some((header, height)) = *last.lock().expect("no code panics while it holds this lock") {
+			monitors.best_block_updated(&header, height);
+		}
+	}
 }
 
 impl Listen for Leg {
 	fn block_connected(&self, block: &Block, height: u32) {
 		match self {
 			Leg::Node(node) => node.block_connected(block, height),
+			Leg::Monitors(monitors, last) => {
+				let txdata: Vec<_> = block.txdata.iter().enumerate().collect();
+				monitors.transactions_confirmed(&block.header, &txdata, height);
+				*last.lock().expect("no code panics while it holds this lock") = Some((block.header, height));
+			}
 			Leg::Wallet(wallet, broadcaster) => {
 				wallet.block_connected(block, height);
 				broadcaster.block_connected(&block.txdata, height);
@@ -107,7 +126,7 @@ impl Listen for Leg {
 
 	fn blocks_disconnected(&self, fork: BlockLocator) {
 		match self {
-			Leg::Node(node) => node.blocks_disconnected(fork),
+			Leg::Node(node) | Leg::Monitors(node, _) => node.blocks_disconnected(fork),
 			Leg::Wallet(wallet, broadcaster) => {
 				wallet.blocks_disconnected(fork);
 				broadcaster.blocks_disconnected(fork.height);

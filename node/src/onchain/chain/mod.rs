@@ -4,10 +4,12 @@ mod bitcoind;
 mod doubt;
 mod esplora;
 mod fanout;
+mod find;
 mod mempool;
 mod pace;
 mod rpc;
 mod servers;
+mod sight;
 mod witness;
 
 use super::broadcast::{Broadcaster, RESEND};
@@ -24,7 +26,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 
 use doubt::Doubt;
+pub use find::{Finder, Found};
 use pace::Pace;
+pub use sight::{ChainSight, chain_sight};
 use witness::{Verdict, Witness};
 
 /// Where the chain is read and transactions go.

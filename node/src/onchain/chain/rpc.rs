@@ -84,8 +84,13 @@ impl Rpc {
 
 	/// Calls one method.
 	pub(super) async fn call(&self, method: &str, params: Value) -> Result<Value, RpcError> {
-		let answer = self.post(json!({ "jsonrpc": "1.0", "id": 0, "method": method, "params": params })).await?;
-		result(answer)
+		self.call_for(PATIENCE, method, params).await
+	}
+
+	/// Calls one method that may take this long.
+	pub(super) async fn call_for(&self, wait: Duration, method: &str, params: Value) -> Result<Value, RpcError> {
+		let call = json!({ "jsonrpc": "1.0", "id": 0, "method": method, "params": params });
+		result(self.post(call, wait).await?)
 	}
 
 	/// Calls one method with many parameters; each has its own answer, in the order asked.
@@ -93,7 +98,7 @@ impl Rpc {
 		let call =
 			|(id, params): (usize, &Value)| json!({ "jsonrpc": "1.0", "id": id, "method": method, "params": params });
 		let calls: Vec<Value> = params.iter().enumerate().map(call).collect();
-		let Value::Array(mut answers) = self.post(Value::Array(calls)).await? else {
+		let Value::Array(mut answers) = self.post(Value::Array(calls), PATIENCE).await? else {
 			return Err(RpcError::Answer("a batch was answered with something else".into()));
 		};
 		if answers.len() != params.len() {
@@ -115,7 +120,7 @@ impl Rpc {
 	}
 
 	/// A cookie changes when bitcoind restarts: after a refusal it is read again, once.
-	async fn post(&self, body: Value) -> Result<Value, RpcError> {
+	async fn post(&self, body: Value, wait: Duration) -> Result<Value, RpcError> {
 		let body = Bytes::from(body.to_string());
 		let known = self.header().clone();
 		let was_known = known.is_some();
@@ -123,10 +128,10 @@ impl Rpc {
 			Some(header) => header,
 			None => self.read_credentials().await?,
 		};
-		match self.exchange(&header, body.clone()).await {
+		match self.exchange(&header, body.clone(), wait).await {
 			Err(RpcError::Unauthorized(_)) if was_known && matches!(self.auth, RpcAuth::Cookie(_)) => {
 				let header = self.read_credentials().await?;
-				self.exchange(&header, body).await
+				self.exchange(&header, body, wait).await
 			}
 			other => other,
 		}
@@ -146,10 +151,10 @@ impl Rpc {
 		Ok(header)
 	}
 
-	async fn exchange(&self, credentials: &str, body: Bytes) -> Result<Value, RpcError> {
+	async fn exchange(&self, credentials: &str, body: Bytes, wait: Duration) -> Result<Value, RpcError> {
 		let _turn = self.turns.acquire().await.map_err(|e| RpcError::Unreachable(e.to_string()))?;
-		let exchanged = tokio::time::timeout(PATIENCE, self.exchange_now(credentials, body)).await;
-		exchanged.map_err(|_| RpcError::Unreachable(format!("no answer within {} s", PATIENCE.as_secs())))?
+		let exchanged = tokio::time::timeout(wait, self.exchange_now(credentials, body)).await;
+		exchanged.map_err(|_| RpcError::Unreachable(format!("no answer within {} s", wait.as_secs())))?
 	}
 
 	async fn exchange_now(&self, credentials: &str, body: Bytes) -> Result<Value, RpcError> {

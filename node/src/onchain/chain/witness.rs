@@ -8,7 +8,7 @@ use super::pace::Pace;
 use super::rpc::Rpc;
 use super::{ChainConfig, ChainError, Trouble, shown};
 use bitcoin::constants::genesis_block;
-use bitcoin::{BlockHash, Network};
+use bitcoin::{BlockHash, Network, OutPoint};
 use serde_json::json;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -45,7 +45,7 @@ pub(super) struct Witness {
 	standing: Option<Finding>,
 }
 
-enum Source {
+pub(super) enum Source {
 	Esplora(Box<esplora_client::AsyncClient>),
 	Bitcoind(Rpc),
 }
@@ -78,6 +78,11 @@ impl Witness {
 			}
 		};
 		Ok(Witness { url, source, last: (Finding::Agrees, 0), standing: None })
+	}
+
+	/// Only where it is.
+	pub(super) fn into_source(self) -> Source {
+		self.source
 	}
 
 	/// Compares once.
@@ -157,7 +162,7 @@ impl Finding {
 }
 
 impl Source {
-	async fn height(&self) -> Result<u32, String> {
+	pub(super) async fn height(&self) -> Result<u32, String> {
 		match self {
 			Source::Esplora(client) => client.get_height().await.map_err(|e| e.to_string()),
 			Source::Bitcoind(rpc) => {
@@ -167,7 +172,21 @@ impl Source {
 		}
 	}
 
-	async fn hash(&self, height: u32) -> Result<BlockHash, String> {
+	/// Is this output in the chain's set of unspent ones?
+	pub(super) async fn is_unspent(&self, outpoint: &OutPoint) -> Result<bool, String> {
+		match self {
+			Source::Esplora(client) => {
+				let status = client.get_output_status(&outpoint.txid, outpoint.vout.into()).await;
+				Ok(status.map_err(|e| e.to_string())?.is_some_and(|status| !status.spent))
+			}
+			Source::Bitcoind(rpc) => {
+				let output = rpc.call("gettxout", json!([outpoint.txid, outpoint.vout, false])).await;
+				Ok(!output.map_err(|e| e.to_string())?.is_null())
+			}
+		}
+	}
+
+	pub(super) async fn hash(&self, height: u32) -> Result<BlockHash, String> {
 		match self {
 			Source::Esplora(client) => client.get_block_hash(height).await.map_err(|e| e.to_string()),
 			Source::Bitcoind(rpc) => {

@@ -5,6 +5,7 @@
 
 use super::super::keep::Folder;
 use super::{Wallet, WalletError, confirmations};
+use crate::crash;
 use crate::onchain::coins::{self, Coin, Plan, Want};
 use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
 use bitcoin::{Address, Amount, FeeRate, OutPoint, ScriptBuf, Transaction, Txid};
@@ -102,6 +103,7 @@ impl Wallet {
 		let sent = read(marker, &row, &script)?;
 		self.keep_refund(marker, &row)?;
 		self.save().await;
+		crash::reached("refund.kept.written");
 		self.broadcaster.send(vec![tx]);
 		Ok(sent)
 	}
@@ -135,7 +137,7 @@ impl Wallet {
 			self.keep_refund(marker, &row)?;
 			self.save().await;
 			self.broadcaster.forget(&newest);
-			forms.iter().chain(&shaky).for_each(|txid| self.evict(*txid));
+			self.evict(&forms.iter().chain(&shaky).copied().collect::<Vec<_>>());
 			self.save().await;
 			return Ok(Bumped::Lost);
 		}

@@ -1,8 +1,12 @@
 //! `cargo bench-storage`: bytes and syncs of a forwarded payment.
 //!
 //! A real LSP forwards payments, and what it asks its store to write is recorded. The recording is then played into our
-//! store and into `lightning-persister`'s `FilesystemStore`, each in a process of its own under strace.
+//! store and into `lightning-persister`'s `FilesystemStore`, each in a process of its own under strace. (`lightning-persister`
+//! 0.3.0-rc3 has no `SqliteStore`; ldk-node has one of its own.)
+//!
+//! `cargo bench-storage pauses DIR COMMITS`: how long a payment waits for the disk, checkpoints and the graph included.
 
+mod pauses;
 mod record;
 mod replay;
 
@@ -32,12 +36,15 @@ fn main() -> Result<()> {
 			}
 			Ok(())
 		}
+		["pauses", dir, commits] => runtime.block_on(pauses::pauses(Path::new(dir), commits.parse()?)),
 		["record", dir, channels, payments] => {
 			let recording = record(Path::new(dir), channels.parse()?, payments.parse()?);
 			runtime.block_on(recording)?.save()
 		}
 		_ => {
-			eprintln!("usage: cargo bench-storage [record DIR CHANNELS PAYMENTS | table RECORDING...]");
+			eprintln!(
+				"usage: cargo bench-storage [record DIR CHANNELS PAYMENTS | table RECORDING... | pauses DIR COMMITS]"
+			);
 			std::process::exit(2);
 		}
 	}
@@ -53,6 +60,7 @@ fn rows(recording: &Recording) -> Result<()> {
 	let parts = [
 		("a payment, one at a time", &alone.1, alone.0),
 		("a payment, all at once", &together.1, together.0),
+		("a JIT sale", &recording.sales.1, recording.sales.0),
 		("a restart", &recording.restart, 1),
 	];
 	for (what, part, count) in parts {

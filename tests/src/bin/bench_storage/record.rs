@@ -13,6 +13,8 @@ const AT_ONCE: usize = 4;
 /// Peers that open the idle channels.
 const PEERS: usize = 8;
 const CHANNEL_SAT: u64 = 200_000;
+/// Channels sold just in time: the LSP has eight coins.
+const SALES: usize = 5;
 /// An LSP that takes as many channels as it is offered.
 const CONFIG: &str = "[routing]\ninbound_max_per_peer = 1000\ninbound_max_channels = 5000\n";
 
@@ -26,6 +28,8 @@ pub struct Recording {
 	pub alone: (usize, std::ops::Range<u64>),
 	/// The same, all at once.
 	pub together: (usize, std::ops::Range<u64>),
+	/// Channels that it sold just in time, one after another.
+	pub sales: (usize, std::ops::Range<u64>),
 	/// A restart.
 	pub restart: std::ops::Range<u64>,
 }
@@ -37,8 +41,8 @@ impl Recording {
 
 	/// Writes down where its parts are, beside it.
 	pub fn save(&self) -> Result<()> {
-		let parts = [&self.alone.1, &self.together.1, &self.restart];
-		let mut words = vec![self.channels as u64, self.alone.0 as u64];
+		let parts = [&self.alone.1, &self.together.1, &self.sales.1, &self.restart];
+		let mut words = vec![self.channels as u64, self.alone.0 as u64, self.sales.0 as u64];
 		parts.into_iter().for_each(|part| words.extend([part.start, part.end]));
 		let words: Vec<_> = words.iter().map(u64::to_string).collect();
 		Ok(std::fs::write(Recording::index(&self.file), words.join(" "))?)
@@ -48,10 +52,11 @@ impl Recording {
 	pub fn load(file: &Path) -> Result<Recording> {
 		let words = std::fs::read_to_string(Recording::index(file))?;
 		let words: Vec<u64> = words.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
-		let [channels, payments, a, b, c, d, e, f] = words[..] else { anyhow::bail!("no recording") };
-		let payments = usize::try_from(payments)?;
+		let [channels, payments, sales, a, b, c, d, e, f, g, h] = words[..] else { anyhow::bail!("no recording") };
+		let (payments, sales) = (usize::try_from(payments)?, usize::try_from(sales)?);
 		let (alone, together) = ((payments, a..b), (payments, c..d));
-		Ok(Recording { file: file.to_owned(), channels: usize::try_from(channels)?, alone, together, restart: e..f })
+		let channels = usize::try_from(channels)?;
+		Ok(Recording { file: file.to_owned(), channels, alone, together, sales: (sales, e..f), restart: g..h })
 	}
 }
 
@@ -110,11 +115,28 @@ pub async fn record(dir: &Path, channels: usize, payments: usize) -> Result<Reco
 	quiet(&file).await?;
 	let together = (payments, before..size()?);
 	let before = size()?;
+	let mut clients = Vec::new();
+	for i in 0..SALES {
+		clients.push(buy(&world, &payer, i).await?);
+	}
+	quiet(&file).await?;
+	let sales = (SALES, before..size()?);
+	let before = size()?;
 	world.lsp.stop().await?;
 	world.lsp.resume().await?;
 	quiet(&file).await?;
 	let restart = before..size()?;
-	Ok(Recording { file, channels, alone, together, restart })
+	Ok(Recording { file, channels, alone, together, sales, restart })
+}
+
+/// A new client buys a channel just in time, and gets the payment that brings it.
+async fn buy(world: &World<'_>, payer: &ThinNode, number: usize) -> Result<ThinNode> {
+	let client =
+		ThinNode::start(&world.bitcoind, ThinConfig::client(&format!("client{number}"), &world.lsp.uri())).await?;
+	let invoice = client.receive_jit(Some(100_000_000)).await?;
+	payer.pay_parts(&invoice, &[100_000_000], 100_000_000)?;
+	client.claimed(invoice.payment_hash(), LONG).await?;
+	Ok(client)
 }
 
 async fn pay(payer: &ThinNode, payee: &ThinNode) -> Result<()> {

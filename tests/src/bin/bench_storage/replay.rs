@@ -87,10 +87,10 @@ pub async fn play(kind: Kind, dir: &Path, file: &Path, part: Range<usize>) -> Re
 		Kind::Inlet => {
 			let store = Store::open(&dir.join("inlet.db"), inlet_storage::abort)?;
 			play_inlet(&store, before).await?;
-			store.drain().await;
+			rest(&store).await?;
 			eprintln!("{MARK}");
 			play_inlet(&store, counted).await?;
-			store.drain().await;
+			rest(&store).await?;
 			eprintln!("{MARK}");
 			println!("{:?}", store.stats());
 		}
@@ -102,6 +102,13 @@ pub async fn play(kind: Kind, dir: &Path, file: &Path, part: Range<usize>) -> Re
 			eprintln!("{MARK}");
 		}
 	}
+	Ok(())
+}
+
+/// All of it is on the disk, the graph and the scorer too: a list shows them.
+async fn rest(store: &Store) -> Result<()> {
+	KVStore::list(store, "", "").await?;
+	store.drain().await;
 	Ok(())
 }
 

@@ -1,0 +1,283 @@
+//! The operator's capital: how much of it is free, promised, at risk or locked, how many channels more it makes, and which
+//! channels it could come home from.
+
+use crate::book::{Book, NodeId, Sale, SaleState};
+use crate::money::{FeePerKw, Msat, Sat};
+use crate::policy::{CapitalPolicy, Policy};
+use crate::quote::{CLOSE_WEIGHT, funding_need};
+use crate::time::Timestamp;
+use std::collections::BTreeMap;
+
+const DAY_MS: u64 = 86_400_000;
+
+/// The wallet's part of the picture, as the node sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Purse {
+	/// Confirmed coins that nothing spends.
+	pub coins: Vec<Sat>,
+	/// Change and payments that are not confirmed.
+	pub unconfirmed: Sat,
+	/// What the anchors of all channels need together.
+	pub anchors: Sat,
+	/// What they need for each.
+	pub per_channel: Sat,
+	/// Channels that could be forced.
+	pub channels: u64,
+	/// Channels that the coins can carry, each with coins of its own.
+	pub carried: u64,
+	/// Live feerate.
+	pub feerate: Option<FeePerKw>,
+}
+
+/// A channel, as the node sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holding {
+	/// LDK's channel id.
+	pub channel_id: [u8; 32],
+	/// Its peer.
+	pub client: NodeId,
+	/// Its size.
+	pub capacity: Sat,
+	/// Our side.
+	pub ours: Msat,
+	/// Did we open it?
+	pub opened_by_us: bool,
+	/// Public channels carry what the others earn: they are not the reclaimer's.
+	pub public: bool,
+	/// Is its peer here?
+	pub connected: bool,
+	/// HTLCs on their way.
+	pub in_flight: usize,
+	/// Blocks that are still promised.
+	pub lease_left: u32,
+	/// When it was opened.
+	pub opened_at: Timestamp,
+	/// When a payment over it was last settled.
+	pub used_at: Option<Timestamp>,
+}
+
+/// What is where.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Picture {
+	/// Confirmed coins, all of them.
+	pub confirmed: Sat,
+	/// Not confirmed.
+	pub unconfirmed: Sat,
+	/// Kept for anchors.
+	pub anchors: Sat,
+	/// Promised: sales and orders that are not funded, refunds that are not sent.
+	pub reserved: Sat,
+	/// Can be sold.
+	pub free: Sat,
+	/// Channels that are funded and not paid for, and orders served on unconfirmed payments.
+	pub at_risk: Sat,
+	/// Our side of channels.
+	pub locked: Sat,
+	/// Of that, in channels whose client is away.
+	pub offline: Sat,
+	/// Of that, in channels that nobody used for `capital.idle_days`.
+	pub idle: Sat,
+	/// How many channels of which size can still be sold.
+	pub sellable: Vec<(Sat, u64)>,
+	/// Coins that are missing, for anchors and for the sales of a block.
+	pub coins_missing: u64,
+	/// What to send to the wallet so that one more of the largest just-in-time channels can be sold: zero if it can.
+	pub fund: Sat,
+}
+
+/// What the picture is, now.
+pub fn picture(policy: &Policy, book: &Book, purse: &Purse, holdings: &[Holding], now: Timestamp) -> Picture {
+	let confirmed = sum(purse.coins.iter().copied());
+	let reserved = book.reserved();
+	let kept = purse.anchors.saturating_add(purse.per_channel);
+	let free = confirmed.saturating_sub(kept).saturating_sub(reserved);
+	let feerate = purse.feerate.unwrap_or(FeePerKw::FLOOR);
+	let ours = |holding: &Holding| holding.ours.to_sat_floor();
+	let idle_since = |holding: &&Holding| is_idle(&policy.capital, holding, now);
+	let sizes = [policy.lsps2.min_channel_sat, Sat(500_000), Sat(1_000_000), policy.risk.max_channel_sat];
+	let mut sellable: BTreeMap<Sat, u64> = BTreeMap::new();
+	for size in sizes.into_iter().filter(|size| *size <= policy.risk.max_channel_sat) {
+		let each = funding_need(feerate, size).saturating_add(purse.per_channel);
+		sellable.insert(size, free.0.checked_div(each.0).unwrap_or(0).min(coins_for(purse, each)));
+	}
+	let largest = funding_need(feerate, policy.risk.max_channel_sat);
+	Picture {
+		confirmed,
+		unconfirmed: purse.unconfirmed,
+		anchors: purse.anchors,
+		reserved,
+		free,
+		at_risk: at_risk(book),
+		locked: sum(holdings.iter().map(ours)),
+		offline: sum(holdings.iter().filter(|holding| !holding.connected).map(ours)),
+		idle: sum(holdings.iter().filter(idle_since).map(ours)),
+		sellable: sellable.into_iter().collect(),
+		coins_missing: coins_missing(&policy.capital, purse),
+		fund: largest.saturating_sub(free),
+	}
+}
+
+/// Coins that a channel of this cost can each be made from, until their change is confirmed.
+fn coins_for(purse: &Purse, each: Sat) -> u64 {
+	u64::try_from(purse.coins.iter().filter(|coin| **coin >= each).count()).unwrap_or(u64::MAX)
+}
+
+/// A coin for each channel, and one for each sale of a block.
+fn coins_missing(policy: &CapitalPolicy, purse: &Purse) -> u64 {
+	purse.channels.saturating_add(u64::from(policy.spare_coins)).saturating_sub(purse.carried)
+}
+
+fn at_risk(book: &Book) -> Sat {
+	let unpaid = |sale: &&Sale| sale.open_channel().is_some() && !matches!(sale.state, SaleState::Done);
+	let sales = book.sales().filter(unpaid).filter_map(|sale| sale.channel.as_ref()).map(|channel| channel.capacity);
+	sum(sales.chain(book.orders_at_risk().map(|order| order.lsp_balance)))
+}
+
+/// Why this client gets no further channel now, if a limit of `[capital]` says so: the limit's key. (A limit on the size of one,
+/// `max_wallet_share_ppm`, is looked at when it is to be funded.)
+pub fn exceeds(policy: &Policy, book: &Book, client: NodeId, now: Timestamp) -> Option<&'static str> {
+	let own = &policy.capital;
+	let open = |client: NodeId| {
+		let sales = book.sales().filter(move |sale| sale.client == client).filter_map(Sale::open_channel);
+		let orders =
+			book.orders().filter(move |order| order.client == client).filter_map(|order| order.channel.as_ref());
+		sum(sales.chain(orders.filter(|channel| channel.closed_at.is_none())).map(|channel| channel.capacity))
+	};
+	if open(client) >= own.max_client_sat {
+		return Some("capital.max_client_sat");
+	}
+	if at_risk(book) >= own.max_at_risk_sat {
+		return Some("capital.max_at_risk_sat");
+	}
+	let since = |ms: u64| {
+		let funded = book.sales().filter_map(|sale| sale.channel.as_ref()?.funded_at);
+		let orders = book.orders().filter_map(|order| order.channel.as_ref()?.funded_at);
+		funded.chain(orders).filter(|at| at.0.saturating_add(ms) > now.0).count()
+	};
+	let above = |count: usize, limit: u32| u32::try_from(count).unwrap_or(u32::MAX) >= limit;
+	if above(since(DAY_MS / 24), own.max_channels_per_hour) {
+		return Some("capital.max_channels_per_hour");
+	}
+	above(since(DAY_MS), own.max_channels_per_day).then_some("capital.max_channels_per_day")
+}
+
+/// What could become of a channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+	/// It stays, because of this.
+	Keep(&'static str),
+	/// It is idle, and cannot be closed together with its client now, because of this.
+	Wait(&'static str),
+	/// It is idle: it can be closed now, together with its client.
+	Close,
+}
+
+/// What could become of this channel. Never before the promise is over, never one that is in use, and never by force.
+pub fn verdict(policy: &CapitalPolicy, feerate: Option<FeePerKw>, holding: &Holding, now: Timestamp) -> Verdict {
+	if !holding.opened_by_us || holding.public {
+		return Verdict::Keep("not sold");
+	}
+	if holding.lease_left > 0 {
+		return Verdict::Keep("promised");
+	}
+	if holding.in_flight > 0 {
+		return Verdict::Keep("in use");
+	}
+	if !is_idle(policy, holding, now) {
+		return Verdict::Keep("used");
+	}
+	let ours = holding.ours.to_sat_floor();
+	if ours < policy.reclaim_min_sat {
+		return Verdict::Keep("too little of ours");
+	}
+	if !holding.connected {
+		return Verdict::Wait("client away");
+	}
+	match feerate {
+		None => Verdict::Wait("no feerate"),
+		Some(rate) if rate.to_sat_per_vb_ceil() > policy.reclaim_feerate_sat_per_vb => Verdict::Wait("fees"),
+		// The fee comes off our side: what is left must be worth it.
+		Some(rate) if ours.saturating_sub(rate.cost_ceil(CLOSE_WEIGHT)) < policy.reclaim_min_sat => {
+			Verdict::Wait("fees")
+		}
+		Some(_) => Verdict::Close,
+	}
+}
+
+fn is_idle(policy: &CapitalPolicy, holding: &Holding, now: Timestamp) -> bool {
+	let since = holding.used_at.unwrap_or(holding.opened_at).max(holding.opened_at);
+	now.0.saturating_sub(since.0) >= u64::from(policy.idle_days).saturating_mul(DAY_MS)
+}
+
+fn sum(amounts: impl Iterator<Item = Sat>) -> Sat {
+	amounts.fold(Sat::ZERO, Sat::saturating_add)
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+	use bitcoin::secp256k1::{PublicKey, Secp256k1, SecretKey};
+
+	const DAY: u64 = DAY_MS;
+
+	fn holding() -> Holding {
+		Holding {
+			channel_id: [1; 32],
+			client: PublicKey::from_secret_key(&Secp256k1::new(), &SecretKey::from_slice(&[1; 32]).unwrap()),
+			capacity: Sat(500_000),
+			ours: Msat(400_000_000),
+			opened_by_us: true,
+			public: false,
+			connected: true,
+			in_flight: 0,
+			lease_left: 0,
+			opened_at: Timestamp(0),
+			used_at: None,
+		}
+	}
+
+	fn judge(holding: &Holding, sat_per_vb: u32, days: u64) -> Verdict {
+		verdict(&CapitalPolicy::default(), Some(FeePerKw(sat_per_vb * 250)), holding, Timestamp(days * DAY))
+	}
+
+	#[test]
+	fn r11_an_idle_channel_is_closed_when_fees_are_low_and_its_client_is_here() {
+		assert_eq!(judge(&holding(), 1, 60), Verdict::Close);
+		assert_eq!(judge(&holding(), 1, 59), Verdict::Keep("used"));
+		assert_eq!(judge(&holding(), 50, 60), Verdict::Wait("fees"));
+		assert_eq!(judge(&Holding { connected: false, ..holding() }, 1, 60), Verdict::Wait("client away"));
+		let none = verdict(&CapitalPolicy::default(), None, &holding(), Timestamp(60 * DAY));
+		assert_eq!(none, Verdict::Wait("no feerate"));
+	}
+
+	#[test]
+	fn r11_never_before_the_promise_never_an_active_one_never_for_too_little() {
+		let kept = |holding: Holding| matches!(judge(&holding, 1, 400), Verdict::Keep(_));
+		assert!(kept(Holding { lease_left: 1, ..holding() }));
+		assert!(kept(Holding { in_flight: 1, ..holding() }));
+		assert!(kept(Holding { used_at: Some(Timestamp(341 * DAY)), ..holding() }));
+		assert!(kept(Holding { ours: Msat(49_999_000), ..holding() }));
+		assert!(kept(Holding { opened_by_us: false, ..holding() }) && kept(Holding { public: true, ..holding() }));
+		let thin = Holding { ours: Msat(50_100_000), ..holding() };
+		assert_eq!(judge(&thin, 1, 400), Verdict::Wait("fees"), "what is left after the fee is too little");
+	}
+
+	#[test]
+	fn r10_what_is_kept_for_anchors_and_promised_is_not_free_and_each_sale_needs_a_coin() {
+		let purse = Purse {
+			coins: vec![Sat(3_000_000), Sat(1_000_000)],
+			anchors: Sat(110_000),
+			per_channel: Sat(11_000),
+			channels: 10,
+			carried: 2,
+			feerate: Some(FeePerKw(250)),
+			..Purse::default()
+		};
+		let picture = picture(&Policy::default(), &Book::default(), &purse, &[holding()], Timestamp(DAY * 90));
+		assert_eq!((picture.confirmed, picture.free), (Sat(4_000_000), Sat(4_000_000 - 121_000)));
+		assert_eq!((picture.locked, picture.idle, picture.coins_missing), (Sat(400_000), Sat(400_000), 12));
+		assert_eq!(picture.sellable[0], (Sat(100_000), 2), "two coins make two channels before the next block");
+		assert_eq!(picture.sellable[2], (Sat(1_000_000), 1));
+		assert_eq!(picture.fund, funding_need(FeePerKw(250), Sat(10_000_000)).saturating_sub(picture.free));
+	}
+}

@@ -1,0 +1,86 @@
+//! The operator's capital: where it is, how many channels it still makes, and what idle channels keep of it.
+
+use super::Time;
+use serde::{Deserialize, Serialize};
+
+/// What is where, in satoshis.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Capital {
+	/// Confirmed coins, all of them.
+	pub confirmed_sat: u64,
+	/// Coins that are not confirmed.
+	pub unconfirmed_sat: u64,
+	/// Kept so that every channel can be closed at `capital.stress_feerate_sat_per_vb`.
+	pub anchors_sat: u64,
+	/// Promised: sales and orders that are not funded, refunds that are not sent.
+	pub reserved_sat: u64,
+	/// Can be sold.
+	pub free_sat: u64,
+	/// Channels that are funded and not paid for, and orders served on unconfirmed payments.
+	pub at_risk_sat: u64,
+	/// Our side of all channels.
+	pub locked_sat: u64,
+	/// Of that, in channels whose peer is away.
+	pub offline_sat: u64,
+	/// Of that, in channels that no payment went over for `capital.idle_days`.
+	pub idle_sat: u64,
+	/// Channels that can be forced.
+	pub channels: u64,
+	/// Channels that the confirmed coins can carry, each with coins of its own.
+	pub channels_carried: u64,
+	/// Coins that are missing for that, and for the sales of a block.
+	pub coins_missing: u64,
+	/// How many channels can still be sold.
+	pub sellable: Vec<Sellable>,
+	/// What to send to the wallet so that the largest channel can be sold; 0 if it can.
+	pub fund_sat: u64,
+	/// What to do, for people.
+	pub advice: Vec<String>,
+}
+
+/// How many channels of a size can still be sold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Sellable {
+	/// Capacity.
+	pub size_sat: u64,
+	/// How many in this block: each needs a confirmed coin.
+	pub count: u64,
+}
+
+/// What the reclaimer thinks of idle channels. Nothing is done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct ReclaimPlan {
+	/// Channels that we opened, most of ours first.
+	pub channels: Vec<ReclaimLine>,
+	/// What closing those with `close` would bring home, miners' fees not deducted.
+	pub brings_sat: u64,
+}
+
+/// One channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct ReclaimLine {
+	/// Channel id.
+	pub id: String,
+	/// Its peer.
+	pub client: String,
+	/// Is it here?
+	pub connected: bool,
+	/// Our side.
+	pub local_sat: u64,
+	/// When a payment over it was last settled; `null` if none was since the books were opened.
+	pub used_at: Option<Time>,
+	/// Blocks that are still promised.
+	pub lease_left_blocks: u32,
+	/// `keep`, `wait` or `close`.
+	pub verdict: String,
+	/// Why, for people.
+	pub because: String,
+	/// Fees less costs so far.
+	pub profit_msat: i64,
+	/// The capital that was in it, in satoshi-days.
+	pub sat_days: u64,
+}

@@ -1,0 +1,133 @@
+//! The operator's capital.
+
+use super::Operator;
+use crate::books::ours;
+use crate::control::*;
+use crate::driver::now;
+use crate::onchain::anchor_reserve;
+use inlet_lsp::book::ChannelSums;
+use inlet_lsp::capital::{self, Holding, Purse, Verdict};
+use inlet_lsp::money::Sat;
+use lightning::ln::channel_state::ChannelDetails;
+
+impl Operator {
+	pub(super) fn capital_now(&self) -> Capital {
+		let (purse, holdings) = (self.purse(), self.holdings());
+		let policy = &self.config.policy;
+		let picture = self.driver.read(|book| capital::picture(policy, book, &purse, &holdings, now()));
+		let mut advice = Vec::new();
+		if picture.fund > Sat::ZERO {
+			advice.push(format!(
+				"send {} sat to an address of the node (inlet address) to sell the largest channel",
+				picture.fund.0
+			));
+		}
+		if picture.coins_missing > 0 {
+			let text = "more coins would carry more channels: send the wallet some in outputs of their own";
+			advice.push(format!("{} coins are missing; {text}", picture.coins_missing));
+		}
+		if picture.idle > Sat::ZERO {
+			advice.push(format!("{} sat are in idle channels: inlet capital reclaim", picture.idle.0));
+		}
+		Capital {
+			confirmed_sat: picture.confirmed.0,
+			unconfirmed_sat: picture.unconfirmed.0,
+			anchors_sat: picture.anchors.0,
+			reserved_sat: picture.reserved.0,
+			free_sat: picture.free.0,
+			at_risk_sat: picture.at_risk.0,
+			locked_sat: picture.locked.0,
+			offline_sat: picture.offline.0,
+			idle_sat: picture.idle.0,
+			channels: purse.channels,
+			channels_carried: purse.carried,
+			coins_missing: picture.coins_missing,
+			sellable: picture
+				.sellable
+				.iter()
+				.map(|(size, count)| Sellable { size_sat: size.0, count: *count })
+				.collect(),
+			fund_sat: picture.fund.0,
+			advice,
+		}
+	}
+
+	/// What should become of each channel that was sold. Nothing is done.
+	pub(super) fn reclaim_plan(&self) -> ReclaimPlan {
+		let (policy, feerate, at) = (&self.config.policy.capital, self.hands.fees.fresh(), now());
+		let mut holdings = self.holdings();
+		holdings.retain(|holding| holding.opened_by_us && !holding.public);
+		holdings.sort_by_key(|holding| std::cmp::Reverse(holding.ours));
+		let mut brings = Sat::ZERO;
+		let mut channels = Vec::new();
+		for holding in &holdings {
+			let (verdict, because) = match capital::verdict(policy, feerate, holding, at) {
+				Verdict::Keep(why) => ("keep", why),
+				Verdict::Wait(why) => ("wait", why),
+				Verdict::Close => ("close", "idle, its client is here, and fees are low"),
+			};
+			if verdict == "close" {
+				brings = brings.saturating_add(holding.ours.to_sat_floor());
+			}
+			let sums = self.driver.read(|book| book.books().channel(&holding.channel_id).cloned());
+			channels.push(ReclaimLine {
+				id: ChannelSums::key_of(&holding.channel_id).trim_start_matches("channel:").to_owned(),
+				client: holding.client.to_string(),
+				connected: holding.connected,
+				local_sat: holding.ours.to_sat_floor().0,
+				used_at: holding.used_at.map(Into::into),
+				lease_left_blocks: holding.lease_left,
+				verdict: verdict.to_owned(),
+				because: because.to_owned(),
+				profit_msat: sums.as_ref().map_or(0, ChannelSums::profit_msat),
+				sat_days: sums.as_ref().map_or(0, |sums| sums.sat_days(at)),
+			});
+		}
+		ReclaimPlan { channels, brings_sat: brings.0 }
+	}
+
+	fn purse(&self) -> Purse {
+		let (wallet, lightning) = (&self.hands.wallet, &self.hands.lightning);
+		let utxos = wallet.utxos();
+		let kept = lightning.anchor_reserve();
+		let carried = anchor_reserve(lightning.reserve, kept.channels, &utxos).carried;
+		let sat = |utxo: &crate::onchain::Utxo| Sat(utxo.value.to_sat());
+		Purse {
+			coins: utxos.iter().filter(|utxo| utxo.confirmations > 0).map(sat).collect(),
+			unconfirmed: utxos
+				.iter()
+				.filter(|utxo| utxo.confirmations == 0)
+				.map(sat)
+				.fold(Sat::ZERO, Sat::saturating_add),
+			anchors: Sat(kept.required.to_sat()),
+			per_channel: Sat(kept.per_channel.to_sat()),
+			channels: kept.channels,
+			carried,
+			feerate: self.hands.fees.fresh(),
+		}
+	}
+
+	fn holdings(&self) -> Vec<Holding> {
+		let (height, at) = (self.hands.tip.borrow().height, now());
+		let channels = self.hands.lightning.manager.list_channels();
+		let funded = channels.iter().filter(|channel| channel.funding_txo.is_some());
+		let holding = |channel: &ChannelDetails| {
+			let id = channel.channel_id.0;
+			let (sums, lease) = self.driver.read(|book| (book.books().channel(&id).cloned(), book.lease(&id)));
+			Holding {
+				channel_id: id,
+				client: channel.counterparty.node_id,
+				capacity: Sat(channel.channel_value_satoshis),
+				ours: ours(channel),
+				opened_by_us: channel.is_outbound,
+				public: channel.is_announced,
+				connected: channel.is_usable,
+				in_flight: channel.pending_inbound_htlcs.len() + channel.pending_outbound_htlcs.len(),
+				lease_left: lease.map_or(0, |lease| lease.blocks_left(height, at)),
+				opened_at: sums.as_ref().map_or(at, |sums| sums.opened_at),
+				used_at: sums.as_ref().and_then(|sums| sums.used_at),
+			}
+		};
+		funded.map(holding).collect()
+	}
+}

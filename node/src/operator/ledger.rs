@@ -1,0 +1,190 @@
+//! The ledger, for the operator.
+
+use super::Operator;
+use crate::books::Comparison;
+use crate::control::*;
+use crate::driver::now;
+use inlet_lsp::book::{self, BooksRow, ChannelSums, MonthSums};
+use inlet_lsp::time::Timestamp;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// How often a check looks again while it waits.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// Channels that are settled and a report looks at, the newest.
+const MAX_REPORTED: usize = 20_000;
+
+impl Operator {
+	pub(super) async fn ledger_page(&self, list: &ListRequest) -> Result<Ledger, Refusal> {
+		let before = match &list.cursor {
+			Some(cursor) => Some(cursor.parse::<u64>().map_err(|_| {
+				Refusal::invalid(
+					"bad_cursor",
+					format!("{cursor} is not a cursor of the ledger"),
+					"take `next` of the page before",
+				)
+			})?),
+			None => None,
+		};
+		let limit = list.limit.clamp(1, MAX_LIMIT);
+		// One more, to know whether a page follows.
+		let mut rows = self.store.ledger(before, limit + 1).await.map_err(unreadable)?;
+		let more = rows.len() > limit;
+		rows.truncate(limit);
+		let totals = self.store.ledger_totals().await.map_err(unreadable)?;
+		let net = totals.iter().filter(|total| total.kind.is_profit()).map(|total| total.amount_msat).sum();
+		let totals = totals.into_iter().map(|t| LedgerTotal {
+			kind: t.kind.into(),
+			entries: t.entries,
+			amount_msat: t.amount_msat,
+		});
+		Ok(Ledger {
+			net_msat: net,
+			next: more.then(|| rows.last().map(|row| row.seq.to_string())).flatten(),
+			totals: totals.collect(),
+			entries: rows.into_iter().map(entry_view).collect(),
+		})
+	}
+
+	/// Compares, again and again until it agrees or `wait_secs` are over.
+	pub(super) async fn check_ledger(&self, request: LedgerCheckRequest) -> Result<LedgerCheck, Refusal> {
+		let until = Instant::now() + Duration::from_secs(request.wait_secs.min(MAX_CHECK_WAIT_SECS));
+		loop {
+			let (compared, accounts) = self.driver.read(|book| (self.hands.compare(book), book.books().balances()));
+			if compared.agrees() || Instant::now() >= until {
+				let posting = |(account, amount_msat): (book::Account, i64)| LedgerPosting {
+					account: account.to_string(),
+					amount_msat,
+				};
+				return Ok(check_view(compared, accounts.into_iter().map(posting).collect()));
+			}
+			tokio::time::sleep(LOOK_AGAIN).await;
+		}
+	}
+
+	pub(super) async fn report_ledger(&self, request: LedgerReportRequest) -> Result<LedgerReport, Refusal> {
+		if request.by == ReportBy::Month {
+			let lines = self.driver.read(|book| book.books().months().rev().map(month_line).collect());
+			return Ok(LedgerReport { lines, cut: false });
+		}
+		let (all, cut) = self.channel_sums().await?;
+		let mut lines: BTreeMap<String, LedgerReportLine> = BTreeMap::new();
+		for sums in &all {
+			let name = match request.by {
+				ReportBy::Channel => sums.channel_id().map(|_| sums.key.trim_start_matches("channel:").to_owned()),
+				ReportBy::Tier => Some(sums.tier.clone().unwrap_or_else(|| "none".to_owned())),
+				_ => sums.client.map(|client| client.to_string()),
+			};
+			let Some(name) = name else { continue };
+			add(lines.entry(name.clone()).or_insert_with(|| empty(name)), sums, now());
+		}
+		let mut lines: Vec<LedgerReportLine> = lines.into_values().map(finish).collect();
+		lines.sort_by_key(|line| std::cmp::Reverse(line.profit_msat));
+		Ok(LedgerReport { lines, cut })
+	}
+
+	/// The sums of all channels, settled ones included; true if there are more.
+	pub(super) async fn channel_sums(&self) -> Result<(Vec<ChannelSums>, bool), Refusal> {
+		let mut all: Vec<ChannelSums> = self.driver.read(|book| book.books().channels().cloned().collect());
+		let (mut before, mut looked): (Option<String>, usize) = (None, 0);
+		loop {
+			let page = self.store.books_page(before.as_deref(), inlet_storage::MAX_PAGE).await.map_err(unreadable)?;
+			let Some(last) = page.last() else { return Ok((all, false)) };
+			before = Some(last.key());
+			looked += page.len();
+			let settled = page.into_iter().filter_map(|row| match row {
+				BooksRow::Channel(sums) => sums.settled_at.is_some().then_some(sums),
+				_ => None,
+			});
+			all.extend(settled);
+			if looked >= MAX_REPORTED {
+				return Ok((all, true));
+			}
+		}
+	}
+}
+
+fn unreadable(e: inlet_storage::ReadError) -> Refusal {
+	Refusal::internal(e.to_string())
+}
+
+fn entry_view(row: book::Entry) -> LedgerEntry {
+	let posting =
+		|posting: &book::Posting| LedgerPosting { account: posting.account.to_string(), amount_msat: posting.msat };
+	LedgerEntry {
+		seq: row.seq,
+		at: row.at.into(),
+		kind: row.kind.into(),
+		amount_msat: row.amount_msat,
+		client: row.client.map(|client| client.to_string()),
+		postings: row.postings.iter().map(posting).collect(),
+		reference: row.reference,
+	}
+}
+
+fn check_view(compared: Comparison, accounts: Vec<LedgerPosting>) -> LedgerCheck {
+	let opinion = |what: &str, (booked_msat, actual_msat): (i64, i64)| LedgerComparison {
+		what: what.to_owned(),
+		booked_msat,
+		actual_msat,
+	};
+	let differing = compared.differing.iter().map(|(what, booked, there)| opinion(what, (*booked, *there)));
+	LedgerCheck {
+		balanced: compared.agrees(),
+		entries: compared.entries,
+		sum_msat: compared.sum_msat,
+		wallet: opinion("wallet", compared.wallet),
+		channels: opinion("channels", compared.channels),
+		differing: differing.collect(),
+		closing_msat: compared.closing_msat,
+		htlcs_in_flight: u64::try_from(compared.in_flight).unwrap_or(u64::MAX),
+		agreed_before: compared.agreed.0,
+		agreed_at: (compared.agreed.1 > 0).then(|| Timestamp(compared.agreed.1).into()),
+		accounts,
+	}
+}
+
+fn empty(name: String) -> LedgerReportLine {
+	LedgerReportLine {
+		name,
+		channels: 0,
+		earned_msat: 0,
+		cost_msat: 0,
+		profit_msat: 0,
+		quoted_msat: 0,
+		sat_days: Some(0),
+		yearly_ppm: None,
+	}
+}
+
+fn add(line: &mut LedgerReportLine, sums: &ChannelSums, now: Timestamp) {
+	line.channels += u64::from(sums.channel_id().is_some());
+	line.cost_msat = line.cost_msat.saturating_add(sums.cost_msat());
+	line.profit_msat = line.profit_msat.saturating_add(sums.profit_msat());
+	line.quoted_msat = line.quoted_msat.saturating_add(sums.quoted.map_or(0, |quoted| quoted.0));
+	line.sat_days = line.sat_days.map(|days| days.saturating_add(sums.sat_days(now)));
+}
+
+fn finish(mut line: LedgerReportLine) -> LedgerReportLine {
+	line.earned_msat = line.profit_msat.saturating_add(line.cost_msat);
+	let days = line.sat_days.filter(|days| *days > 0);
+	line.yearly_ppm = days.map(|days| {
+		let ppm = i128::from(line.profit_msat) * 365 * 1_000_000 / (i128::from(days) * 1_000);
+		i64::try_from(ppm).unwrap_or(if ppm < 0 { i64::MIN } else { i64::MAX })
+	});
+	line
+}
+
+fn month_line(month: &MonthSums) -> LedgerReportLine {
+	let sum = |which: fn(book::EntryKind) -> bool| -> i64 {
+		month.kinds.iter().filter(|(kind, _)| which(**kind)).map(|(_, msat)| *msat).sum()
+	};
+	let (profit_msat, cost_msat) = (sum(book::EntryKind::is_profit), -sum(book::EntryKind::is_cost));
+	LedgerReportLine {
+		profit_msat,
+		cost_msat,
+		earned_msat: profit_msat + cost_msat,
+		sat_days: None,
+		..empty(month.month.clone())
+	}
+}

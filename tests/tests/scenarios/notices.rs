@@ -1,0 +1,99 @@
+//! What else a client is told over its webhook while it is away: a contract near its end, an onion message, and that its LSP
+//! wants liquidity back. The clients set their webhooks themselves, as wallets do.
+
+use crate::steps::{PAYER_CHANNEL_SAT, notified_world, pay_just_in_time};
+use anyhow::{Context, Result, ensure};
+use inlet_tests::thin::{ThinConfig, ThinNode};
+use inlet_tests::wallet::text;
+use inlet_tests::webhook::{Receiver, Request};
+use inlet_tests::world::SOON;
+use inlet_tests::{World, eventually, scenario};
+use serde_json::json;
+
+/// A client with a webhook and a channel that it bought, and who paid for it.
+async fn client_and_payer(world: &World<'_>, receiver: &Receiver) -> Result<(ThinNode, ThinNode)> {
+	let payer = ThinNode::start(&world.bitcoind, ThinConfig::stranger("payer")).await?;
+	payer.open_channel(&world.lsp.uri(), 500_000, 0, false).await?;
+	world.mine(6, &[]).await?;
+	payer.usable_channels(1, SOON).await?;
+	let client = ThinNode::start(&world.bitcoind, ThinConfig::client("client", &world.lsp.uri())).await?;
+	ensure!(client.set_webhook("wallet", &receiver.url("/wake")).await? == 1);
+	let hash = payer.pay(&client.receive_jit(Some(100_000_000)).await?, None, 1)?;
+	client.claimed(hash, SOON).await?;
+	payer.outcome(hash, SOON).await?.map_err(anyhow::Error::msg)?;
+	world.bitcoind.wait_for_mempool(1, SOON).await?;
+	world.mine(1, &[]).await?;
+	Ok((client, payer))
+}
+
+/// The LSP sees that the client is gone.
+async fn leaves(world: &World<'_>, client: &ThinNode) -> Result<()> {
+	client.disconnect();
+	let id = client.node_id().to_string();
+	let gone = async || {
+		let clients = world.lsp.list("clients").await?;
+		Ok(clients.iter().any(|known| known["node_id"] == id.as_str() && known["connected"] == false).then_some(()))
+	};
+	eventually(SOON, "the LSP sees that the client is away", gone).await
+}
+
+fn notices(all: &[Request]) -> Vec<String> {
+	all.iter().map(Request::notice).collect()
+}
+
+/// The operator wants to close the channel of a client that is away: he is told that it cannot be, and the client that it is
+/// wanted.
+#[test]
+fn l5_16_a_client_whose_channel_is_to_be_closed_is_told_that_it_is_wanted() {
+	scenario(async |scratch| {
+		let receiver = Receiver::start().await?;
+		let world = notified_world(scratch, "", &receiver).await?;
+		let (client, _payer) = client_and_payer(&world, &receiver).await?;
+		leaves(&world, &client).await?;
+		let channels = world.lsp.channels().await?;
+		let sold = channels.iter().find(|channel| channel["outbound"] == true).context("no channel was sold")?;
+		let id = text(sold, "id")?;
+		let close = ["channels", "close", &id, "--break-lease", "--yes"];
+		let refused = world.lsp.say(&close).await?;
+		ensure!(refused.code == Some(1), "{refused:?}");
+		let called = receiver.wait_for(SOON, "the client is told", |all| {
+			all.last().is_some_and(|last| last.notice() == "liquidity_management_request")
+		});
+		let called = called.await?;
+		let last = called.last().context("nothing")?;
+		ensure!(last.json()["params"] == json!({}), "{}", last.body);
+		ensure!(last.signer()?.to_string() == world.lsp.node_id(), "signed by somebody else");
+		client.reconnect().await?;
+		client.usable_channels(1, SOON).await?;
+		let closed = async || Ok((world.lsp.say(&close).await?.code == Some(0)).then_some(()));
+		eventually(SOON, "the client agrees to the close", closed).await?;
+		let gone = async || Ok(client.channels().is_empty().then_some(()));
+		eventually(SOON, "the channel is closed", gone).await
+	});
+}
+
+/// A payer asks a wallet that is away for an invoice (BOLT 12), by an onion message over the LSP: the wallet is told.
+#[test]
+fn l5_16_a_wallet_that_is_away_is_told_of_an_onion_message() {
+	scenario(async |scratch| {
+		let receiver = Receiver::start().await?;
+		let world = notified_world(scratch, "", &receiver).await?;
+		let wallet = world.client("wallet").await?;
+		world.set_webhook(&wallet, &receiver).await?;
+		let payer = world.payer(&[PAYER_CHANNEL_SAT]).await?;
+		let first = wallet.jit_invoice(Some(250_000_000)).await?;
+		pay_just_in_time(&payer, &wallet, &first, 250_000).await?;
+		let offer = wallet.call("offer", json!({ "amount_msat": 5_000_000 })).await?;
+		wallet.stop().await?;
+		world.lsp.sees(&wallet, false).await?;
+		payer.call("pay_offer", json!({ "offer": offer["offer"] })).await?;
+		let called = receiver.wait_for(SOON, "the wallet is told of the message", |all| {
+			notices(all).contains(&"onion_message_incoming".to_owned())
+		});
+		let called = called.await?;
+		let told = called.iter().find(|request| request.notice() == "onion_message_incoming").context("nothing")?;
+		ensure!(told.json()["params"] == json!({}), "{}", told.body);
+		ensure!(told.signer()?.to_string() == world.lsp.node_id(), "signed by somebody else");
+		Ok(())
+	});
+}
