@@ -19,8 +19,14 @@ _inlet() {
             inlet,address)
                 cmd="inlet__subcmd__address"
                 ;;
+            inlet,backup)
+                cmd="inlet__subcmd__backup"
+                ;;
             inlet,balance)
                 cmd="inlet__subcmd__balance"
+                ;;
+            inlet,capital)
+                cmd="inlet__subcmd__capital"
                 ;;
             inlet,channels)
                 cmd="inlet__subcmd__channels"
@@ -33,6 +39,9 @@ _inlet() {
                 ;;
             inlet,config)
                 cmd="inlet__subcmd__config"
+                ;;
+            inlet,doctor)
+                cmd="inlet__subcmd__doctor"
                 ;;
             inlet,events)
                 cmd="inlet__subcmd__events"
@@ -67,6 +76,9 @@ _inlet() {
             inlet,quote)
                 cmd="inlet__subcmd__quote"
                 ;;
+            inlet,restore)
+                cmd="inlet__subcmd__restore"
+                ;;
             inlet,run)
                 cmd="inlet__subcmd__run"
                 ;;
@@ -91,8 +103,26 @@ _inlet() {
             inlet,sync)
                 cmd="inlet__subcmd__sync"
                 ;;
+            inlet,tokens)
+                cmd="inlet__subcmd__tokens"
+                ;;
             inlet,utxos)
                 cmd="inlet__subcmd__utxos"
+                ;;
+            inlet__subcmd__backup,init)
+                cmd="inlet__subcmd__backup__subcmd__init"
+                ;;
+            inlet__subcmd__backup,now)
+                cmd="inlet__subcmd__backup__subcmd__now"
+                ;;
+            inlet__subcmd__backup,status)
+                cmd="inlet__subcmd__backup__subcmd__status"
+                ;;
+            inlet__subcmd__backup,verify)
+                cmd="inlet__subcmd__backup__subcmd__verify"
+                ;;
+            inlet__subcmd__capital,reclaim)
+                cmd="inlet__subcmd__capital__subcmd__reclaim"
                 ;;
             inlet__subcmd__channels,close)
                 cmd="inlet__subcmd__channels__subcmd__close"
@@ -112,14 +142,32 @@ _inlet() {
             inlet__subcmd__channels,show)
                 cmd="inlet__subcmd__channels__subcmd__show"
                 ;;
+            inlet__subcmd__clients,clear)
+                cmd="inlet__subcmd__clients__subcmd__clear"
+                ;;
             inlet__subcmd__clients,list)
                 cmd="inlet__subcmd__clients__subcmd__list"
+                ;;
+            inlet__subcmd__clients,set)
+                cmd="inlet__subcmd__clients__subcmd__set"
+                ;;
+            inlet__subcmd__clients,show)
+                cmd="inlet__subcmd__clients__subcmd__show"
                 ;;
             inlet__subcmd__config,check)
                 cmd="inlet__subcmd__config__subcmd__check"
                 ;;
+            inlet__subcmd__ledger,check)
+                cmd="inlet__subcmd__ledger__subcmd__check"
+                ;;
+            inlet__subcmd__ledger,export)
+                cmd="inlet__subcmd__ledger__subcmd__export"
+                ;;
             inlet__subcmd__ledger,list)
                 cmd="inlet__subcmd__ledger__subcmd__list"
+                ;;
+            inlet__subcmd__ledger,report)
+                cmd="inlet__subcmd__ledger__subcmd__report"
                 ;;
             inlet__subcmd__orders,list)
                 cmd="inlet__subcmd__orders__subcmd__list"
@@ -148,8 +196,29 @@ _inlet() {
             inlet__subcmd__sales,show)
                 cmd="inlet__subcmd__sales__subcmd__show"
                 ;;
+            inlet__subcmd__seed,restore)
+                cmd="inlet__subcmd__seed__subcmd__restore"
+                ;;
             inlet__subcmd__seed,show)
                 cmd="inlet__subcmd__seed__subcmd__show"
+                ;;
+            inlet__subcmd__storage,export)
+                cmd="inlet__subcmd__storage__subcmd__export"
+                ;;
+            inlet__subcmd__storage,migrate)
+                cmd="inlet__subcmd__storage__subcmd__migrate"
+                ;;
+            inlet__subcmd__tokens,issue)
+                cmd="inlet__subcmd__tokens__subcmd__issue"
+                ;;
+            inlet__subcmd__tokens,list)
+                cmd="inlet__subcmd__tokens__subcmd__list"
+                ;;
+            inlet__subcmd__tokens,revoke)
+                cmd="inlet__subcmd__tokens__subcmd__revoke"
+                ;;
+            inlet__subcmd__tokens,show)
+                cmd="inlet__subcmd__tokens__subcmd__show"
                 ;;
             inlet__subcmd__utxos,list)
                 cmd="inlet__subcmd__utxos__subcmd__list"
@@ -161,7 +230,7 @@ _inlet() {
 
     case "${cmd}" in
         inlet)
-            opts="-h -V --data-dir --network --json --help --version run status info balance address send utxos peers channels invoice pay offer payments orders sales clients quote ledger fees storage sync events seed config stop completions"
+            opts="-h -V --data-dir --network --json --help --version run status info balance address send utxos peers channels invoice pay offer payments orders sales clients tokens quote capital ledger fees storage backup restore doctor sync events seed config stop completions"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -204,9 +273,167 @@ _inlet() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        inlet__subcmd__backup)
+            opts="-h --data-dir --network --json --help status init now verify"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --network)
+                    COMPREPLY=($(compgen -W "mainnet signet testnet4 regtest" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        inlet__subcmd__backup__subcmd__init)
+            opts="-h --take-over --data-dir --network --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --network)
+                    COMPREPLY=($(compgen -W "mainnet signet testnet4 regtest" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        inlet__subcmd__backup__subcmd__now)
+            opts="-h --data-dir --network --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --network)
+                    COMPREPLY=($(compgen -W "mainnet signet testnet4 regtest" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        inlet__subcmd__backup__subcmd__status)
+            opts="-h --data-dir --network --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --network)
+                    COMPREPLY=($(compgen -W "mainnet signet testnet4 regtest" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        inlet__subcmd__backup__subcmd__verify)
+            opts="-h --from --data-dir --network --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --from)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --network)
+                    COMPREPLY=($(compgen -W "mainnet signet testnet4 regtest" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         inlet__subcmd__balance)
             opts="-h --data-dir --network --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --network)
+                    COMPREPLY=($(compgen -W "mainnet signet testnet4 regtest" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        inlet__subcmd__capital)
+            opts="-h --data-dir --network --json --help reclaim"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --network)
+                    COMPREPLY=($(compgen -W "mainnet signet testnet4 regtest" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        inlet__subcmd__capital__subcmd__reclaim)
+            opts="-h --dry-run --data-dir --network --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -413,7 +640,7 @@ _inlet() {
             return 0
             ;;
         inlet__subcmd__clients)
-            opts="-h --limit --cursor --data-dir --network --json --help list"
+            opts="-h --limit --cursor --data-dir --network --json --help list show set clear"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -427,6 +654,28 @@ _inlet() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --network)
+                    COMPREPLY=($(compgen -W "mainnet signet testnet4 regtest" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        inlet__subcmd__clients__subcmd__clear)
+            opts="-h --data-dir --network --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 --data-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -457,6 +706,74 @@ _inlet() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --network)
+                    COMPREPLY=($(compgen -W "mainnet signet testnet4 regtest" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        inlet__subcmd__clients__subcmd__set)
+            opts="-h --tier --block --allow --max-payment --max-channel --fee-share --headroom --note --data-dir --network --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --tier)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-payment)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-channel)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --fee-share)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --headroom)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --note)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --network)
+                    COMPREPLY=($(compgen -W "mainnet signet testnet4 regtest" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        inlet__subcmd__clients__subcmd__show)
+            opts="-h --data-dir --network --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 --data-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -524,6 +841,32 @@ _inlet() {
             fi
             case "${prev}" in
                 --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --network)
+                    COMPREPLY=($(compgen -W "mainnet signet testnet4 regtest" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        inlet__subcmd__doctor)
+            opts="-h --trial --data-dir --network --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --trial)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -655,7 +998,7 @@ _inlet() {
             return 0
             ;;
         inlet__subcmd__ledger)
-            opts="-h --limit --cursor --data-dir --network --json --help list"
+            opts="-h --limit --cursor --data-dir --network --json --help list check report export"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -667,6 +1010,58 @@ _inlet() {
                     ;;
                 --cursor)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --network)
+                    COMPREPLY=($(compgen -W "mainnet signet testnet4 regtest" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        inlet__subcmd__ledger__subcmd__check)
+            opts="-h --wait --data-dir --network --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --wait)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --network)
+                    COMPREPLY=($(compgen -W "mainnet signet testnet4 regtest" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        inlet__subcmd__ledger__subcmd__export)
+            opts="-h --format --data-dir --network --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -W "csv json hledger" -- "${cur}"))
                     return 0
                     ;;
                 --data-dir)
@@ -697,6 +1092,32 @@ _inlet() {
                     ;;
                 --cursor)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --network)
+                    COMPREPLY=($(compgen -W "mainnet signet testnet4 regtest" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        inlet__subcmd__ledger__subcmd__report)
+            opts="-h --by --data-dir --network --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --by)
+                    COMPREPLY=($(compgen -W "client channel tier month" -- "${cur}"))
                     return 0
                     ;;
                 --data-dir)
@@ -1039,12 +1460,28 @@ _inlet() {
             return 0
             ;;
         inlet__subcmd__quote)
-            opts="-h --client-balance --expiry-blocks --confirms-within --explain --data-dir --network --json --help jit order"
+            opts="-h --size --lsps1 --tier --client --feerate --client-balance --expiry-blocks --confirms-within --explain --data-dir --network --json --help jit order"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tier)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --client)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --feerate)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --client-balance)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1072,8 +1509,38 @@ _inlet() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        inlet__subcmd__restore)
+            opts="-h --from --seed-file --recover-funds --take-over --data-dir --network --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --from)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --seed-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --network)
+                    COMPREPLY=($(compgen -W "mainnet signet testnet4 regtest" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         inlet__subcmd__run)
-            opts="-h --config --listen --announce-addr --chain --alias --gossip --log-level --log-format --data-dir --network --json --help"
+            opts="-h --config --listen --announce-addr --chain --alias --gossip --log-level --log-format --standby --data-dir --network --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1209,12 +1676,38 @@ _inlet() {
             return 0
             ;;
         inlet__subcmd__seed)
-            opts="-h --data-dir --network --json --help show"
+            opts="-h --data-dir --network --json --help show restore"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --network)
+                    COMPREPLY=($(compgen -W "mainnet signet testnet4 regtest" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        inlet__subcmd__seed__subcmd__restore)
+            opts="-h --seed-file --data-dir --network --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --seed-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --data-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1323,7 +1816,7 @@ _inlet() {
             return 0
             ;;
         inlet__subcmd__storage)
-            opts="-h --rated-tbw --data-dir --network --json --help"
+            opts="-h --rated-tbw --data-dir --network --json --help export migrate"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1348,9 +1841,199 @@ _inlet() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        inlet__subcmd__storage__subcmd__export)
+            opts="-h --to --data-dir --network --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --to)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --network)
+                    COMPREPLY=($(compgen -W "mainnet signet testnet4 regtest" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        inlet__subcmd__storage__subcmd__migrate)
+            opts="-h --from --to --data-dir --network --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --from)
+                    COMPREPLY=($(compgen -W "sqlite postgres" -- "${cur}"))
+                    return 0
+                    ;;
+                --to)
+                    COMPREPLY=($(compgen -W "sqlite postgres" -- "${cur}"))
+                    return 0
+                    ;;
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --network)
+                    COMPREPLY=($(compgen -W "mainnet signet testnet4 regtest" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         inlet__subcmd__sync)
             opts="-h --data-dir --network --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --network)
+                    COMPREPLY=($(compgen -W "mainnet signet testnet4 regtest" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        inlet__subcmd__tokens)
+            opts="-h --data-dir --network --json --help list issue show revoke"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --network)
+                    COMPREPLY=($(compgen -W "mainnet signet testnet4 regtest" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        inlet__subcmd__tokens__subcmd__issue)
+            opts="-h --tier --uses --expires --label --data-dir --network --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --tier)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --uses)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --expires)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --label)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --network)
+                    COMPREPLY=($(compgen -W "mainnet signet testnet4 regtest" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        inlet__subcmd__tokens__subcmd__list)
+            opts="-h --limit --cursor --data-dir --network --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --limit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cursor)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --network)
+                    COMPREPLY=($(compgen -W "mainnet signet testnet4 regtest" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        inlet__subcmd__tokens__subcmd__revoke)
+            opts="-h --data-dir --network --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --network)
+                    COMPREPLY=($(compgen -W "mainnet signet testnet4 regtest" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        inlet__subcmd__tokens__subcmd__show)
+            opts="-h --data-dir --network --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi

@@ -5,8 +5,9 @@ use clap::Parser;
 use inlet::cli::Cli;
 use inlet::config::{Config, Overrides, SYSTEM_SOCKET};
 use std::ffi::OsString;
-use std::path::PathBuf;
-use std::process::Command;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -66,7 +67,8 @@ fn all_forms_have_the_binarys_version() {
 fn the_unit_runs_what_the_binary_takes() {
 	let unit = read("systemd/inlet.service");
 	takes(only(&unit, "ExecStart="));
-	let variables: Vec<(&str, &str)> = values(&unit, "Environment=").iter().map(|v| v.split_once('=').unwrap()).collect();
+	let variables: Vec<(&str, &str)> =
+		values(&unit, "Environment=").iter().map(|v| v.split_once('=').unwrap()).collect();
 	let mut variables = variables;
 	variables.push(("INLET_NODE_NETWORK", "signet"));
 	let config = with_variables(&variables);
@@ -106,8 +108,25 @@ fn the_dockerfile_is_small_unprivileged_and_says_how_it_is() {
 #[test]
 fn the_umbrel_app_is_complete_and_its_settings_exist() {
 	let app = yaml("umbrel/umbrel-app.yml");
-	for field in ["manifestVersion", "id", "name", "tagline", "category", "version", "port", "description", "developer",
-		"website", "repo", "support", "gallery", "dependencies", "releaseNotes", "submitter", "submission"] {
+	for field in [
+		"manifestVersion",
+		"id",
+		"name",
+		"tagline",
+		"category",
+		"version",
+		"port",
+		"description",
+		"developer",
+		"website",
+		"repo",
+		"support",
+		"gallery",
+		"dependencies",
+		"releaseNotes",
+		"submitter",
+		"submission",
+	] {
 		assert!(!app[field].is_null(), "umbrel-app.yml has no {field}");
 	}
 	let service = &yaml("umbrel/docker-compose.yml")["services"]["inlet"];
@@ -134,8 +153,24 @@ fn the_umbrel_app_is_complete_and_its_settings_exist() {
 #[test]
 fn the_start9_manifest_is_complete_and_its_commands_exist() {
 	let manifest = yaml("start9/manifest.yaml");
-	for field in ["id", "title", "version", "release-notes", "license", "wrapper-repo", "upstream-repo", "build", "description",
-		"assets", "main", "health-checks", "dependencies", "volumes", "interfaces", "backup"] {
+	for field in [
+		"id",
+		"title",
+		"version",
+		"release-notes",
+		"license",
+		"wrapper-repo",
+		"upstream-repo",
+		"build",
+		"description",
+		"assets",
+		"main",
+		"health-checks",
+		"dependencies",
+		"volumes",
+		"interfaces",
+		"backup",
+	] {
 		assert!(!manifest[field].is_null(), "manifest.yaml has no {field}");
 	}
 	for command in [&manifest["main"], &manifest["health-checks"]["node"]] {
@@ -169,11 +204,50 @@ fn the_image_brings_what_it_promises() {
 	}
 }
 
+const SCRIPTS: [&str; 9] = [
+	"debian/build",
+	"debian/check",
+	"debian/checks",
+	"image/build",
+	"image/nuc",
+	"image/pi",
+	"image/boot",
+	"image/files/usr/lib/inlet/firstboot",
+	"image/files/usr/lib/inlet/console",
+];
+
 #[test]
 fn every_script_is_one_for_its_shell() {
-	for script in ["debian/build", "debian/check", "debian/checks", "image/build", "image/nuc", "image/pi", "image/boot",
-		"image/files/usr/lib/inlet/firstboot", "image/files/usr/lib/inlet/console"] {
-		let status = Command::new("bash").arg("-n").arg(deploy(script)).status().unwrap();
+	for script in SCRIPTS {
+		let shell = if read(script).starts_with("#!/bin/sh") { "sh" } else { "bash" };
+		let status = Command::new(shell).arg("-n").arg(deploy(script)).status().unwrap();
 		assert!(status.success(), "deploy/{script}");
+		if let Some(run) = run_if_there("shellcheck", &["--severity=warning", "--shell", shell], &deploy(script)) {
+			assert!(run.status.success(), "deploy/{script}: {}", String::from_utf8_lossy(&run.stdout));
+		}
+	}
+}
+
+/// In tenths, as `--threshold` has it: 20 is the 2.0 that the unit stays below.
+#[test]
+fn the_unit_is_exposed_to_little() {
+	let unit = deploy("systemd/inlet.service");
+	let arguments = ["security", "--no-pager", "--offline=true", "--threshold=20"];
+	if let Some(run) = run_if_there("systemd-analyze", &arguments, &unit) {
+		let said = String::from_utf8_lossy(&run.stdout);
+		assert!(run.status.success(), "{said}{}", String::from_utf8_lossy(&run.stderr));
+		assert!(said.contains("Overall exposure level for inlet.service"), "{said}");
+	}
+}
+
+/// What a tool says that not every machine has; without it the test says so and passes.
+fn run_if_there(tool: &str, arguments: &[&str], file: &Path) -> Option<Output> {
+	match Command::new(tool).args(arguments).arg(file).output() {
+		Ok(output) => Some(output),
+		Err(error) if error.kind() == ErrorKind::NotFound => {
+			eprintln!("{tool} is not on this machine: {} was not tried with it", file.display());
+			None
+		}
+		Err(error) => panic!("{tool}: {error}"),
 	}
 }

@@ -18,7 +18,8 @@ async fn the_package_installs_serves_upgrades_and_goes_without_the_keys() -> Res
 		None => build(&deploy, scratch.path()).await?,
 	};
 	let bitcoind = Bitcoind::start(&scratch).await?;
-	let status = Command::new(deploy.join("check")).arg(deb).arg(format!("bitcoind:{}", bitcoind.url())).status().await?;
+	let status =
+		Command::new(deploy.join("check")).arg(deb).arg(format!("bitcoind:{}", bitcoind.url())).status().await?;
 	ensure!(status.success(), "deploy/debian/check: {status}");
 	bitcoind.stop().await
 }
