@@ -39,7 +39,7 @@ fn takes(command: &str) {
 
 /// What the configuration becomes with these variables.
 fn with_variables(variables: &[(&str, &str)]) -> Config {
-	let dir = tempfile::tempdir().unwrap();
+	let dir = tempfile::tempdir().expect("a directory for temporary files");
 	let flags = Overrides { data_dir: Some(dir.path().to_owned()), ..Overrides::default() };
 	let variables = variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
 	Config::load(&flags, variables).unwrap_or_else(|error| panic!("{error}"))
