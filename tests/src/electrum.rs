@@ -80,7 +80,7 @@ async fn real(scratch: &Scratch, bitcoind: &Bitcoind, exe: std::ffi::OsString) -
 	let mut command = Command::new(exe);
 	command.env("COIN", "Bitcoin").env("NET", "regtest").env("DB_DIRECTORY", &dir).env("DAEMON_URL", bitcoind.url());
 	command.env("SERVICES", format!("tcp://127.0.0.1:{port}")).env("PEER_DISCOVERY", "off").env("ALLOW_ROOT", "1");
-	command.env("COST_SOFT_LIMIT", "0").env("COST_HARD_LIMIT", "0");
+	command.env("COST_SOFT_LIMIT", "0").env("COST_HARD_LIMIT", "0").env("DB_ENGINE", "leveldb");
 	let log = dir.join("log");
 	scratch.log("electrumx", &log);
 	let process = Process::start("electrumx", &mut command, &log)?;

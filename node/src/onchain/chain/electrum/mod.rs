@@ -366,3 +366,6 @@ fn unspent(api: &Api, scripts: &[ScriptBuf]) -> Result<Vec<Found>, Failure> {
 	}
 	Ok(found)
 }
+
+#[cfg(test)]
+mod tests;
