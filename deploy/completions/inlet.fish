@@ -66,7 +66,7 @@ complete -c inlet -n "__fish_inlet_needs_command" -f -a "completions" -d 'Print 
 complete -c inlet -n "__fish_inlet_using_subcommand run" -l config -d 'The config file [default: inlet.toml in the data directory]' -r -F
 complete -c inlet -n "__fish_inlet_using_subcommand run" -l listen -d 'Listen for peers here; may be repeated' -r
 complete -c inlet -n "__fish_inlet_using_subcommand run" -l announce-addr -d 'Tell the network that the node is here; may be repeated' -r
-complete -c inlet -n "__fish_inlet_using_subcommand run" -l chain -d 'esplora:URL[,URL...] or bitcoind:http://USER:PASS@HOST:PORT' -r
+complete -c inlet -n "__fish_inlet_using_subcommand run" -l chain -d 'esplora:URL[,URL...], electrum:ssl://HOST:PORT or bitcoind:http://USER:PASS@HOST:PORT' -r
 complete -c inlet -n "__fish_inlet_using_subcommand run" -l alias -d 'Name in the node announcement' -r
 complete -c inlet -n "__fish_inlet_using_subcommand run" -l gossip -d 'Where the graph comes from: p2p, rgs:URL or none' -r
 complete -c inlet -n "__fish_inlet_using_subcommand run" -l log-level -d 'error, warn, info, debug, trace, or levels by target' -r
