@@ -362,7 +362,8 @@ impl Surroundings for Hands {
 			Action::AbandonChannel { user_channel_id, peer } => {
 				let order = book.order_by_user_channel_id(user_channel_id);
 				let pushed = order.map(|order| order.client_balance.to_msat().unwrap_or(Msat::ZERO));
-				self.channels.abandon(&self.lightning, user_channel_id, peer, pushed)
+				let void = order.is_some_and(|order| order.lapsed && !order.kept);
+				self.channels.abandon(&self.lightning, user_channel_id, peer, pushed, void)
 			}
 			Action::BroadcastFunding { user_channel_id, channel_id, funding } => {
 				let inputs = self.channels.broadcast(user_channel_id, channel_id, funding);
