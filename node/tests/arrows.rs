@@ -274,7 +274,7 @@ fn the_store_reaches_its_database_only_reads_no_clock_and_holds_no_policy() {
 			"Instant::now",
 			"inlet_lsp::policy",
 		];
-		// The lease of a server's leader is about time (storage/docs/decisions/0002-postgresql.md).
+		// The lease of a server's leader is about time (storage/docs/decisions/0003-postgresql.md).
 		let leads = |n: &str| in_room(file, "storage/src/pg") && n == "Instant::now";
 		let said = never.iter().filter(|n| code.contains(**n) && !leads(n));
 		found.extend(said.map(|n| format!("{file} says {n}")));

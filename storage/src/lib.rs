@@ -6,7 +6,7 @@
 //! prefix of what was asked for, and a future that has resolved is on the disk. `docs/store.md` says why.
 //!
 //! The file may be a database on a PostgreSQL server instead ([`PgOptions`]), for a node with a standby:
-//! `docs/decisions/0002-postgresql.md`.
+//! `docs/decisions/0003-postgresql.md`.
 //!
 //! Opens no socket but that server's, reads no clock but for its lease, holds no policy.
 

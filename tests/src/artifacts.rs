@@ -14,7 +14,8 @@ use std::sync::OnceLock;
 pub fn inlet_exe() -> Result<PathBuf> {
 	static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
 	let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-	once(&BUILT, "INLET_EXE", || cargo_build("inlet", &workspace.join("node/Cargo.toml"), &target_dir()?))
+	let profile = profiles().0;
+	once(&BUILT, "INLET_EXE", || cargo_build("inlet", profile, &workspace.join("node/Cargo.toml"), &target_dir()?))
 }
 
 /// The wallet binary: `INLET_WALLET_EXE`, or built from `tests/wallet` into a folder of its own below the workspace's
@@ -25,7 +26,20 @@ pub fn inlet_exe() -> Result<PathBuf> {
 pub fn wallet_exe() -> Result<PathBuf> {
 	static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
 	let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("wallet/Cargo.toml");
-	once(&BUILT, "INLET_WALLET_EXE", || cargo_build("inlet-test-wallet", &manifest, &target_dir()?.join("wallet")))
+	let (profile, dir) = (profiles().1, || Ok::<_, anyhow::Error>(target_dir()?.join("wallet")));
+	once(&BUILT, "INLET_WALLET_EXE", || cargo_build("inlet-test-wallet", profile, &manifest, &dir()?))
+}
+
+static PROFILES: OnceLock<(String, String)> = OnceLock::new();
+
+/// Before either is asked for: the cargo profiles of the two programs, `dev` if this is not called.
+pub fn use_profiles(inlet: &str, wallet: &str) {
+	// Only the first call counts, which is the first thing that a program does.
+	let _ = PROFILES.set((inlet.to_owned(), wallet.to_owned()));
+}
+
+fn profiles() -> (&'static str, &'static str) {
+	PROFILES.get().map_or(("dev", "dev"), |(inlet, wallet)| (inlet, wallet))
 }
 
 fn once(
@@ -48,7 +62,7 @@ fn target_dir() -> Result<PathBuf> {
 }
 
 /// Builds the binary `name`, with cargo's progress on stderr, and gives its path. Cargo's own lock makes the others wait.
-fn cargo_build(name: &str, manifest: &Path, target: &Path) -> Result<PathBuf> {
+fn cargo_build(name: &str, profile: &str, manifest: &Path, target: &Path) -> Result<PathBuf> {
 	let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
 	let mut command = Command::new(cargo);
 	// What the cargo that runs us said about our package. Build scripts (ring's) look at it: with it, they and all that
@@ -60,7 +74,7 @@ fn cargo_build(name: &str, manifest: &Path, target: &Path) -> Result<PathBuf> {
 		}
 	}
 	let mut child = command
-		.args(["build", "--locked", "--message-format=json-render-diagnostics", "--bin", name])
+		.args(["build", "--locked", "--message-format=json-render-diagnostics", "--profile", profile, "--bin", name])
 		.arg("--manifest-path")
 		.arg(manifest)
 		.arg("--target-dir")

@@ -131,6 +131,15 @@ impl Bitcoind {
 		self.process.lock().unwrap_or_else(PoisonError::into_inner).take().context("bitcoind does not run")
 	}
 
+	/// Its process number.
+	///
+	/// # Errors
+	/// It does not run.
+	pub fn pid(&self) -> Result<u32> {
+		let process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
+		Ok(process.as_ref().context("bitcoind does not run")?.pid())
+	}
+
 	/// What it is and where it was found, for people.
 	pub fn describe(&self) -> String {
 		format!("{} ({})", self.program.version, self.program.origin)

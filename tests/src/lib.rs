@@ -11,6 +11,7 @@ pub mod fuzz;
 pub mod inlet;
 pub mod postgres;
 pub mod process;
+pub mod race;
 pub mod rpc;
 pub mod scenario;
 pub mod scratch;
@@ -20,7 +21,7 @@ pub mod wallet;
 pub mod webhook;
 pub mod world;
 
-pub use artifacts::{inlet_exe, wallet_exe};
+pub use artifacts::{inlet_exe, use_profiles, wallet_exe};
 pub use bitcoind::Bitcoind;
 pub use inlet::{Inlet, InletOptions};
 pub use postgres::Postgres;

@@ -36,6 +36,10 @@ pub struct WalletOptions {
 	pub trust: Vec<String>,
 	/// Keeps its state in memory only (so that its disk is not measured): it cannot be restarted.
 	pub in_memory: bool,
+	/// More arguments, see `tests/wallet/src/options.rs`.
+	pub arguments: Vec<String>,
+	/// More environment.
+	pub environment: Vec<(String, String)>,
 }
 
 /// A running wallet; killed when dropped.
@@ -101,6 +105,8 @@ impl Wallet {
 		if self.options.in_memory {
 			command.args(["--store", "memory"]);
 		}
+		command.args(&self.options.arguments);
+		command.envs(self.options.environment.iter().map(|(name, value)| (name, value)));
 		let log = self.dir.join("stderr.log");
 		let (process, stdin, stdout) = Process::start_piped(&self.options.name, &mut command, &log)?;
 		let (ready, node_id) = oneshot::channel();
@@ -166,6 +172,14 @@ impl Wallet {
 	/// It does not run.
 	pub fn thaw(&self) -> Result<()> {
 		self.link()?.process.signal(Signal::CONT)
+	}
+
+	/// Its process number.
+	///
+	/// # Errors
+	/// It does not run.
+	pub fn pid(&self) -> Result<u32> {
+		Ok(self.link()?.process.pid())
 	}
 
 	/// Its name.

@@ -4,6 +4,7 @@
 
 use super::door::Door;
 use super::gossip::Gossip;
+use super::scids::{Place, Scids};
 use super::wire::Wire;
 use super::*;
 use crate::config::{PeerLimits, RoutingConfig};
@@ -261,6 +262,8 @@ impl Lightning {
 			keys.clone(),
 			logger.clone(),
 		));
+		let scids = Scids::default();
+		scids.learn(manager.list_channels().iter().map(Place::from));
 		let lightning = Lightning {
 			keys,
 			manager,
@@ -279,6 +282,7 @@ impl Lightning {
 			pending: Notify::new(),
 			changes: AtomicU64::new(0),
 			wallet: parts.wallet,
+			scids,
 			holds: Default::default(),
 			intercepts: Default::default(),
 			trials: Arc::default(),

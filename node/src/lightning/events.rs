@@ -22,7 +22,6 @@ use lightning::events::{
 	ClaimedHTLC, ClosureReason, Event, FundingInfo, HTLCHandlingFailureReason, HTLCHandlingFailureType,
 	InboundHTLCLocator, PaymentPurpose, ReplayEvent,
 };
-use lightning::ln::channel_state::ChannelDetails;
 use lightning::ln::msgs::SocketAddress;
 use lightning::ln::types::ChannelId;
 use lightning::types::payment::PaymentHash;
@@ -278,6 +277,7 @@ impl Handler {
 			}
 			Event::ChannelReady { channel_id, user_channel_id, counterparty_node_id, .. } => {
 				self.driver.submit(Input::ChannelReady { user_channel_id, channel_id: channel_id.0 }).await?;
+				self.lightning.scids.learn(self.lightning.places_with(&counterparty_node_id));
 				let text = format!("with {counterparty_node_id}");
 				self.tell(EventKind::ChannelReady, channel_id.to_string(), text);
 			}
@@ -294,6 +294,7 @@ impl Handler {
 				last_local_balance_msat,
 				..
 			} => {
+				self.lightning.scids.forget(channel_id);
 				let refused = matches!(reason, ClosureReason::CounterpartyForceClosed { .. });
 				let by_client = is_by_peer(&reason);
 				let reason = reason.to_string();
@@ -360,11 +361,8 @@ impl Handler {
 		if self.driver.read(|book| book.sale_by_scid(scid).is_some()) {
 			return None;
 		}
-		let channels = self.lightning.manager.list_channels();
-		let names =
-			|channel: &&ChannelDetails| [channel.outbound_scid_alias, channel.short_channel_id].contains(&Some(scid));
-		let channel = channels.iter().find(names)?;
-		Some(Hop { peer: channel.counterparty.node_id, channel_id: channel.channel_id.0 })
+		let (peer, channel_id) = self.lightning.scids.find(scid, |peer| self.lightning.places_with(peer))?;
+		Some(Hop { peer, channel_id: channel_id.0 })
 	}
 
 	/// A payment to us: an order's is held until the core decides, others are ours at once if we know what they are for.

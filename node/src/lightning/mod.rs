@@ -18,6 +18,7 @@ pub mod payments;
 pub mod peers;
 mod pump;
 pub mod recover;
+pub mod scids;
 pub mod socket;
 pub mod trial;
 pub mod wire;
@@ -26,6 +27,7 @@ use crate::crash::Watched;
 use crate::onchain::{Broadcaster, Fees, Reserve, ReservePolicy, Wallet, anchor_reserve};
 use crate::pulse::Pulse;
 use crate::stop::stopped;
+use bitcoin::secp256k1::PublicKey;
 use bitcoin::{Transaction, Txid};
 use door::Door;
 use inlet_storage::{CallOrder, Store};
@@ -148,6 +150,8 @@ pub struct Lightning {
 	/// Grows whenever channels come or go.
 	changes: AtomicU64,
 	wallet: Arc<Wallet>,
+	/// What our channels are called.
+	pub scids: scids::Scids,
 	/// For how long payments are held.
 	pub holds: holds::Holds,
 	/// HTLCs that are handed to us.
@@ -187,6 +191,11 @@ impl Lightning {
 	/// A channel came, went, or became something else.
 	pub(crate) fn channels_changed(&self) {
 		self.changes.fetch_add(1, Ordering::AcqRel);
+	}
+
+	/// The channels with a peer, as LDK has them now.
+	pub(crate) fn places_with(&self, peer: &PublicKey) -> Vec<scids::Place> {
+		self.manager.list_channels_with_counterparty(peer).iter().map(scids::Place::from).collect()
 	}
 
 	/// LDK forgets a channel that was not funded when the node stopped; the coins kept for it are free again, unless the

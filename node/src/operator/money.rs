@@ -10,6 +10,7 @@ use lightning::chain::channelmonitor::{self, BalanceSource};
 use lightning::ln::channel_state::ChannelDetails;
 use lightning::sign::SpendableOutputDescriptor;
 use lightning::util::sweep::OutputSpendStatus;
+use std::collections::HashSet;
 
 /// No feerate that was ever right is above this: 1,500 sat/vB.
 const MAX_FEERATE_SAT_PER_KW: u32 = 1_500 * 250;
@@ -60,7 +61,8 @@ impl Operator {
 	/// What comes back from channels that are not in `open`, and is not in the wallet yet.
 	fn closing_sat(&self, open: &[ChannelDetails]) -> u64 {
 		let (monitors, wallet) = (&self.hands.lightning.monitor, &self.hands.wallet);
-		let closed = monitors.list_monitors().into_iter().filter(|id| open.iter().all(|c| c.channel_id != *id));
+		let open: HashSet<_> = open.iter().map(|channel| channel.channel_id).collect();
+		let closed = monitors.list_monitors().into_iter().filter(|id| !open.contains(id));
 		// LDK reckons for ever with the balance of a channel that ended before its funding was sent: that money never left.
 		let claimable: u64 = closed
 			.filter_map(|id| monitors.get_monitor(id).ok())

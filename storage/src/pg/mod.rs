@@ -3,7 +3,7 @@
 //! What is different: a server can be reached by two nodes, and a connection can break in the middle of a commit. So
 //! each transaction first changes the one row of `lease` ([`lease`]): it locks it, compares the leader's number, and
 //! counts the transactions. Who is no longer the leader writes nothing, and who lost a connection reads there whether
-//! its last transaction is in the database. `docs/decisions/0002-postgresql.md` has the reasons.
+//! its last transaction is in the database. `docs/decisions/0003-postgresql.md` has the reasons.
 
 mod error;
 mod lease;

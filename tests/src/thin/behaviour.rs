@@ -17,8 +17,8 @@ use lightning::types::payment::PaymentHash;
 use lightning::util::logger::Logger;
 use serde_json::json;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-use tokio::sync::watch;
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, watch};
 
 /// What a node does with what is offered to it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -153,11 +153,12 @@ pub enum ThinEvent {
 pub(super) struct Diary {
 	events: Mutex<Vec<ThinEvent>>,
 	length: watch::Sender<usize>,
+	followers: Mutex<Vec<mpsc::UnboundedSender<(Instant, ThinEvent)>>>,
 }
 
 impl Default for Diary {
 	fn default() -> Diary {
-		Diary { events: Mutex::default(), length: watch::channel(0).0 }
+		Diary { events: Mutex::default(), length: watch::channel(0).0, followers: Mutex::default() }
 	}
 }
 
@@ -166,7 +167,17 @@ impl Diary {
 		event.into_iter().for_each(|event| self.note(event));
 	}
 
+	pub(super) fn follow(&self) -> mpsc::UnboundedReceiver<(Instant, ThinEvent)> {
+		let (follower, following) = mpsc::unbounded_channel();
+		self.followers.lock().unwrap_or_else(PoisonError::into_inner).push(follower);
+		following
+	}
+
 	fn note(&self, event: ThinEvent) {
+		let mut followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
+		let now = Instant::now();
+		followers.retain(|follower| follower.send((now, event.clone())).is_ok());
+		drop(followers);
 		let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
 		events.push(event);
 		self.length.send_replace(events.len());

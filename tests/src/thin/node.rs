@@ -39,10 +39,10 @@ use lightning_net_tokio::{SocketDescriptor, setup_inbound, setup_outbound};
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 /// How often bitcoind is asked for blocks.
 const CHAIN_POLL: Duration = Duration::from_millis(100);
@@ -107,17 +107,19 @@ pub struct ThinConfig {
 	pub lsp: Option<String>,
 	/// How it behaves at first.
 	pub behaviour: Behaviour,
+	/// How often it asks bitcoind for news.
+	pub poll: Duration,
 }
 
 impl ThinConfig {
 	/// An honest client of this LSP.
 	pub fn client(name: &str, lsp: &str) -> ThinConfig {
-		ThinConfig { name: name.to_owned(), lsp: Some(lsp.to_owned()), behaviour: Behaviour::default() }
+		ThinConfig { lsp: Some(lsp.to_owned()), ..ThinConfig::stranger(name) }
 	}
 
 	/// A node that trusts nobody: a payer, or a node in between.
 	pub fn stranger(name: &str) -> ThinConfig {
-		ThinConfig { name: name.to_owned(), lsp: None, behaviour: Behaviour::default() }
+		ThinConfig { name: name.to_owned(), lsp: None, behaviour: Behaviour::default(), poll: CHAIN_POLL }
 	}
 }
 
@@ -153,7 +155,7 @@ impl ThinNode {
 	/// # Errors
 	/// bitcoind or the LSP is not there.
 	pub async fn start(bitcoind: &Bitcoind, config: ThinConfig) -> Result<ThinNode> {
-		let thread = Thread::start(&config.name)?;
+		let (thread, poll) = (Thread::start(&config.name)?, config.poll);
 		let log = Arc::new(Log::new(&config.name));
 		let blocks = Arc::new(Blocks(bitcoind.rpc()));
 		let tip = lightning_block_sync::init::validate_best_block_header(&*blocks);
@@ -166,7 +168,7 @@ impl ThinNode {
 		let address = listener.local_addr()?;
 		let followers = Arc::new((Arc::clone(&inner.channels), Arc::clone(&inner.monitors)));
 		let follower = SpvClient::new(tip, ChainPoller::new(blocks, Network::Regtest), HeaderCache::new(), followers);
-		thread.runtime.spawn(follow_chain(follower, Arc::clone(&inner)));
+		thread.runtime.spawn(follow_chain(follower, Arc::clone(&inner), poll));
 		thread.runtime.spawn(process(Arc::clone(&inner)));
 		thread.runtime.spawn(sort_answers(Arc::clone(&inner)));
 		thread.runtime.spawn(listen(listener, Arc::clone(&inner)));
@@ -257,6 +259,11 @@ impl ThinNode {
 	/// Everything that happened to it so far, oldest first.
 	pub fn events(&self) -> Vec<ThinEvent> {
 		self.inner.diary.all()
+	}
+
+	/// Everything that happens from now on, as it happens. What is not taken waits in memory.
+	pub fn follow(&self) -> mpsc::UnboundedReceiver<(Instant, ThinEvent)> {
+		self.inner.diary.follow()
 	}
 
 	/// Waits until something happened (now or before) of which `pick` makes a value, and gives that.
@@ -430,7 +437,7 @@ pub(super) fn user_config() -> UserConfig {
 
 type Follower = SpvClient<ChainPoller<Arc<Blocks>, Blocks>, Arc<(Arc<Channels>, Arc<Monitors>)>>;
 
-async fn follow_chain(mut follower: Follower, inner: Arc<Inner>) {
+async fn follow_chain(mut follower: Follower, inner: Arc<Inner>, poll: Duration) {
 	loop {
 		match follower.poll_best_tip().await {
 			Ok((_, true)) => inner.wake.notify_one(),
@@ -438,7 +445,7 @@ async fn follow_chain(mut follower: Follower, inner: Arc<Inner>) {
 			// A test may have stopped bitcoind: the next poll tells.
 			Err(e) => log_info!(inner.log, "no block: {:?}", e),
 		}
-		tokio::time::sleep(CHAIN_POLL).await;
+		tokio::time::sleep(poll).await;
 	}
 }
 

@@ -7,6 +7,7 @@ mod backup;
 mod bad_input;
 mod chain_trouble;
 mod closing;
+mod cost;
 mod crash;
 mod disk;
 mod failover;

@@ -6,6 +6,7 @@ use ldk_node::bitcoin::Network;
 use ldk_node::bitcoin::secp256k1::PublicKey;
 use ldk_node::config::{AnchorChannelsConfig, Config, EsploraSyncConfig};
 use ldk_node::lightning::ln::msgs::SocketAddress;
+use ldk_node::liquidity::LSPS2ServiceConfig;
 use ldk_node::logger::LogLevel;
 use ldk_node::{Builder, Node};
 use std::sync::Arc;
@@ -43,11 +44,14 @@ pub struct Options {
 	lsps2: Option<PeerAddress>,
 	trust: Vec<PeerAddress>,
 	in_memory: bool,
+	serve: bool,
+	log: Option<LogLevel>,
 }
 
 impl Options {
 	/// Reads `--dir D (--bitcoind http://USER:PASS@HOST:PORT | --esplora URL) [--listen HOST:PORT] [--alias A]
-	/// [--lsps1 PEER] [--lsps2 PEER] [--trust PEER]... [--store sqlite|memory]`.
+	/// [--lsps1 PEER] [--lsps2 PEER] [--trust PEER]... [--store sqlite|memory] [--serve lsps2] [--log info|debug]`.
+	/// With `--serve lsps2` it is an LSP itself and sells channels just in time, for a fixed price.
 	pub fn from_args(mut args: impl Iterator<Item = String>) -> Result<Options> {
 		let mut options = Options::default();
 		while let Some(flag) = args.next() {
@@ -62,6 +66,8 @@ impl Options {
 				"--lsps2" => options.lsps2 = Some(PeerAddress::parse(&value)?),
 				"--trust" => options.trust.push(PeerAddress::parse(&value)?),
 				"--store" => options.in_memory = value == "memory",
+				"--serve" => options.serve = value == "lsps2",
+				"--log" => options.log = Some(if value == "info" { LogLevel::Info } else { LogLevel::Debug }),
 				other => bail!("unknown flag {other}"),
 			}
 		}
@@ -84,7 +90,7 @@ impl Options {
 			anchor_channels_config: Some(anchors),
 			..Config::default()
 		});
-		builder.set_filesystem_logger(Some(format!("{}/wallet.log", self.dir)), Some(LogLevel::Debug));
+		builder.set_filesystem_logger(Some(format!("{}/wallet.log", self.dir)), Some(self.log.unwrap_or(LogLevel::Debug)));
 		match (&self.bitcoind, self.esplora) {
 			(Some(url), None) => {
 				let (user, password, host, port) = bitcoind_url(url)?;
@@ -107,8 +113,27 @@ impl Options {
 		if let Some(lsp) = self.lsps2 {
 			builder.set_liquidity_source_lsps2(lsp.node_id, lsp.address, None);
 		}
+		if self.serve {
+			builder.set_liquidity_provider_lsps2(service());
+		}
 		let store = Arc::new(MemoryStore::default());
 		Ok(if self.in_memory { builder.build_with_store(store)? } else { builder.build()? })
+	}
+}
+
+/// What it sells as an LSP: about what Inlet sells by default.
+fn service() -> LSPS2ServiceConfig {
+	LSPS2ServiceConfig {
+		require_token: None,
+		advertise_service: false,
+		channel_opening_fee_ppm: 4_000,
+		channel_over_provisioning_ppm: 250_000,
+		min_channel_opening_fee_msat: 1_000_000,
+		min_channel_lifetime: 4_320,
+		max_client_to_self_delay: 2_016,
+		min_payment_size_msat: 1_000_000,
+		max_payment_size_msat: 1_000_000_000,
+		client_trusts_lsp: false,
 	}
 }
 
