@@ -131,10 +131,10 @@ fn look(flags: &Overrides, place: &Place, json: bool) -> Option<ExitCode> {
 }
 
 fn export(flags: &Overrides, to: &Path, json: bool) -> anyhow::Result<()> {
-	let config = Config::load(flags, std::env::vars_os())?;
-	let _lock = DataDir::open(&config.place.data_dir)?;
+	let (place, _, store) = Place::find_with_store(flags, std::env::vars_os())?;
+	let _lock = DataDir::open(&place.data_dir)?;
 	let values = wait(async {
-		let store = stored::open(&config).await?;
+		let store = stored::open(&place, &store).await?;
 		let values = store.export(to).await?;
 		store.close().await;
 		Ok(values)
@@ -180,8 +180,8 @@ fn backup(flags: &Overrides, verb: &BackupCommand) -> anyhow::Result<()> {
 }
 
 fn forget(flags: &Overrides, target: &str, yes: bool) -> anyhow::Result<()> {
-	let config = Config::load(flags, std::env::vars_os())?;
-	wait(commands::forget(&config, target, yes))
+	let (place, backup, store) = Place::find_with_store(flags, std::env::vars_os())?;
+	wait(commands::forget(&place, (&backup, &store), target, yes))
 }
 
 fn restore(flags: &Overrides, args: &RestoreArgs) -> anyhow::Result<()> {

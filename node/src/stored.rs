@@ -1,6 +1,6 @@
 //! The store that the configuration names, for commands that work while no node runs.
 
-use crate::config::{Config, StoreBackend};
+use crate::config::{Place, StoreBackend, StoreConfig};
 use crate::run::STORE_FILE;
 use crate::run::standby::holder;
 use anyhow::bail;
@@ -11,10 +11,10 @@ use inlet_storage::{Patience, Store};
 ///
 /// # Errors
 /// A node runs, there is no store, or it cannot be used.
-pub async fn open(config: &Config) -> anyhow::Result<Store> {
-	match &config.store.backend {
+pub async fn open(place: &Place, config: &StoreConfig) -> anyhow::Result<Store> {
+	match &config.backend {
 		StoreBackend::Sqlite => {
-			let file = config.place.data_dir.join(STORE_FILE);
+			let file = place.data_dir.join(STORE_FILE);
 			if !file.exists() {
 				bail!("there is no store at {}", file.display());
 			}

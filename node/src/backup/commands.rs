@@ -7,7 +7,7 @@ use super::restore::{Found, Loaded, RestoreError, Stale, look};
 use super::seal::random_id;
 use super::vault::{Vault, json, now_ms};
 use crate::cli::RestoreArgs;
-use crate::config::{BackupConfig, BackupPlace, Config, FILE_NAME, Place, network_name};
+use crate::config::{BackupConfig, BackupPlace, FILE_NAME, Place, StoreConfig, network_name};
 use crate::lock::DataDir;
 use crate::onchain::SCAN_KEY;
 use crate::run::STORE_FILE;
@@ -73,12 +73,17 @@ pub async fn init(place: &Place, config: &BackupConfig, take_over: bool) -> anyh
 ///
 /// # Errors
 /// What is wrong, for the operator; then it is still known.
-pub async fn forget(config: &Config, target: &str, yes: bool) -> anyhow::Result<()> {
-	let data_dir = &config.place.data_dir;
+pub async fn forget(
+	place: &Place,
+	(config, store): (&BackupConfig, &StoreConfig),
+	target: &str,
+	yes: bool,
+) -> anyhow::Result<()> {
+	let data_dir = &place.data_dir;
 	let lock = DataDir::open(data_dir)?;
 	let key = Seed::load(&lock.seed_file())?.backup_key();
-	let store = stored::open(config).await?;
-	let done = forget_in(&config.backup, data_dir, &store, &key, (target, yes)).await;
+	let store = stored::open(place, store).await?;
+	let done = forget_in(config, data_dir, &store, &key, (target, yes)).await;
 	store.close().await;
 	for (name, told) in done? {
 		match told {
