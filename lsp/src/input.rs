@@ -374,7 +374,8 @@ pub enum Action {
 	/// Abandon a channel that is not funded yet. Answered by [`Input::OpenFailed`] if there is no such channel, by
 	/// [`Input::Funded`] if its funding is out, else by [`Input::ChannelClosed`] once LDK has closed it; not yet, while
 	/// the chain backend has given no verdict on a funding that was handed to it, or refuses it and the client has used
-	/// the channel.
+	/// the channel. The funding of an order that has lapsed is void: unless the client has used the channel, it is not
+	/// sent any more, and the backend is only asked whether it has it.
 	AbandonChannel {
 		/// Which channel.
 		user_channel_id: u128,

@@ -1,5 +1,7 @@
 //! What the core's actions do to the node, and what the core is told of it.
 
+pub mod books;
+
 use crate::control::{EventKind, Events};
 use crate::disk::Disk;
 use crate::driver::{Driver, Surroundings};
@@ -82,7 +84,7 @@ pub struct Hands {
 	/// Orders whose refund is being made.
 	pub refunding: UnderWay,
 	/// What the books' last look saw.
-	pub books: crate::books::Seen,
+	pub books: books::Seen,
 	/// The block at the last [`Input::Survey`].
 	pub surveyed: Mutex<Option<BlockHash>>,
 	/// Wakes clients.
@@ -195,11 +197,11 @@ impl Hands {
 
 	fn fail(&self, id: [u8; 32], reason: &str) -> Vec<Input> {
 		tracing::info!(target: "inlet::jit", "HTLC failed back: {reason}");
-		match self.lightning.manager.fail_intercepted_htlc(InterceptId(id)) {
-			Ok(()) => {
-				self.answered(id);
-				Vec::new()
-			}
+		let failed = self.lightning.manager.fail_intercepted_htlc(InterceptId(id));
+		// One that LDK does not know any more waits for no answer of ours either.
+		self.answered(id);
+		match failed {
+			Ok(()) => Vec::new(),
 			Err(_) => vec![Input::HtlcGone { intercept_id: id }],
 		}
 	}
@@ -362,7 +364,8 @@ impl Surroundings for Hands {
 			Action::AbandonChannel { user_channel_id, peer } => {
 				let order = book.order_by_user_channel_id(user_channel_id);
 				let pushed = order.map(|order| order.client_balance.to_msat().unwrap_or(Msat::ZERO));
-				self.channels.abandon(&self.lightning, user_channel_id, peer, pushed)
+				let void = order.is_some_and(|order| order.lapsed && !order.kept);
+				self.channels.abandon(&self.lightning, user_channel_id, peer, pushed, void)
 			}
 			Action::BroadcastFunding { user_channel_id, channel_id, funding } => {
 				let inputs = self.channels.broadcast(user_channel_id, channel_id, funding);

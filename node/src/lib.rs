@@ -2,7 +2,6 @@
 
 pub mod api;
 pub mod backup;
-pub mod books;
 pub mod cli;
 pub mod client;
 pub mod config;
@@ -24,4 +23,5 @@ pub mod refunds;
 pub mod run;
 pub mod seed;
 pub mod stop;
+pub mod stored;
 pub mod systemd;

@@ -1,16 +1,14 @@
 //! The binary: parse, then be the node or its client.
 
 use inlet::api::Problem;
-use inlet::backup::{ClaimError, commands};
+use inlet::backup::{ClaimError, LeaveError, commands};
 use inlet::cli::{
 	BackupCommand, Cli, Command, ConfigCommand, DoctorArgs, MigrateArgs, RestoreArgs, RunArgs, SeedCommand,
 	StorageArgs, StorageCommand,
 };
 use inlet::config::{Config, ConfigError, Overrides, Place, SYSTEM_SOCKET};
 use inlet::lock::{self, DataDir};
-use inlet::run::STORE_FILE;
-use inlet::{cli, client, doctor, logging, migrate, run, seed};
-use inlet_storage::Store;
+use inlet::{cli, client, doctor, logging, migrate, run, seed, stored};
 use std::io::{ErrorKind, IsTerminal, stdin, stdout};
 use std::path::Path;
 use std::process::ExitCode;
@@ -26,6 +24,7 @@ fn main() -> ExitCode {
 		Command::Config { verb: ConfigCommand::Check { .. } } => check(&flags, cli.json),
 		Command::Seed { verb: SeedCommand::Show { yes } } => show(&flags, *yes),
 		Command::Seed { verb: SeedCommand::Restore { seed_file } } => from_seed(&flags, seed_file.as_deref()),
+		Command::Backup { verb: Some(BackupCommand::Forget { target, yes }) } => forget(&flags, target, *yes),
 		Command::Backup { verb: Some(verb @ (BackupCommand::Init { .. } | BackupCommand::Verify { .. })) } => {
 			backup(&flags, verb)
 		}
@@ -70,7 +69,8 @@ fn complain(e: &anyhow::Error, json: bool) -> ExitCode {
 		hint,
 	};
 	client::complain(&problem, json);
-	let fenced = matches!(e.downcast_ref::<ClaimError>(), Some(ClaimError::Fenced { .. }));
+	let fenced = matches!(e.downcast_ref::<ClaimError>(), Some(ClaimError::Fenced { .. }))
+		|| matches!(e.downcast_ref::<LeaveError>(), Some(LeaveError::Foreign { .. }));
 	ExitCode::from(if config.is_some() || fenced { 2 } else { 1 })
 }
 
@@ -131,10 +131,10 @@ fn look(flags: &Overrides, place: &Place, json: bool) -> Option<ExitCode> {
 }
 
 fn export(flags: &Overrides, to: &Path, json: bool) -> anyhow::Result<()> {
-	let place = Place::find(flags, std::env::vars_os())?;
+	let (place, _, store) = Place::find_with_store(flags, std::env::vars_os())?;
 	let _lock = DataDir::open(&place.data_dir)?;
-	let store = Store::open(&place.data_dir.join(STORE_FILE), inlet_storage::abort)?;
 	let values = wait(async {
+		let store = stored::open(&place, &store).await?;
 		let values = store.export(to).await?;
 		store.close().await;
 		Ok(values)
@@ -174,9 +174,14 @@ fn backup(flags: &Overrides, verb: &BackupCommand) -> anyhow::Result<()> {
 		match verb {
 			BackupCommand::Init { take_over } => commands::init(&place, &config, *take_over).await,
 			BackupCommand::Verify { from } => commands::verify(&place, &config, from.as_ref()).await,
-			BackupCommand::Status | BackupCommand::Now => Ok(()),
+			BackupCommand::Status | BackupCommand::Now | BackupCommand::Forget { .. } => Ok(()),
 		}
 	})
+}
+
+fn forget(flags: &Overrides, target: &str, yes: bool) -> anyhow::Result<()> {
+	let (place, backup, store) = Place::find_with_store(flags, std::env::vars_os())?;
+	wait(commands::forget(&place, (&backup, &store), target, yes))
 }
 
 fn restore(flags: &Overrides, args: &RestoreArgs) -> anyhow::Result<()> {

@@ -123,7 +123,10 @@ async fn open(
 		Some((options, lease)) => {
 			let store = Store::open_postgres(options, lease, inlet_storage::abort)?;
 			let (seed, first_run) = standby::seed(&store, &seed_file, &store_file).await?;
-			// The server keeps its own copies: `[backup]` is refused with it.
+			// The server keeps its own copies: `[backup]` is refused with it. What its store was shipped to before is left.
+			let (data_dir, key) = (&config.place.data_dir, seed.backup_key());
+			let left = backup::left::leave_all_but(&[], data_dir, Some(&store), &key).await?;
+			backup::left::forget(data_dir, &store, left.iter().map(|known| known.id.as_str())).await?;
 			(store, seed, first_run, Backup::none())
 		}
 	};
@@ -151,17 +154,12 @@ async fn open_file(
 	Ok((store, seed, first_run, backup))
 }
 
-/// The store, and what ships its changes: claimed before anything in it is used (R17).
+/// The store, and what ships its changes.
 async fn open_store(config: &Config, file: &Path, seed: &Seed) -> anyhow::Result<(Store, Arc<Backup>)> {
-	if config.backup.targets.is_empty() {
-		return Ok((Store::open(file, inlet_storage::abort)?, Backup::none()));
-	}
-	let claimed = backup::claim(&config.backup, &config.place.data_dir, &seed.backup_key()).await?;
-	let store = Store::open_with(file, claimed.taps(), inlet_storage::abort)?;
 	let text = std::fs::read_to_string(&config.place.file).unwrap_or_default();
 	let network = network_name(config.node.network);
-	let backup = claimed.start(&store, network, &text, config.backup.alert, backup::give_up);
-	Ok((store, backup))
+	let (data_dir, key) = (&config.place.data_dir, seed.backup_key());
+	backup::open(&config.backup, data_dir, file, &key, (network, &text), backup::give_up).await
 }
 
 /// What a node may do that recovers the money of lost channels: make no new ones.

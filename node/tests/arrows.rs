@@ -55,8 +55,7 @@ const LDK_ROOMS: &[&str] = &[
 	"node/src/operator",
 	"node/src/hands",
 	"node/src/run",
-	// What LDK and BDK say is held against the book, or against what is on disk.
-	"node/src/books",
+	// What LDK says is held against what is on disk.
 	"node/src/doctor",
 	// Debug builds only: the points at which the crash tests kill it.
 	"node/src/crash",

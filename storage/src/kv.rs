@@ -128,6 +128,24 @@ impl Key {
 	}
 }
 
+impl Store {
+	/// Writes a row of the node's own ([`node_rows`](Store::node_rows)); durable when it returns.
+	///
+	/// # Errors
+	/// The store has died or was closed, or the names cannot be.
+	pub async fn put_node_row(&self, table: &str, key: &str, value: Vec<u8>) -> std::io::Result<()> {
+		self.write(NODE_NAMESPACE, table, key, value).await.map_err(Into::into)
+	}
+
+	/// Removes such a row, if it is there; durable when it returns.
+	///
+	/// # Errors
+	/// As [`put_node_row`](Store::put_node_row).
+	pub async fn remove_node_row(&self, table: &str, key: &str) -> std::io::Result<()> {
+		self.remove(NODE_NAMESPACE, table, key, false).await.map_err(Into::into)
+	}
+}
+
 impl KVStore for Store {
 	fn read(
 		&self,

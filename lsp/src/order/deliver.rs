@@ -23,6 +23,8 @@ pub(super) fn open_if_possible(turn: &mut Turn<'_>, order: &mut Order) {
 	}
 	let Ok((feerate, cost)) = promised_feerate(turn, order) else { return };
 	let limit = order.capacity();
+	// What its buyer sent is not there for its channel: that was reserved before.
+	turn.put_order(order.clone());
 	let Ok(needed) = admission::funding(turn, feerate, limit, order.reserved, limit) else { return };
 	if matches!(order.state, OrderState::Paid { .. }) {
 		if order.channel.is_some() {

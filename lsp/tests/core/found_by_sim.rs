@@ -141,3 +141,17 @@ fn l1_28_what_a_buyer_sent_on_chain_is_not_spent_until_it_is_earned_or_has_gone_
 	sim.funded(open.user_channel_id);
 	assert_eq!(sim.book.reserved(), Sat(9_000));
 }
+
+/// Seed 142: in the step that told of a buyer's payment, that counted as money for the buyer's own channel.
+#[test]
+fn l1_28_a_channel_is_not_opened_with_what_its_buyer_sent_and_may_get_back() {
+	let mut sim = Sim::new();
+	sim.connect(node(1));
+	let params = sim.order_params();
+	let (order, _) = sim.order(node(1), params);
+	let (kept, total) = (order.reserved.0, order.order_total.0);
+	sim.spendable = Sat(kept - 1 + total);
+	assert!(opened(&sim.onchain(&order, vec![output(1, total, 2, 500)])).is_none());
+	sim.spendable = Sat(kept + total);
+	assert!(opened(&sim.connect(node(1))).is_some());
+}

@@ -23,7 +23,7 @@ pub const SIGN_OF_LIFE_SECS: u64 = 30;
 pub const GONE_AFTER_SECS: u64 = 3 * SIGN_OF_LIFE_SECS;
 
 /// What `EPOCH-owner` says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
 	/// The secret word.
 	pub session: String,
@@ -35,6 +35,10 @@ pub struct Owner {
 	/// Claimed by a node that waits for this target: before its first snapshot is here, it has acknowledged nothing.
 	#[serde(default)]
 	pub sync: bool,
+	/// Claimed to say that the node left this target and goes on without it: the last increment that it said it wrote. (An
+	/// older Inlet reads it as a node that ran again and left nothing here, which is as bad.)
+	#[serde(default, skip_serializing_if = "Option::is_none")]
+	pub left: Option<u64>,
 }
 
 /// What `lease` says: the owner's sign of life.
@@ -90,20 +94,27 @@ pub enum ClaimError {
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct Record {
+pub(super) struct Record {
 	/// By the target's id.
 	#[serde(default)]
-	targets: BTreeMap<String, Held>,
+	pub targets: BTreeMap<String, Held>,
 }
 
+/// What the data directory knows of a target.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct Held {
+pub(super) struct Held {
 	/// The last claim that succeeded.
 	#[serde(default)]
 	session: Option<String>,
 	/// One that may have succeeded.
 	#[serde(default)]
 	claiming: Option<String>,
+	/// Where it is, with its login; `None` once it was left.
+	#[serde(default)]
+	pub place: Option<String>,
+	/// It was left, or forgotten: nothing of it is taken for the last state.
+	#[serde(default)]
+	pub left: bool,
 }
 
 /// The last epoch on a target, and who owns it.
@@ -124,15 +135,15 @@ pub async fn last_owner(vault: &Vault, names: &[String]) -> Result<Option<(u64, 
 /// See [`ClaimError`].
 pub async fn claim(vault: &Vault, data_dir: &Path, mode: BackupMode) -> Result<Claim, ClaimError> {
 	let names = vault.list().await?;
-	let mut record = Record::load(data_dir)?;
-	let held = record.targets.entry(vault.id.clone()).or_default();
+	let record = Record::load(data_dir)?;
 	let last = last_owner(vault, &names).await?;
 	if let Some((_, owner)) = &last
-		&& ![&held.session, &held.claiming].into_iter().flatten().any(|ours| *ours == owner.session)
+		&& !record.owns(vault, owner)
 	{
 		return Err(fenced(vault, owner));
 	}
-	take(vault, data_dir, record, last.map_or(0, |(epoch, _)| epoch), mode, false).await
+	let owner = Owner { sync: mode == BackupMode::Sync, ..Owner::default() };
+	take(vault, data_dir, record, last.map_or(0, |(epoch, _)| epoch), owner).await
 }
 
 /// Claims the next epoch for this data directory, whoever owns the last.
@@ -143,24 +154,59 @@ pub async fn take_over(vault: &Vault, data_dir: &Path) -> Result<Claim, ClaimErr
 	let names = vault.list().await?;
 	let last = last_owner(vault, &names).await?;
 	let record = Record::load(data_dir)?;
-	take(vault, data_dir, record, last.map_or(0, |(epoch, _)| epoch), BackupMode::Async, true).await
+	let owner = Owner { restored: true, ..Owner::default() };
+	take(vault, data_dir, record, last.map_or(0, |(epoch, _)| epoch), owner).await
 }
 
+/// Says on the target that the node of this data directory goes on without it: what is there is not the last state from now on.
+/// Done twice, it does nothing more. The data directory still knows the target afterwards ([`forget`]).
+///
+/// # Errors
+/// See [`ClaimError`].
+pub async fn leave(vault: &Vault, data_dir: &Path) -> Result<(), ClaimError> {
+	let names = vault.list().await?;
+	let record = Record::load(data_dir)?;
+	let Some((epoch, last)) = last_owner(vault, &names).await? else { return Ok(()) };
+	if !record.owns(vault, &last) {
+		return Err(fenced(vault, &last));
+	}
+	if last.left.is_some() {
+		return Ok(());
+	}
+	let lease: Option<Lease> = vault.read_json(LEASE).await?;
+	let left = lease.filter(|lease| lease.epoch == epoch).map_or(0, |lease| lease.increment);
+	take(vault, data_dir, record, epoch, Owner { left: Some(left), ..Owner::default() }).await?;
+	Ok(())
+}
+
+/// The data directory need not see to this target any more. Its claim stays known, so that it can come back to it.
+///
+/// # Errors
+/// The record cannot be read or written.
+pub(super) fn forget(data_dir: &Path, id: &str) -> Result<(), ClaimError> {
+	let mut record = Record::load(data_dir)?;
+	if let Some(held) = record.targets.get_mut(id).filter(|held| !held.left) {
+		(held.left, held.place) = (true, None);
+		record.save(data_dir)?;
+	}
+	Ok(())
+}
+
+/// Claims the epoch after `last`, as `owner` says but for what only this knows.
 async fn take(
 	vault: &Vault,
 	data_dir: &Path,
 	mut record: Record,
 	last: u64,
-	mode: BackupMode,
-	restored: bool,
+	owner: Owner,
 ) -> Result<Claim, ClaimError> {
 	let claim = Claim { epoch: last + 1, session: random_id() };
 	let held = record.targets.entry(vault.id.clone()).or_default();
 	// Written before: if the power goes in between, the claim is known to be ours.
 	held.claiming = Some(claim.session.clone());
+	(held.place, held.left) = (Some(vault.place.with_login()), false);
 	record.save(data_dir)?;
-	let sync = mode == BackupMode::Sync;
-	let owner = Owner { session: claim.session.clone(), at_ms: now_ms(), restored, sync };
+	let owner = Owner { session: claim.session.clone(), at_ms: now_ms(), ..owner };
 	let object = Name::Owner { epoch: claim.epoch }.to_string();
 	match vault.create_json(&object, &owner).await {
 		Err(VaultError::Exists { .. }) => {
@@ -170,9 +216,10 @@ async fn take(
 		made => made?,
 	}
 	let held = record.targets.entry(vault.id.clone()).or_default();
-	*held = Held { session: Some(claim.session.clone()), claiming: None };
+	(held.session, held.claiming) = (Some(claim.session.clone()), None);
 	record.save(data_dir)?;
-	let lease = Lease { epoch: claim.epoch, at_ms: now_ms(), running: !restored, sync, increment: 0 };
+	let (running, increment) = (!owner.restored && owner.left.is_none(), owner.left.unwrap_or(0));
+	let lease = Lease { epoch: claim.epoch, at_ms: now_ms(), running, sync: owner.sync, increment };
 	vault.replace_json(LEASE, &lease).await?;
 	Ok(claim)
 }
@@ -206,7 +253,15 @@ pub(super) fn time_of(at_ms: u64) -> String {
 }
 
 impl Record {
-	fn load(data_dir: &Path) -> Result<Record, ClaimError> {
+	/// Is the last claim on this target ours?
+	fn owns(&self, vault: &Vault, owner: &Owner) -> bool {
+		let held = self.targets.get(&vault.id);
+		held.is_some_and(|held| {
+			[&held.session, &held.claiming].into_iter().flatten().any(|ours| *ours == owner.session)
+		})
+	}
+
+	pub(super) fn load(data_dir: &Path) -> Result<Record, ClaimError> {
 		let path = data_dir.join(RECORD_FILE);
 		match fs::read(&path) {
 			Err(e) if e.kind() == ErrorKind::NotFound => Ok(Record::default()),

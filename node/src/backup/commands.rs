@@ -2,15 +2,17 @@
 //! `inlet seed restore`.
 
 use super::claim::{self, RECORD_FILE, time_of, write_private};
+use super::left::{self, LeaveError};
 use super::restore::{Found, Loaded, RestoreError, Stale, look};
 use super::seal::random_id;
 use super::vault::{Vault, json, now_ms};
 use crate::cli::RestoreArgs;
-use crate::config::{BackupConfig, BackupPlace, FILE_NAME, Place, network_name};
+use crate::config::{BackupConfig, BackupPlace, FILE_NAME, Place, StoreConfig, network_name};
 use crate::lock::DataDir;
 use crate::onchain::SCAN_KEY;
 use crate::run::STORE_FILE;
 use crate::seed::Seed;
+use crate::stored;
 use anyhow::{Context, bail};
 use inlet_storage::{Rebuild, Store};
 use serde::{Deserialize, Serialize};
@@ -65,6 +67,74 @@ pub async fn init(place: &Place, config: &BackupConfig, take_over: bool) -> anyh
 		println!("{} is ready", vault.name);
 	}
 	Ok(())
+}
+
+/// `inlet backup forget`: leaves a target that the configuration does not name any more; with `yes`, even if it cannot be told.
+///
+/// # Errors
+/// What is wrong, for the operator; then it is still known.
+pub async fn forget(
+	place: &Place,
+	(config, store): (&BackupConfig, &StoreConfig),
+	target: &str,
+	yes: bool,
+) -> anyhow::Result<()> {
+	let data_dir = &place.data_dir;
+	let lock = DataDir::open(data_dir)?;
+	let key = Seed::load(&lock.seed_file())?.backup_key();
+	let store = stored::open(place, store).await?;
+	let done = forget_in(config, data_dir, &store, &key, (target, yes)).await;
+	store.close().await;
+	for (name, told) in done? {
+		match told {
+			true => println!("{name} was told: channels are not restored from it any more"),
+			false => println!("{name} is forgotten, and was not told: see to it that nobody ever restores from it"),
+		}
+	}
+	Ok(())
+}
+
+/// The names of the targets that were left, and whether each was told.
+pub(super) async fn forget_in(
+	config: &BackupConfig,
+	data_dir: &Path,
+	store: &Store,
+	key: &[u8; 32],
+	(target, yes): (&str, bool),
+) -> anyhow::Result<Vec<(String, bool)>> {
+	let place = target.parse::<BackupPlace>().ok();
+	let wanted = place.as_ref().map_or_else(|| target.to_owned(), ToString::to_string);
+	let mut done = Vec::new();
+	for known in left::known(data_dir, Some(store)).await? {
+		if known.name != wanted && known.id != wanted {
+			continue;
+		}
+		let named = config.targets.iter().any(|target| target.to_string() == known.name);
+		let known = match &place {
+			Some(place) => known.at(place.clone()),
+			None => known,
+		};
+		// One that another has replaced, under the same name, can be forgotten.
+		if named && known.open(key).await.is_ok() {
+			continue;
+		}
+		let told = match known.leave(data_dir, key).await {
+			Ok(()) => true,
+			Err(LeaveError::Away { .. }) if yes => false,
+			Err(LeaveError::Away { why, .. }) => bail!(
+				"{wanted} cannot be told ({why}). What is there will look like the last state for ever: whoever restores from it \
+				brings old channels back, and their peers can take all of the money in them. Only if it is destroyed, or will be \
+				wiped before anybody can restore from it, add --yes"
+			),
+			Err(e) => return Err(e.into()),
+		};
+		left::forget(data_dir, store, [known.id.as_str()]).await?;
+		done.push((known.name, told));
+	}
+	if done.is_empty() {
+		bail!("{wanted} is no target that this node has used and the configuration does not name");
+	}
+	Ok(done)
 }
 
 /// `inlet backup verify`: restores each target into a scratch directory in the data directory.

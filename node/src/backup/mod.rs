@@ -5,6 +5,9 @@
 pub mod claim;
 pub mod commands;
 mod format;
+pub mod left;
+#[cfg(test)]
+mod left_tests;
 pub mod names;
 pub mod restore;
 mod seal;
@@ -15,6 +18,7 @@ mod tests;
 pub mod vault;
 
 pub use claim::{Claim, ClaimError};
+pub use left::LeaveError;
 pub use ship::TargetState;
 
 use crate::config::{BackupConfig, BackupMode};
@@ -78,7 +82,37 @@ pub async fn claim(config: &BackupConfig, data_dir: &Path, key: &[u8; 32]) -> Re
 	Ok(Claimed { targets, mode: config.mode })
 }
 
+/// Opens the store in a file, and ships its changes to the targets of the configuration, whose text is `text`. Before anything in
+/// it is used, all of them are claimed (R17), and others that it was shipped to are left.
+///
+/// # Errors
+/// Another copy is newer; a target of now or of before cannot be reached; the store cannot be used.
+pub async fn open(
+	config: &BackupConfig,
+	data_dir: &Path,
+	file: &Path,
+	key: &[u8; 32],
+	(network, text): (&str, &str),
+	fatal: impl Fn(&str) + Clone + Send + Sync + 'static,
+) -> anyhow::Result<(Store, Arc<Backup>)> {
+	let claimed = claim(config, data_dir, key).await?;
+	let store = Store::open_with(file, claimed.taps(), fatal.clone())?;
+	let names = claimed.names();
+	let ids: Vec<String> = names.iter().map(|(id, _)| id.clone()).collect();
+	let left = left::leave_all_but(&ids, data_dir, Some(&store), key).await?;
+	// What is written now may wait for a target, so it is shipped first.
+	let backup = claimed.start(&store, network, text, config.alert, fatal);
+	left::remember(&store, &names).await?;
+	left::forget(data_dir, &store, left.iter().map(|known| known.id.as_str())).await?;
+	Ok((store, backup))
+}
+
 impl Claimed {
+	/// Ids and names of the targets.
+	pub fn names(&self) -> Vec<(String, String)> {
+		self.targets.iter().map(|(vault, ..)| (vault.id.clone(), vault.name.clone())).collect()
+	}
+
 	/// What the store is opened with.
 	pub fn taps(&self) -> Vec<Tap> {
 		self.targets.iter().map(|(.., tap)| tap.clone()).collect()

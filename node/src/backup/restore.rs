@@ -209,6 +209,11 @@ impl Found {
 	/// May the copy be older than what the node has said and signed? `None`: it is the last state.
 	pub fn stale(&self, loaded: &Loaded) -> Option<Stale> {
 		let stale = |why: String| Some(Stale(why));
+		if let Some((when, left)) = self.newer.iter().find_map(|owner| Some((time_of(owner.at_ms), owner.left?))) {
+			return stale(format!(
+				"the node left this target at {when}, at increment {left}, and went on without it, elsewhere or with other targets"
+			));
+		}
 		if let Some(owner) = self.newer.iter().find(|owner| !owner.restored && !owner.sync) {
 			let when = time_of(owner.at_ms);
 			return stale(format!("the node ran again after this copy was made (from {when}), and left nothing here"));

@@ -14,17 +14,17 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
 
-const KEY: [u8; 32] = [5; 32];
+pub(super) const KEY: [u8; 32] = [5; 32];
 
 /// A data directory, and a target.
-struct Bench {
-	dir: TempDir,
-	config: BackupConfig,
+pub(super) struct Bench {
+	pub(super) dir: TempDir,
+	pub(super) config: BackupConfig,
 	fenced: Arc<Mutex<Vec<String>>>,
 }
 
 impl Bench {
-	async fn new(mode: BackupMode) -> Bench {
+	pub(super) async fn new(mode: BackupMode) -> Bench {
 		let dir = tempfile::tempdir().unwrap();
 		std::fs::create_dir(dir.path().join("data")).unwrap();
 		let place = BackupPlace::Dir(dir.path().join("target"));
@@ -33,15 +33,15 @@ impl Bench {
 		Bench { dir, config, fenced: Arc::default() }
 	}
 
-	fn data(&self) -> PathBuf {
+	pub(super) fn data(&self) -> PathBuf {
 		self.dir.path().join("data")
 	}
 
-	fn target(&self) -> PathBuf {
+	pub(super) fn target(&self) -> PathBuf {
 		self.dir.path().join("target")
 	}
 
-	async fn vault(&self) -> Vault {
+	pub(super) async fn vault(&self) -> Vault {
 		Vault::open(&self.config.targets[0], &KEY).await.unwrap()
 	}
 
@@ -50,11 +50,14 @@ impl Bench {
 	}
 
 	async fn start(&self) -> (Store, Arc<Backup>) {
-		let claimed = self.claim().await.unwrap();
-		let store = Store::open_with(&self.data().join("store"), claimed.taps(), |e| panic!("{e}")).unwrap();
+		self.start_at(&self.data()).await.unwrap()
+	}
+
+	/// Of this data directory, with the targets of the configuration.
+	pub(super) async fn start_at(&self, data: &Path) -> anyhow::Result<(Store, Arc<Backup>)> {
 		let fenced = self.fenced.clone();
 		let tell = move |why: &str| fenced.lock().unwrap().push(why.to_owned());
-		(store.clone(), claimed.start(&store, "regtest", "a = 1", self.config.alert, tell))
+		super::open(&self.config, data, &data.join("store"), &KEY, ("regtest", "a = 1"), tell).await
 	}
 
 	/// Waits until everything that was written is there.
@@ -68,7 +71,7 @@ impl Bench {
 		}
 	}
 
-	async fn restored(&self) -> (Found, Loaded, BTreeMap<String, Vec<u8>>) {
+	pub(super) async fn restored(&self) -> (Found, Loaded, BTreeMap<String, Vec<u8>>) {
 		let (vault, scratch) = (self.vault().await, tempfile::tempdir().unwrap());
 		let file = scratch.path().join("store");
 		let found = look(&vault).await.unwrap();
@@ -89,7 +92,7 @@ async fn content(store: &Store) -> BTreeMap<String, Vec<u8>> {
 	values
 }
 
-async fn write(store: &Store, n: u8) {
+pub(super) async fn write(store: &Store, n: u8) {
 	let manager: Vec<u8> = (0..20_000u32).map(|i| if i % 400 == 7 { n } else { (i % 250) as u8 }).collect();
 	store.write("", "", "manager", manager).await.unwrap();
 	store.write("monitors", "", &format!("m{}", n % 3), vec![n; 700]).await.unwrap();

@@ -20,6 +20,8 @@ pub struct Vault {
 	pub id: String,
 	/// Where it is.
 	pub target: Arc<dyn Target>,
+	/// The same, as the configuration says it.
+	pub(super) place: BackupPlace,
 	sealer: Sealer,
 }
 
@@ -84,7 +86,7 @@ impl Vault {
 		let sealer = Sealer::new(key, &id);
 		let check = lines.next().and_then(unhex).ok_or_else(|| refused("it is damaged"))?;
 		sealer.open(MARKER, &check).map_err(|e: NotOurs| refused(&e.to_string()))?;
-		Ok(Vault { sealer, name, id, target })
+		Ok(Vault { sealer, name, id, target, place: place.clone() })
 	}
 
 	/// Makes a target of a place; one that is ours already stays as it is.

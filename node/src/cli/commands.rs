@@ -422,6 +422,14 @@ pub enum BackupCommand {
 	},
 	/// Make a new snapshot now
 	Now,
+	/// Be done with a target that the configuration does not name any more: say so on it, so that no channels are restored from it
+	Forget {
+		/// As a refused start names it; with its login, if that is not known here
+		target: String,
+		/// It cannot be reached to say so, and is destroyed: nobody will ever restore from it
+		#[arg(long)]
+		yes: bool,
+	},
 	/// Restore each target into a scratch directory, and look at what comes out
 	Verify {
 		/// Only this target

@@ -84,7 +84,9 @@ pub(super) async fn perform(cli: Cli, ui: &mut Ui<'_>) -> Result<(), Failure> {
 		Command::Events(args) if args.follow => s.follow(args.since).await,
 		Command::Events(args) => s.events(args).await,
 		Command::Stop => s.show(Request::post("/v1/stop"), render::stopping).await,
-		Command::Backup { verb: Some(BackupCommand::Init { .. } | BackupCommand::Verify { .. }) }
+		Command::Backup {
+			verb: Some(BackupCommand::Init { .. } | BackupCommand::Verify { .. } | BackupCommand::Forget { .. }),
+		}
 		| Command::Restore(_)
 		| Command::Run(_)
 		| Command::Storage(_)

@@ -71,6 +71,24 @@ impl fmt::Display for BackupPlace {
 	}
 }
 
+impl BackupPlace {
+	/// As it is written in the configuration, with its login: not to be shown.
+	pub fn with_login(&self) -> String {
+		match self {
+			BackupPlace::Dir(_) | BackupPlace::WebDav { login: None, .. } => self.to_string(),
+			BackupPlace::S3 { endpoint, bucket, prefix, region, key, secret } => {
+				let (scheme, host) = endpoint.split_once("://").unwrap_or(("https", endpoint));
+				let folder = if prefix.is_empty() { String::new() } else { format!("/{prefix}") };
+				format!("s3:{scheme}://{key}:{}@{host}/{bucket}{folder}?region={region}", secret.expose())
+			}
+			BackupPlace::WebDav { url, login: Some((user, password)) } => {
+				let (scheme, host) = url.split_once("://").unwrap_or(("https", url));
+				format!("webdav:{scheme}://{user}:{}@{host}", password.expose())
+			}
+		}
+	}
+}
+
 /// The text is no place for a backup; what is wrong with it, without the text, which may hold a password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]

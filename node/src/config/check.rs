@@ -215,7 +215,8 @@ fn storage(layers: &Layers, raw: &RawStorage) -> Result<StorageConfig, ConfigErr
 	})
 }
 
-fn store(layers: &Layers, raw: &RawStorage, place: &Place) -> Result<StoreConfig, ConfigError> {
+/// `[storage]`: where it is kept.
+pub(super) fn store(layers: &Layers, raw: &RawStorage, place: &Place) -> Result<StoreConfig, ConfigError> {
 	let refuse = |key, problem: String, right: &str| refusal(layers, "storage", key, value::wrong(problem, right));
 	at_least(layers, "storage", "lease_secs", raw.lease_secs, 3)?;
 	if raw.lease_secs > MAX_LEASE_SECS {

@@ -279,6 +279,19 @@ impl Place {
 		Ok((place, backup))
 	}
 
+	/// [`Place::find_with_backup`], and where the store is.
+	///
+	/// # Errors
+	/// As there, or `[storage]` is not right.
+	pub fn find_with_store(
+		flags: &Overrides,
+		variables: impl IntoIterator<Item = (OsString, OsString)>,
+	) -> Result<(Place, BackupConfig, StoreConfig), ConfigError> {
+		let (layers, place) = lay(flags, variables)?;
+		let (backup, store) = (check::backup(&layers)?, check::store(&layers, &layers.merged().storage, &place)?);
+		Ok((place, backup, store))
+	}
+
 	/// The socket for a command: this place's, or the one at `system`, if nothing is there, nobody asked for a data directory or
 	/// network of their own, and that one exists.
 	pub fn socket_or(self, flags: &Overrides, system: &Path) -> PathBuf {

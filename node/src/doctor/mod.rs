@@ -16,7 +16,7 @@ mod tests;
 
 pub use trial::trial;
 
-use crate::config::{Config, Overrides, Place};
+use crate::config::{Config, Overrides, Place, StoreBackend, StoreConfig};
 use crate::control::{Doctor, DoctorCheck, Health};
 use crate::operator::Operator;
 use lightning::ln::types::ChannelId;
@@ -69,6 +69,10 @@ impl Findings {
 pub(crate) const DAMAGED: &str = "do not start the node and do not delete anything: copy the data directory to another disk, \
 	check this one (cable, power, SMART), and restore a backup";
 
+/// The file in the data directory is none of the node's then, or its history.
+const ON_A_SERVER: &str = "start the node and look again: it reads the values, monitors and ledger on the server; pages are \
+	the server's (pg_amcheck)";
+
 /// What is the same whether the node runs or not.
 fn common(findings: &mut Findings, config: &Config) {
 	files::directory(findings, &config.place.data_dir);
@@ -102,6 +106,10 @@ pub async fn stopped(
 			files::directory(&mut findings, &place.data_dir);
 			files::seed(&mut findings, &place.data_dir);
 		}
+	}
+	if let Some(Config { store: StoreConfig { backend: StoreBackend::Postgres(server), .. }, .. }) = &config {
+		findings.warn("store", format!("on {server}, which a stopped node does not look at"), ON_A_SERVER);
+		return findings.report(false);
 	}
 	if let Some(copyable) = stored::look(&mut findings, &place.data_dir)
 		&& config.is_some()

@@ -48,6 +48,20 @@ async fn all_is_well_with_a_new_node() {
 	assert!(!found.running);
 }
 
+/// What is in the file is not the node's state then.
+#[tokio::test]
+async fn a_store_on_a_server_is_not_taken_for_the_file_in_the_data_directory() {
+	let dir = data_dir();
+	let text = fs::read_to_string(dir.path().join(FILE_NAME)).unwrap();
+	let server = "[storage]\nbackend = \"postgres\"\nurl = \"postgresql://u:hidden@127.0.0.1:1/inlet\"\n";
+	fs::write(dir.path().join(FILE_NAME), text.replace("[storage]\n", server)).unwrap();
+	let found = look(dir.path()).await;
+	assert_eq!(verdict(&found, "store"), Health::Warn);
+	let said = format!("{found:?}");
+	assert!(said.contains("127.0.0.1") && !said.contains("hidden") && !said.contains("all pages are whole"), "{said}");
+	assert!(found.checks.iter().all(|check| !["pages", "values", "rows", "start"].contains(&check.name.as_str())));
+}
+
 #[tokio::test]
 async fn each_damage_is_told() {
 	type Damage = fn(&Path);

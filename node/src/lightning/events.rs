@@ -6,9 +6,9 @@ use super::channels::{Channels, Left, NO_ANCHORS, NotFunded, Request, Wanted, ha
 use super::onions::Onions;
 use super::payments::{Payments, failure, id_of};
 use super::{Lightning, peers};
-use crate::books;
 use crate::control::{EventKind, Events, PaymentKind};
 use crate::driver::{Driver, Stopped};
+use crate::hands::books;
 use bitcoin::hashes::{Hash, HashEngine, sha256};
 use bitcoin::hex::DisplayHex;
 use inlet_lsp::book::{Book, Client, Order};

@@ -1,9 +1,9 @@
 //! The operator's capital.
 
 use super::Operator;
-use crate::books::ours;
 use crate::control::*;
 use crate::driver::now;
+use crate::hands::books::ours;
 use crate::onchain::anchor_reserve;
 use inlet_lsp::book::ChannelSums;
 use inlet_lsp::capital::{self, Holding, Purse, Verdict};

@@ -1,9 +1,9 @@
 //! The ledger, for the operator.
 
 use super::Operator;
-use crate::books::Comparison;
 use crate::control::*;
 use crate::driver::now;
+use crate::hands::books::Comparison;
 use inlet_lsp::book::{self, BooksRow, ChannelSums, MonthSums};
 use inlet_lsp::time::Timestamp;
 use std::collections::BTreeMap;

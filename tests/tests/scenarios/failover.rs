@@ -173,13 +173,17 @@ async fn change_places(world: &World<'_>, mut old: Inlet, payer: &Wallet, wallet
 	Ok(())
 }
 
-/// A stopped node's state is moved to a server, and it goes on there with its channels; the file is not used again.
+/// A stopped node's state is moved to a server, and it goes on there with its channels; the file is not used again, and from the
+/// backup of it, which was the last state until then, no channels are restored.
 #[test]
 fn a_node_moves_to_a_server() {
 	scenario(async |scratch: &Scratch| {
 		let Some(postgres) = postgres().await? else { return Ok(()) };
 		let config = format!("[storage]\nurl = \"{}\"\nlease_secs = 8\n", postgres.url());
-		let options = InletOptions { config: config.clone(), ..Default::default() };
+		let target = format!("dir:{}", scratch.folder("backup")?.join("lsp").display());
+		let backup = format!("[backup]\ntargets = [\"{target}\"]\nmode = \"sync\"\n");
+		let before = vec!["backup init --network regtest".to_owned()];
+		let options = InletOptions { config: format!("{config}{backup}"), before, ..Default::default() };
 		let world = World::start_with(scratch, Backend::Bitcoind, options).await?;
 		let payer = world.payer(&[PAYER_CHANNEL_SAT]).await?;
 		let balance = world.lsp.balance().await?;
@@ -188,21 +192,34 @@ fn a_node_moves_to_a_server() {
 			"{config}[node]\nnetwork = \"regtest\"\n[chain]\nbackend = \"bitcoind:{}\"\n",
 			world.bitcoind.url()
 		);
-		std::fs::write(world.lsp.data_dir().join("inlet.toml"), &config)?;
+		std::fs::write(world.lsp.data_dir().join("inlet.toml"), format!("{config}{backup}"))?;
 
 		let migrate = ["storage", "migrate", "--from", "sqlite", "--to", "postgres"];
 		let refused = world.lsp.say(&migrate).await?;
 		ensure!(refused.code == Some(1) && refused.err.contains("in use"), "{refused:?}");
 		world.lsp.stop().await?;
+		let verify = ["backup", "verify", "--from", &target];
+		let last = world.lsp.say(&verify).await?;
+		ensure!(last.out.contains("would bring the channels back"), "{last:?}");
 		let moved = world.lsp.say(&migrate).await?;
 		ensure!(moved.code == Some(0) && moved.out.contains("backend = \"postgres\""), "{moved:?}");
-		ensure!(moved.err.contains("rows compared"), "{moved:?}");
+		ensure!(moved.err.contains("rows compared") && moved.out.contains("Take [backup] targets out"), "{moved:?}");
+		let history = world.lsp.say(&verify).await?;
+		ensure!(history.out.contains("the coins, not the channels: the node left this target"), "{history:?}");
 
 		world.lsp.launch()?;
 		ensure!(world.lsp.ended(SOON).await?.code() == Some(1), "the file is used again");
 		ensure!(world.lsp.log_text().contains("was moved elsewhere"), "{}", world.lsp.log_text());
 		let config = config.replace("[storage]\n", "[storage]\nbackend = \"postgres\"\n");
 		std::fs::write(world.lsp.data_dir().join("inlet.toml"), config)?;
+		// What looks into a stopped node's store looks into this one, or says that it does not.
+		let exported = scratch.folder("exported")?.join("all");
+		let export = ["storage", "export", "--to", exported.to_str().context("a path of text")?];
+		let exported_all = world.lsp.say(&export).await?;
+		ensure!(exported_all.code == Some(0) && exported.join("manager").exists(), "{exported_all:?}");
+		let looked = world.lsp.say(&["doctor"]).await?;
+		ensure!(looked.out.contains("which a stopped node does not look at"), "{looked:?}");
+
 		world.lsp.resume().await?;
 		ensure!(world.lsp.balance().await? == balance, "the balance is another");
 		payer.connect(&world.lsp.uri()).await?;

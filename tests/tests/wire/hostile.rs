@@ -5,7 +5,7 @@ use super::{Lsp, PATIENCE, assert_served, result};
 use anyhow::Result;
 use inlet_tests::eventually;
 use inlet_tests::thin::{Identity, MAX_PAYLOAD, RawPeer, RawPeerOptions, check_response, parse_uri, request};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -190,6 +190,60 @@ async fn l0_24_r14_who_does_not_read_its_answers_takes_no_memory() {
 	assert!(grown < GROWTH_KIB, "{grown} KiB more than before");
 	drop(attackers);
 	served(&mut client, 1).await;
+}
+
+/// What the node has written for its peers: rows of the book, of the wallet and of its own. (LDK's are written by its timers too.)
+async fn written(lsp: &Lsp) -> Value {
+	let storage = lsp.inlet.json(&["storage"]).await.unwrap();
+	let all = storage["purposes"].as_array().unwrap();
+	let of_peers = |row: &&Value| ["book", "wallet", "other"].iter().any(|purpose| row["purpose"] == *purpose);
+	all.iter().filter(of_peers).map(|row| json!([row["purpose"], row["asked_bytes"]])).collect()
+}
+
+#[tokio::test]
+async fn r14_l0_24_nothing_that_is_refused_reaches_the_disk() {
+	let lsp = Lsp::start("[lsps5]\nmax_clients_without_channel = 1\n").await.unwrap();
+	// The coins that the LSP was given are booked, and that the books agree is noted, at the node's own looks at the chain.
+	let settled = async || {
+		let check = lsp.inlet.json(&["ledger", "check"]).await?;
+		Ok((check["entries"] != 0 && check["agreed_before"] == check["entries"]).then_some(()))
+	};
+	eventually(PATIENCE, "the books are at rest", settled).await.unwrap();
+	let (mut known, mut peer, mut ldk) = (lsp.peer().await, lsp.peer().await, lsp.peer().await);
+	let webhook = |url: &str| json!({ "app_name": "a", "webhook": url });
+	result(&known.call("lsps5.set_webhook", webhook("https://127.0.0.1:1")).await.unwrap());
+	// As LDK's clients ask: that this is one is remembered, once.
+	result(&ldk.call("lsps2.get_info", json!({ "token": null })).await.unwrap());
+	let menu = peer.call("lsps2.get_info", json!({})).await.unwrap();
+	let mut forged = result(&menu)["opening_fee_params_menu"][0].clone();
+	forged["min_fee_msat"] = json!("0");
+	let before = written(&lsp).await;
+	let refused = [
+		("lsps2.buy", json!({ "opening_fee_params": forged })),
+		("lsps2.buy", json!({ "opening_fee_params": 1 })),
+		("lsps2.get_info", json!({ "token": "nobody gave it" })),
+		("lsps1.create_order", json!({ "lsp_balance_sat": "1" })),
+		("lsps1.get_order", json!({ "order_id": "6e7f0000-0000-4000-8000-000000000000" })),
+		("lsps5.set_webhook", webhook("https://127.0.0.1:1")),
+		("lsps5.set_webhook", webhook("http://127.0.0.1:1")),
+		("lsps5.remove_webhook", json!({ "app_name": "b" })),
+		("lsps9.steal", json!({})),
+	];
+	for _ in 0..30 {
+		for (method, params) in &refused {
+			let response = peer.call(method, params.clone()).await.unwrap();
+			assert!(response["error"].is_object(), "{method}: {response}");
+		}
+		result(&ldk.call("lsps2.get_info", json!({ "token": null })).await.unwrap());
+		for garbage in [&b"{"[..], b"[]", b"\0", &[0xff; 500]] {
+			peer.exchange(garbage).await.unwrap();
+		}
+	}
+	assert_eq!(written(&lsp).await, before);
+	// What is taken, is written.
+	let terms = &result(&menu)["opening_fee_params_menu"][0];
+	result(&peer.call("lsps2.buy", json!({ "opening_fee_params": terms })).await.unwrap());
+	assert_ne!(written(&lsp).await, before);
 }
 
 #[tokio::test]
