@@ -111,6 +111,7 @@ impl Hands {
 		PeerView {
 			connected: self.lightning.wire.is_connected(&client),
 			in_flight: in_flight(&channels),
+			text_errors: self.lightning.wire.wants_text_errors(&client),
 			channels: channels
 				.into_iter()
 				.map(|channel| ChannelView {
@@ -349,6 +350,10 @@ impl Surroundings for Hands {
 				self.lightning.hurry();
 				Vec::new()
 			}
+			Action::TextErrors { peer } => {
+				self.lightning.wire.remember_text_errors(peer);
+				Vec::new()
+			}
 			Action::ForwardHtlc { intercept_id, peer, channel_id, amount } => {
 				self.forward(intercept_id, peer, channel_id, amount)
 			}
@@ -357,7 +362,8 @@ impl Surroundings for Hands {
 			Action::AbandonChannel { user_channel_id, peer } => {
 				let order = book.order_by_user_channel_id(user_channel_id);
 				let pushed = order.map(|order| order.client_balance.to_msat().unwrap_or(Msat::ZERO));
-				self.channels.abandon(&self.lightning, user_channel_id, peer, pushed)
+				let void = order.is_some_and(|order| order.lapsed && !order.kept);
+				self.channels.abandon(&self.lightning, user_channel_id, peer, pushed, void)
 			}
 			Action::BroadcastFunding { user_channel_id, channel_id, funding } => {
 				let inputs = self.channels.broadcast(user_channel_id, channel_id, funding);

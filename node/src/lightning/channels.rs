@@ -376,14 +376,27 @@ impl Channels {
 
 	/// Gives up a channel unless its funding is out. The answer is always an input: that it is out, that there is no such
 	/// channel, or (from LDK, later) that it is closed; none yet while the chain backend has given no verdict on the funding, or
-	/// while the client has used a channel whose funding is refused. `pushed` is given for an order: what the client got.
-	pub fn abandon(&self, lightning: &Arc<Lightning>, id: u128, peer: PublicKey, pushed: Option<Msat>) -> Vec<Input> {
+	/// while the client has used a channel whose funding is refused. `pushed` is given for an order: what the client got. If its
+	/// payment has lapsed, its funding is `void`: it is held back until the backend says whether it has it.
+	pub fn abandon(
+		&self,
+		lightning: &Arc<Lightning>,
+		id: u128,
+		peer: PublicKey,
+		pushed: Option<Msat>,
+		void: bool,
+	) -> Vec<Input> {
 		let strict = pushed.is_some();
 		let channels = lightning.manager.list_channels_with_counterparty(&peer);
 		let Some(channel) = channels.iter().find(|channel| channel.user_channel_id == id) else {
 			match self.left(id) {
 				Left::Out(inputs) if strict => return inputs,
-				Left::Refused(_) | Left::Waits if strict => return Vec::new(),
+				Left::Refused(_) | Left::Waits if strict => {
+					if let Some(funding) = self.wallet.funding_of(id).filter(|_| void) {
+						self.wallet.hold_back(&funding.txid, true);
+					}
+					return Vec::new();
+				}
 				_ => {}
 			}
 			self.forget(id);
@@ -392,6 +405,10 @@ impl Channels {
 		};
 		let out = self.progress(channel, strict, false);
 		let funding = channel.funding_txo.map(|funding| funding.txid).filter(|txid| self.wallet.is_out(txid));
+		if let Some(txid) = funding.filter(|_| void) {
+			// What the client has used is wanted whatever happens.
+			self.wallet.hold_back(&txid, !is_used(channel, pushed.unwrap_or(Msat::ZERO)));
+		}
 		match funding {
 			_ if !out.is_empty() => {}
 			None => give_up(lightning, channel.channel_id, peer, "it took too long"),

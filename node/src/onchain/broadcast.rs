@@ -35,7 +35,13 @@ const MAX_REASON: usize = 300;
 pub(crate) trait Outlet: Sync {
 	/// Sends one transaction, or a package of parents and one child, parents first.
 	fn submit(&self, package: &[Transaction]) -> impl Future<Output = Result<(), NotSent>> + Send;
+
+	/// Sends nothing. Has it the package's last transaction already, in its mempool or a block? Refused if not.
+	fn has(&self, package: &[Transaction]) -> impl Future<Output = Result<(), NotSent>> + Send;
 }
+
+/// What is said of a package that is held back and that the backend does not have.
+pub(crate) const HELD_BACK: &str = "it is held back, and nobody has it";
 
 /// Why a package did not get into the mempool.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,6 +117,9 @@ struct Row {
 	/// The channel that a fee bump is for, in hexadecimal.
 	#[serde(default)]
 	channel: Option<String>,
+	/// It is not sent any more; the backend is only asked whether it has it.
+	#[serde(default)]
+	held_back: bool,
 }
 
 /// What depends on a transaction of our own.
@@ -207,6 +216,19 @@ impl Broadcaster {
 		self.drop_where(&mut self.lock(), |package| package.txids().any(|id| id == *txid));
 	}
 
+	/// A transaction that is not wanted any more, but may have arrived when nobody heard the answer, is not sent again: the
+	/// backend is asked whether it has it, and that is what was said of it. Or it is wanted after all.
+	pub(crate) fn hold_back(&self, txid: &Txid, held_back: bool) {
+		let mut state = self.lock();
+		let own = |package: &&mut Package| package.txids().any(|id| id == *txid) && package.row.mined.is_none();
+		for package in state.packages.values_mut().filter(own).filter(|package| package.row.held_back != held_back) {
+			package.row.held_back = held_back;
+			package.sent = None;
+			self.keep.write(Folder::Broadcast, &package.key(), package.bytes());
+			self.wake.notify_one();
+		}
+	}
+
 	/// Stops sending a transaction that was refused, and what spends it. Returns what spends it; `None`, and nothing is
 	/// changed, if it was not refused, or is on its way to the backend at this moment: what it says then decides.
 	pub(crate) fn withdraw(&self, txid: &Txid) -> Option<Vec<Txid>> {
@@ -262,12 +284,15 @@ impl Broadcaster {
 		}
 		let mut result = Ok(());
 		for (number, txs, own) in due {
-			// It may have been withdrawn while another was sent.
-			match self.lock().packages.get_mut(&number) {
-				Some(package) => package.sending = true,
+			// It may have been withdrawn, or held back, while another was sent.
+			let held_back = match self.lock().packages.get_mut(&number) {
+				Some(package) => {
+					package.sending = true;
+					package.row.held_back
+				}
 				None => continue,
-			}
-			match outlet.submit(&txs).await {
+			};
+			match if held_back { outlet.has(&txs).await } else { outlet.submit(&txs).await } {
 				Ok(()) => {
 					crash::reached(match own {
 						Some(Own::Funding) => "funding.sent.done",
@@ -402,7 +427,7 @@ impl Broadcaster {
 			let mut state = self.lock();
 			let hex = txs.iter().map(serialize_hex).collect();
 			let channel = channel.map(|id| id.to_lower_hex_string());
-			let row = Row { txs: hex, bump, own, mined: None, replaced_by: None, channel };
+			let row = Row { txs: hex, bump, own, mined: None, replaced_by: None, channel, held_back: false };
 			let package = Package { row, txs: txs.clone(), sent: None, outcome: None, rescued: false, sending: false };
 			if let Some(known) = state.packages.values_mut().find(|known| known.txids().eq(package.txids())) {
 				if known.row.mined.is_none() {

@@ -1,6 +1,6 @@
 //! A wallet on a real store, fed with hand-made blocks.
 
-use super::broadcast::{Broadcaster, NotSent, Outlet};
+use super::broadcast::{Broadcaster, HELD_BACK, NotSent, Outlet};
 use super::fees::Fees;
 use super::wallet::Wallet;
 use bitcoin::absolute::LockTime;
@@ -139,5 +139,10 @@ impl Outlet for Recorder {
 	async fn submit(&self, package: &[Transaction]) -> Result<(), NotSent> {
 		self.sent.lock().unwrap().push(package.iter().map(Transaction::compute_txid).collect());
 		self.answers.lock().unwrap().pop_front().unwrap_or(Ok(()))
+	}
+
+	async fn has(&self, _: &[Transaction]) -> Result<(), NotSent> {
+		let nothing = || Err(NotSent::Refused(HELD_BACK.to_owned()));
+		self.answers.lock().unwrap().pop_front().unwrap_or_else(nothing)
 	}
 }

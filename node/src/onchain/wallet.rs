@@ -563,6 +563,12 @@ impl Wallet {
 		}
 	}
 
+	/// A funding transaction is not sent any more, or is again: once the chain backend has said that it does not have it, it
+	/// counts as [refused](Wallet::is_refused).
+	pub fn hold_back(&self, txid: &Txid, held_back: bool) {
+		self.broadcaster.hold_back(txid, held_back);
+	}
+
 	/// Stops sending a funding transaction that was [refused](Wallet::is_refused) and whose channel is given up, with what
 	/// spends it, and frees its coins for others: once they are spent it can never be mined. True when that is durable;
 	/// false, and nothing is changed, if it is being sent at this moment or was not refused after all.

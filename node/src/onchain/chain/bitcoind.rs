@@ -1,6 +1,6 @@
 //! Bitcoin Core (or Knots) over RPC: whole blocks for LDK and the wallet, the mempool for incoming payments.
 
-use super::super::broadcast::{Broadcaster, NotSent, Outlet, is_known_already};
+use super::super::broadcast::{Broadcaster, HELD_BACK, NotSent, Outlet, is_known_already};
 use super::super::fees::Estimates;
 use super::super::follow::Mined;
 use super::super::wallet::Wallet;
@@ -294,6 +294,20 @@ impl Outlet for Bitcoind {
 			}
 		}
 		last
+	}
+
+	/// By its outputs that nobody has spent, mined or not: an index of all transactions is not asked for.
+	async fn has(&self, package: &[Transaction]) -> Result<(), NotSent> {
+		let Some(child) = package.last() else { return Ok(()) };
+		let txid = child.compute_txid();
+		for vout in 0..child.output.len() {
+			match self.rpc.call("gettxout", json!([txid, vout, true])).await {
+				Ok(output) if output.is_null() => {}
+				Ok(_) => return Ok(()),
+				Err(e) => return Err(NotSent::Unreachable(e.to_string())),
+			}
+		}
+		Err(NotSent::Refused(HELD_BACK.to_owned()))
 	}
 }
 

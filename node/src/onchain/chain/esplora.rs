@@ -5,7 +5,7 @@
 //! look fails or the server changes, and told again all that was ever registered: it forgets what it has reported, but
 //! another server may have taken it back in between.
 
-use super::super::broadcast::{Broadcaster, NotSent, Outlet, is_known_already};
+use super::super::broadcast::{Broadcaster, HELD_BACK, NotSent, Outlet, is_known_already};
 use super::super::fees::Estimates;
 use super::super::follow::Scope;
 use super::pace::Pace;
@@ -281,6 +281,15 @@ impl Outlet for Esplora {
 			};
 		}
 		last
+	}
+
+	async fn has(&self, package: &[Transaction]) -> Result<(), NotSent> {
+		let Some(child) = package.last() else { return Ok(()) };
+		match self.servers.current().ldk.get_tx(&child.compute_txid()).await {
+			Ok(Some(_)) => Ok(()),
+			Ok(None) => Err(NotSent::Refused(HELD_BACK.to_owned())),
+			Err(e) => Err(NotSent::Unreachable(e.to_string())),
+		}
 	}
 }
 

@@ -196,6 +196,10 @@ impl super::super::super::broadcast::Outlet for Slow {
 		self.1.acquire().await.unwrap().forget();
 		Ok(())
 	}
+
+	async fn has(&self, package: &[Transaction]) -> Result<(), NotSent> {
+		self.submit(package).await
+	}
 }
 
 #[tokio::test]
@@ -223,6 +227,34 @@ async fn r6_an_outage_takes_back_what_the_backend_said() {
 	let away = Recorder::answering([Err(NotSent::Unreachable("the answer was lost".into()))]);
 	assert!(bench.broadcaster.flush(&away, Instant::now(), true).await.is_err());
 	assert!(!bench.wallet.is_refused(&txid) && !bench.wallet.withdraw(txid).await, "it may have arrived");
+}
+
+#[tokio::test]
+async fn r6_a_funding_that_is_held_back_is_not_sent_and_goes_if_nobody_has_it() {
+	let bench = Bench::new().await;
+	let txid = funding_of(&bench, 7).await.compute_txid();
+	let away = || Recorder::answering([Err(NotSent::Unreachable("nobody is there".into()))]);
+	assert!(bench.broadcaster.flush(&away(), Instant::now(), true).await.is_err());
+	bench.wallet.hold_back(&txid, true);
+	assert!(bench.broadcaster.flush(&away(), Instant::now(), true).await.is_err());
+	assert!(!bench.wallet.is_refused(&txid) && !bench.wallet.withdraw(txid).await, "it may have arrived");
+	// It has: what is held back is delivered.
+	assert!(flush(&bench, [Ok(())]).await.is_empty());
+	assert!(bench.wallet.is_taken(&txid) && !bench.wallet.withdraw(txid).await);
+
+	let bench = Bench::new().await;
+	let txid = funding_of(&bench, 7).await.compute_txid();
+	assert!(bench.broadcaster.flush(&away(), Instant::now(), true).await.is_err());
+	bench.wallet.hold_back(&txid, true);
+	let bench = bench.restart().await;
+	assert!(flush(&bench, []).await.is_empty(), "nor by the next run");
+	assert!(bench.wallet.is_refused(&txid));
+	// The client has used the channel after all, and then it has not.
+	bench.wallet.hold_back(&txid, false);
+	assert_eq!(flush(&bench, [Err(NotSent::Refused("mempool full".into()))]).await, [[txid]]);
+	bench.wallet.hold_back(&txid, true);
+	assert!(flush(&bench, []).await.is_empty());
+	assert!(bench.wallet.withdraw(txid).await && !bench.wallet.is_out(&txid));
 }
 
 #[tokio::test]
