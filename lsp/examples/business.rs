@@ -1,9 +1,9 @@
 //! Thirty days of business, simulated: `cargo business`.
 //!
-//! Clients arrive, buy channels just in time, are paid, pay, fall silent, go; some only waste our money; feerates go from 1 to
-//! 300 sat/vB and back. The real core decides and keeps the books; what is simulated is everything around it. The same days
-//! are lived again under other policies. What each policy made is read from the ledger, and what closing the channels that are
-//! still open will cost is taken off.
+//! Clients arrive, buy channels just in time, are paid, pay, fall silent, go; some only waste our money; feerates go
+//! from 1 to 300 sat/vB and back. The real core decides and keeps the books; what is simulated is everything around it.
+//! The same days are lived again under other policies. What each policy made is read from the ledger, and what closing
+//! the channels that are still open will cost is taken off.
 //!
 //! The feerates (`feerates.csv`) are a synthetic curve, not a recording: its first lines say how it was made.
 
@@ -222,7 +222,7 @@ impl Shop {
 			next_outbound_htlc_limit: Msat(u64::try_from(channel.ours).unwrap_or(0) / 100 * 98),
 			next_outbound_htlc_minimum: Msat(1),
 		});
-		let peer = PeerView { connected: true, channels: views.collect(), in_flight: vec![] };
+		let peer = PeerView { connected: true, channels: views.collect(), in_flight: vec![], text_errors: false };
 		World {
 			network: Network::Regtest,
 			height: self.height(),

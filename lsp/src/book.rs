@@ -96,7 +96,8 @@ pub struct Client {
 	/// The newest of them, newest last, at most [`MAX_OFFENCES_KEPT`](crate::trust::MAX_OFFENCES_KEPT).
 	#[serde(default)]
 	pub offence_log: Vec<Offence>,
-	/// Payments that it received over its channels, up to [`MAX_COUNTED_PAYMENTS`](crate::policy::MAX_COUNTED_PAYMENTS).
+	/// Payments that it received over its channels, up to
+	/// [`MAX_COUNTED_PAYMENTS`](crate::policy::MAX_COUNTED_PAYMENTS).
 	#[serde(default)]
 	pub payments: u32,
 	/// The tier that the operator was told last; empty is `new`.
@@ -149,8 +150,8 @@ pub struct Sale {
 	pub earlier_channel_ids: Vec<u128>,
 	/// What was promised.
 	pub terms: Terms,
-	/// The client trusts us (bLIP-52's `client_trusts_lsp`): its funding transaction is broadcast when the payment is taken.
-	/// Fixed at `buy`.
+	/// The client trusts us (bLIP-52's `client_trusts_lsp`): its funding transaction is broadcast when the payment is
+	/// taken. Fixed at `buy`.
 	#[serde(default)]
 	pub client_trusts: bool,
 	/// The payment's size if the client fixed it (bLIP-52's MPP mode).
@@ -170,8 +171,8 @@ pub struct Sale {
 	/// Settled forwards whose opening fee is in `fee_credited`, newest last, at most [`MAX_FORWARDS_KEPT`].
 	#[serde(default)]
 	pub credited: Vec<String>,
-	/// Channels that ended before their funding transaction was broadcast: at most [`MAX_ATTEMPTS_KEPT`] whose coins are not
-	/// free yet, and as many whose transaction went out after all.
+	/// Channels that ended before their funding transaction was broadcast: at most [`MAX_ATTEMPTS_KEPT`] whose coins
+	/// are not free yet, and as many whose transaction went out after all.
 	#[serde(default)]
 	pub discarding: Vec<Discarding>,
 	/// Which payment pays the fee, once the parts of one have added up.
@@ -236,8 +237,8 @@ pub enum SaleState {
 		/// When we give up and fail the held parts.
 		deadline: Timestamp,
 	},
-	/// The channel is usable; the parts were forwarded and the fee is not yet earned. What arrives now is held until it is,
-	/// or is owed again.
+	/// The channel is usable; the parts were forwarded and the fee is not yet earned. What arrives now is held until it
+	/// is, or is owed again.
 	Forwarded,
 	/// The channel is open and the fee is still owed (the client failed the payment): the next payment pays it.
 	Owing,
@@ -286,12 +287,16 @@ pub struct PlannedForward {
 	/// Height at which it expires.
 	#[serde(default)]
 	pub expiry_height: Option<u32>,
-	/// Over another channel of the client, which it goes in full; else over the sale's own. LDK may take any of the client's.
+	/// Over another channel of the client, which it goes in full; else over the sale's own. LDK may take any of the
+	/// client's.
 	#[serde(default)]
 	pub channel: Option<[u8; 32]>,
 	/// What of the opening fee is kept back of it.
 	#[serde(default)]
 	pub skim: Msat,
+	/// It was settled, or it failed.
+	#[serde(default)]
+	pub ended: bool,
 }
 
 /// A channel that ended before its funding transaction was broadcast. Its coins stay locked a while: LDK may have a
@@ -400,11 +405,12 @@ pub struct Order {
 	/// The client refused such a channel before it was offered: nothing was ever promised.
 	#[serde(default)]
 	pub refused: bool,
-	/// The held payment went back, or LDK let it go, before it was known whether the channel's funding is out: if it is, the
-	/// channel is delivered and nobody pays for it.
+	/// The held payment went back, or LDK let it go, before it was known whether the channel's funding is out: if it
+	/// is, the channel is delivered and nobody pays for it.
 	#[serde(default)]
 	pub lapsed: bool,
-	/// Its channel was closed before its funding was known to be out, and was used by then: the funding is sent on and on.
+	/// Its channel was closed before its funding was known to be out, and was used by then: the funding is sent on and
+	/// on.
 	#[serde(default)]
 	pub kept: bool,
 	/// Where it stands.
@@ -547,8 +553,8 @@ pub enum OrderState {
 		/// When the money goes back.
 		deadline: Timestamp,
 	},
-	/// It is too late, and the node was asked to stop the channel. The funding may be out already, so the money goes back
-	/// only when the answer is that there is no channel; if it is funded, the order is delivered.
+	/// It is too late, and the node was asked to stop the channel. The funding may be out already, so the money goes
+	/// back only when the answer is that there is no channel; if it is funded, the order is delivered.
 	Abandoning {
 		/// How it was paid.
 		by: PaidBy,

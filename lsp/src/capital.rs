@@ -1,5 +1,5 @@
-//! The operator's capital: how much of it is free, promised, at risk or locked, how many channels more it makes, and which
-//! channels it could come home from.
+//! The operator's capital: how much of it is free, promised, at risk or locked, how many channels more it makes, and
+//! which channels it could come home from.
 
 use crate::book::{Book, NodeId, Sale, SaleState};
 use crate::coins::{self, Counts, Next};
@@ -136,8 +136,8 @@ fn at_risk(book: &Book) -> Sat {
 	sum(sales.chain(book.orders_at_risk().map(|order| order.lsp_balance)))
 }
 
-/// Why this client gets no further channel now, if a limit of `[capital]` says so: the limit's key. (A limit on the size of one,
-/// `max_wallet_share_ppm`, is looked at when it is to be funded.)
+/// Why this client gets no further channel now, if a limit of `[capital]` says so: the limit's key. (A limit on the
+/// size of one, `max_wallet_share_ppm`, is looked at when it is to be funded.)
 pub fn exceeds(policy: &Policy, book: &Book, client: NodeId, now: Timestamp) -> Option<&'static str> {
 	let own = &policy.capital;
 	let open = |client: NodeId| {

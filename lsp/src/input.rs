@@ -43,6 +43,8 @@ pub struct PeerView {
 	pub channels: Vec<ChannelView>,
 	/// Payments of which an HTLC is on its way to it, over whichever channel.
 	pub in_flight: Vec<PaymentHash>,
+	/// The node remembers [`Action::TextErrors`] of it.
+	pub text_errors: bool,
 }
 
 /// A channel as the node sees it now.
@@ -165,12 +167,12 @@ pub enum Input {
 		user_channel_id: u128,
 		/// Why, for people.
 		reason: String,
-		/// The node could not open it for reasons of its own (no coins at this moment, too many channels being opened), so
-		/// the client is not to blame, and it may go better soon.
+		/// The node could not open it for reasons of its own (no coins at this moment, too many channels being opened),
+		/// so the client is not to blame, and it may go better soon.
 		ours: bool,
 	},
-	/// The channel is closed. Of an order that is being opened it says that its funding is not out and never will be: else the
-	/// node says [`Input::Funded`] first, and nothing while it cannot tell.
+	/// The channel is closed. Of an order that is being opened it says that its funding is not out and never will be:
+	/// else the node says [`Input::Funded`] first, and nothing while it cannot tell.
 	ChannelClosed {
 		/// Which channel.
 		user_channel_id: u128,
@@ -179,8 +181,9 @@ pub enum Input {
 		/// The client closed it, or made us close it: by what it sent, or by an HTLC that it did not settle in time.
 		by_client: bool,
 	},
-	/// The channel of an order that is being opened is closed, its funding is not known to be out, and the client has received or
-	/// spent something over it: the funding is wanted whatever happens, and is not withdrawn when it is refused.
+	/// The channel of an order that is being opened is closed, its funding is not known to be out, and the client has
+	/// received or spent something over it: the funding is wanted whatever happens, and is not withdrawn when it is
+	/// refused.
 	FundingKept {
 		/// Which channel.
 		user_channel_id: u128,
@@ -271,8 +274,8 @@ pub enum Input {
 		/// How many blocks it should have stayed.
 		blocks_left: u32,
 	},
-	/// What the node sees of every client in [`Book::sleepers`](crate::book::Book::sleepers). Due at the start, once the
-	/// chain is in step, and with every new block.
+	/// What the node sees of every client in [`Book::sleepers`](crate::book::Book::sleepers). Due at the start, once
+	/// the chain is in step, and with every new block.
 	Survey {
 		/// One for each.
 		clients: Vec<Sight>,
@@ -292,8 +295,8 @@ pub enum Input {
 	Started,
 }
 
-/// What the operator decides at run time. What cannot be (a tier that is not there, a text that is too long) changes nothing:
-/// whoever asks looks first.
+/// What the operator decides at run time. What cannot be (a tier that is not there, a text that is too long) changes
+/// nothing: whoever asks looks first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Deed {
 	/// Issues a token.
@@ -341,6 +344,13 @@ pub enum Action {
 		/// Its payload.
 		bytes: Vec<u8>,
 	},
+	/// Remember of this peer, which has no row, that it cannot parse an object in `error.data`:
+	/// [`PeerView::text_errors`]. In memory, over its next connection (the client half of LDK is deaf until then), for
+	/// as many peers as the node likes.
+	TextErrors {
+		/// Who.
+		peer: NodeId,
+	},
 	/// Forward a held HTLC.
 	ForwardHtlc {
 		/// LDK's `InterceptId`.
@@ -362,8 +372,9 @@ pub enum Action {
 	/// Open a channel, unless one with this `user_channel_id` exists, or existed and its funding is or may be out.
 	OpenChannel(OpenChannel),
 	/// Abandon a channel that is not funded yet. Answered by [`Input::OpenFailed`] if there is no such channel, by
-	/// [`Input::Funded`] if its funding is out, else by [`Input::ChannelClosed`] once LDK has closed it; not yet, while the
-	/// chain backend has given no verdict on a funding that was handed to it, or refuses it and the client has used the channel.
+	/// [`Input::Funded`] if its funding is out, else by [`Input::ChannelClosed`] once LDK has closed it; not yet, while
+	/// the chain backend has given no verdict on a funding that was handed to it, or refuses it and the client has used
+	/// the channel.
 	AbandonChannel {
 		/// Which channel.
 		user_channel_id: u128,
@@ -378,7 +389,8 @@ pub enum Action {
 		/// The channel. Its `user_channel_id` is the trial's own.
 		open: OpenChannel,
 	},
-	/// Broadcast a withheld funding transaction. Answered by [`Input::Funded`]; the node keeps the transaction until then.
+	/// Broadcast a withheld funding transaction. Answered by [`Input::Funded`]; the node keeps the transaction until
+	/// then.
 	BroadcastFunding {
 		/// Which channel.
 		user_channel_id: u128,
@@ -387,8 +399,8 @@ pub enum Action {
 		/// The funding output.
 		funding: OutPoint,
 	},
-	/// Free the coins of a withheld funding transaction. Answered by [`Input::FundingDiscarded`], or not at all while LDK
-	/// still has the channel, which it is then told to close.
+	/// Free the coins of a withheld funding transaction. Answered by [`Input::FundingDiscarded`], or not at all while
+	/// LDK still has the channel, which it is then told to close.
 	DiscardFunding {
 		/// Which channel.
 		user_channel_id: u128,
@@ -429,8 +441,8 @@ pub enum Action {
 		/// The invoice.
 		payment_hash: PaymentHash,
 	},
-	/// Send money back on-chain, the miner's fee taken off it. For each number of an order at most one transaction is ever
-	/// mined. Answered by [`Input::RefundSent`]; asked again, by the same.
+	/// Send money back on-chain, the miner's fee taken off it. For each number of an order at most one transaction is
+	/// ever mined. Answered by [`Input::RefundSent`]; asked again, by the same.
 	Refund {
 		/// For which order.
 		order: OrderId,
@@ -440,8 +452,8 @@ pub enum Action {
 		address: String,
 		/// How much, fee included.
 		amount: Sat,
-		/// The payments that are given back. They must be in the chain when the refund is made, and are spent by it if they
-		/// still can be: whoever takes them back by a reorganisation takes the refund back with them.
+		/// The payments that are given back. They must be in the chain when the refund is made, and are spent by it if
+		/// they still can be: whoever takes them back by a reorganisation takes the refund back with them.
 		from: Vec<OutPoint>,
 	},
 	/// Raise the fee of a refund that is out: the same coins, the same recipient. Answered by [`Input::RefundSent`] or

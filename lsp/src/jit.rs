@@ -1,8 +1,8 @@
 //! bLIP-52: channels that are opened when their first payment arrives.
 //!
 //! `Bought -> Gathering -> Opening -> Forwarded -> Done`, with `Owing` for a channel whose fee was not paid yet and
-//! `Failed` for what came to nothing. Beside the state, a channel may be withheld (not broadcast yet) or be discarded. See
-//! `docs/core.md`.
+//! `Failed` for what came to nothing. Beside the state, a channel may be withheld (not broadcast yet) or be discarded.
+//! See `docs/core.md`.
 
 mod deliver;
 mod gather;
@@ -43,8 +43,8 @@ fn fail_parts(turn: &mut Turn<'_>, sale: &mut Sale, reason: &str) {
 }
 
 /// The payment that was to pay the fee did not: the next one does. If it is held already it goes with the next
-/// [`Input::Connected`](crate::input::Input::Connected) and not at once, for LDK reports the failure of each part alike, and
-/// the rest of them must not be taken for its own.
+/// [`Input::Connected`](crate::input::Input::Connected) and not at once, for LDK reports the failure of each part
+/// alike, and the rest of them must not be taken for its own.
 fn owe(turn: &mut Turn<'_>, sale: &mut Sale) {
 	rest(turn, sale);
 	if !sale.parts.is_empty() {
@@ -53,8 +53,8 @@ fn owe(turn: &mut Turn<'_>, sale: &mut Sale) {
 	}
 }
 
-/// The state of a sale for which nothing is held and nothing is being opened. A channel that is not broadcast yet has no
-/// reason to be any more.
+/// The state of a sale for which nothing is held and nothing is being opened. A channel that is not broadcast yet has
+/// no reason to be any more.
 fn rest(turn: &mut Turn<'_>, sale: &mut Sale) {
 	withhold::give_back(turn, sale);
 	sale.paying = None;

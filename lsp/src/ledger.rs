@@ -1,4 +1,5 @@
-//! What was earned and spent, and what moved between which accounts: booked once, in the transaction of what it records.
+//! What was earned and spent, and what moved between which accounts: booked once, in the transaction of what it
+//! records.
 //!
 //! Every entry has postings that add up to zero, so that the accounts balance after any sequence of inputs.
 //! `docs/ledger.md` says which event posts what.

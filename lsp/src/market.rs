@@ -23,8 +23,8 @@ const USUAL_TARGET_BLOCKS: u16 = 6;
 /// The market for block space, besides the live feerate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Market {
-	/// Estimates by the number of blocks within which a transaction is mined, never rising with it. May be empty; at most
-	/// [`MAX_TARGETS`].
+	/// Estimates by the number of blocks within which a transaction is mined, never rising with it. May be empty; at
+	/// most [`MAX_TARGETS`].
 	pub by_blocks: Vec<(u16, FeePerKw)>,
 	/// What a transaction costs in the long run; `None` while nobody knows.
 	pub long_run: Option<FeePerKw>,

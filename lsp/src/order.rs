@@ -1,7 +1,7 @@
 //! bLIP-51: channels on order.
 //!
-//! `Preparing -> AwaitingPayment -> Paid -> Opening -> Funded -> Completed`, or by way of `Abandoning` and `Refunding` to
-//! `Failed`. See `docs/core.md`.
+//! `Preparing -> AwaitingPayment -> Paid -> Opening -> Funded -> Completed`, or by way of `Abandoning` and `Refunding`
+//! to `Failed`. See `docs/core.md`.
 //!
 //! On-chain payment is offered as bLIP-51's "0 confirmations above `min_fee_for_0conf`", because LDK's client half can
 //! read nothing else. A payment below that feerate, or for more than `lsps1.max_unconfirmed_order_sat`, counts when it
@@ -31,9 +31,11 @@ use crate::turn::Turn;
 /// So many blocks before LDK would fail a held payment, we do: a channel that is not funded by then comes too late.
 pub const CLAIM_MARGIN_BLOCKS: u32 = 6;
 
-/// So many blocks before LDK would fail a held payment whose channel's fate is not known, we do: then its payment has lapsed.
+/// So many blocks before LDK would fail a held payment whose channel's fate is not known, we do: then its payment has
+/// lapsed.
 pub const LAPSE_MARGIN_BLOCKS: u32 = 1;
-/// A payment that we wanted to claim, and of which LDK says nothing so many blocks after it could have failed it, is gone.
+/// A payment that we wanted to claim, and of which LDK says nothing so many blocks after it could have failed it, is
+/// gone.
 pub const UNCLAIMED_BLOCKS: u32 = 6;
 
 /// So many seconds after we could not open a channel for reasons of our own we try again.

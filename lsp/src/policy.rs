@@ -74,8 +74,8 @@ pub struct Lsps1Policy {
 	pub require_token: bool,
 }
 
-/// Whom we trust to take the payment that its just-in-time channel is opened for (bLIP-52's `client_trusts_lsp` the other way
-/// round). All others trust us: their funding transaction is broadcast when the payment is taken.
+/// Whom we trust to take the payment that its just-in-time channel is opened for (bLIP-52's `client_trusts_lsp` the
+/// other way round). All others trust us: their funding transaction is broadcast when the payment is taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Trust {

@@ -1,4 +1,5 @@
-//! bLIP-50 (LSPS0), bLIP-51 (LSPS1), bLIP-52 (LSPS2) and bLIP-55 (LSPS5): bytes in, typed request; typed reply, bytes out.
+//! bLIP-50 (LSPS0), bLIP-51 (LSPS1), bLIP-52 (LSPS2) and bLIP-55 (LSPS5): bytes in, typed request; typed reply, bytes
+//! out.
 
 mod fields;
 pub mod lsps0;

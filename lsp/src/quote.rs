@@ -164,9 +164,9 @@ impl<'a> Basis<'a> {
 		self.costs(lsp_balance, lease_blocks)
 	}
 
-	/// The capacity that lets us forward `payment` at once and leaves the client some room: payment, headroom, anchors, the
-	/// commitment transaction with `htlcs` (at least 8) parts in it, and the reserve of 1 % that the client asks of us (R15).
-	/// `None` on overflow.
+	/// The capacity that lets us forward `payment` at once and leaves the client some room: payment, headroom, anchors,
+	/// the commitment transaction with `htlcs` (at least 8) parts in it, and the reserve of 1 % that the client asks of
+	/// us (R15). `None` on overflow.
 	pub fn jit_capacity(&self, payment: Msat, htlcs: u64) -> Option<Sat> {
 		let payment = payment.to_sat_ceil();
 		let weight = htlcs.max(MIN_HTLCS).checked_mul(HTLC_WEIGHT)?.checked_add(COMMITMENT_WEIGHT)?;
@@ -200,9 +200,9 @@ impl<'a> Basis<'a> {
 		Ppm(u32::try_from(own.saturating_add(slope)).unwrap_or(u32::MAX))
 	}
 
-	/// bLIP-52's two numbers for payments of `low` to `high`: no payment between them pays less than its channel costs, nor
-	/// less than the floor. Its fee is the larger of the two terms: up to the payment where they meet `min_fee` covers the
-	/// cost, beyond it the proportional one does, which grows faster than the cost. `None` on overflow.
+	/// bLIP-52's two numbers for payments of `low` to `high`: no payment between them pays less than its channel costs,
+	/// nor less than the floor. Its fee is the larger of the two terms: up to the payment where they meet `min_fee`
+	/// covers the cost, beyond it the proportional one does, which grows faster than the cost. `None` on overflow.
 	pub fn rate(&self, low: Msat, high: Msat) -> Option<Rate> {
 		let proportional = self.proportional();
 		let covers = |payment: Msat| {
@@ -223,7 +223,8 @@ impl<'a> Basis<'a> {
 		Some(Rate { min_fee: self.cost_of(Msat(above))?.max(floor), proportional })
 	}
 
-	/// The price of a channel opened just in time for a `payment` out of the whole range that is offered. `None` on overflow.
+	/// The price of a channel opened just in time for a `payment` out of the whole range that is offered. `None` on
+	/// overflow.
 	pub fn jit(&self, payment: Msat) -> Option<Quote> {
 		let own = &self.policy.lsps2;
 		let most = own.max_payment_sat.min(self.standing.max_payment).to_msat()?;
@@ -313,7 +314,8 @@ impl<'a> Basis<'a> {
 		Some(Sat(low))
 	}
 
-	/// Does a fee that was promised earlier still cover what the channel costs now, but for the loss that the operator bears?
+	/// Does a fee that was promised earlier still cover what the channel costs now, but for the loss that the operator
+	/// bears?
 	///
 	/// # Errors
 	/// The feerate has overtaken the promise (R7).

@@ -1,6 +1,6 @@
 //! The one way in: [`Lsp::step`].
 
-use crate::book::{Book, MAX_CLIENTS, NodeId};
+use crate::book::{Book, NodeId};
 use crate::input::{Action, Deed, Input, Step, World};
 use crate::policy::{Policy, PolicyError};
 use crate::protocol::lsps0::{self, Incoming, RpcError};
@@ -41,6 +41,7 @@ impl Lsp {
 	/// again changes nothing more.
 	pub fn step(&self, book: &Book, world: &World, now: Timestamp, input: Input) -> Step {
 		let mut turn = Turn::new(self, book, world, now);
+		turn.text_errors = input.client(book).filter(|_| world.peer.text_errors);
 		match &input {
 			Input::Message { peer, bytes } => message(&mut turn, *peer, bytes),
 			Input::Connected { peer } => {
@@ -310,12 +311,14 @@ fn answer(turn: &mut Turn<'_>, peer: NodeId, id: &str, call: Call) -> Result<Opt
 	}
 }
 
-/// The peer cannot parse an object in `error.data`: it gets strings from now on.
+/// The peer cannot parse an object in `error.data`: it gets strings from now on. Of a stranger the node remembers that,
+/// and nothing is written; it is in its row from the moment that it buys something.
 fn remember_strings(turn: &mut Turn<'_>, peer: NodeId) {
-	if turn.book.client(&peer).is_none() && turn.book.clients.len() >= MAX_CLIENTS {
-		return;
+	let was_told = turn.text_errors == Some(peer);
+	turn.text_errors = Some(peer);
+	if turn.book.client(&peer).is_some() {
+		turn.put_client(turn.client(&peer));
+	} else if !was_told {
+		turn.act(Action::TextErrors { peer });
 	}
-	let mut client = turn.client(&peer);
-	client.string_error_data = true;
-	turn.put_client(client);
 }

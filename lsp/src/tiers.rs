@@ -1,7 +1,7 @@
 //! Where a client stands: its tier, what follows from it, and what the operator has set for it by hand.
 //!
-//! A tier is earned (channels paid for, payments received, days, no offences), given with a token, or set by the operator.
-//! It follows from the client's row at any time; the name in the row is what the operator was told last.
+//! A tier is earned (channels paid for, payments received, days, no offences), given with a token, or set by the
+//! operator. It follows from the client's row at any time; the name in the row is what the operator was told last.
 
 use crate::admission::Refusal;
 use crate::book::{Book, Client, NodeId, SaleState};
@@ -169,8 +169,8 @@ fn paid_channels(client: &Client) -> u32 {
 	client.sales_done.saturating_add(client.orders_done)
 }
 
-/// A number for a client's past: ten for each channel that it paid for, one for each counted payment and each day (100 at
-/// most), less twenty for each offence.
+/// A number for a client's past: ten for each channel that it paid for, one for each counted payment and each day (100
+/// at most), less twenty for each offence.
 pub fn score(client: &Client, now: Timestamp) -> i64 {
 	let days = (now.0.saturating_sub(client.first_seen.0) / 1000 / DAY_SECS).min(100);
 	let good = u64::from(paid_channels(client)).saturating_mul(10).saturating_add(client.payments.into());

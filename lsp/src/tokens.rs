@@ -1,4 +1,5 @@
-//! Tokens that the operator issues: whoever shows one is in its tier. The book has a hash; the token itself is shown once.
+//! Tokens that the operator issues: whoever shows one is in its tier. The book has a hash; the token itself is shown
+//! once.
 
 use crate::book::{Book, Client, NodeId};
 use crate::input::Action;
@@ -56,7 +57,8 @@ impl Token {
 	}
 }
 
-/// What the book keeps of a token, in lower-case hexadecimal digits. A token has 128 random bits: nobody tries them all.
+/// What the book keeps of a token, in lower-case hexadecimal digits. A token has 128 random bits: nobody tries them
+/// all.
 pub fn hash(token: &str) -> String {
 	let mut engine = sha256::Hash::engine();
 	engine.input(HASH_TAG);
@@ -160,7 +162,8 @@ pub(crate) fn check(
 	Ok(Shown::Issued)
 }
 
-/// The operator issues a token. Nothing happens if there is one of this id, the tier is not there, or there are too many.
+/// The operator issues a token. Nothing happens if there is one of this id, the tier is not there, or there are too
+/// many.
 pub(crate) fn issue(turn: &mut Turn<'_>, token: &Token) {
 	let is_full = turn.book.tokens().filter(|token| token.revoked_at.is_none()).count() >= MAX_TOKENS;
 	if turn.book.token(&token.id).is_some() || !is_possible(turn.policy(), token) || is_full {

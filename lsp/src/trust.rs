@@ -1,8 +1,9 @@
 //! Whom we trust to pay for a channel, and when strangers have to wait.
 //!
-//! bLIP-52's default is that the LSP trusts the client: it pays for the funding transaction before it is paid. Whoever we do
-//! not know could have us pay for channels without end (a probe is enough), so a stranger has to trust us instead: its
-//! funding transaction is broadcast when it has taken the payment. See `docs/decisions/0001-strangers-trust-us.md`.
+//! bLIP-52's default is that the LSP trusts the client: it pays for the funding transaction before it is paid. Whoever
+//! we do not know could have us pay for channels without end (a probe is enough), so a stranger has to trust us
+//! instead: its funding transaction is broadcast when it has taken the payment. See
+//! `docs/decisions/0001-strangers-trust-us.md`.
 
 use crate::admission::Refusal;
 use crate::book::{Book, Client, NodeId, Sale, SaleState, push_bounded};
@@ -28,8 +29,8 @@ pub struct Offence {
 }
 
 impl Offence {
-	/// May it cost the client its next channel? Anybody who has its invoice can have a client fail a payment: that counts only
-	/// if it cost us something.
+	/// May it cost the client its next channel? Anybody who has its invoice can have a client fail a payment: that
+	/// counts only if it cost us something.
 	fn counts(&self) -> bool {
 		self.cost || self.kind != OffenceKind::Failed
 	}
@@ -61,8 +62,8 @@ impl OffenceKind {
 	}
 }
 
-/// Is this client known: listed by the operator, or has it paid for a channel before, owes us nothing for another, and has
-/// given no offence of late?
+/// Is this client known: listed by the operator, or has it paid for a channel before, owes us nothing for another, and
+/// has given no offence of late?
 pub fn is_known(policy: &Policy, book: &Book, id: &NodeId, now: Timestamp) -> bool {
 	let is_good = |client: &Client| has_paid(client) && recent_offences(&policy.risk, client, now) == 0;
 	let owes = || book.live_sales().any(|sale| sale.client == *id && sale.state == SaleState::Owing);
@@ -76,9 +77,8 @@ pub fn recent_offences(risk: &RiskPolicy, client: &Client, now: Timestamp) -> us
 }
 
 /// Until when strangers get no channel just in time: `risk.pause_secs` from the offence that was one too many within
-/// `risk.offence_window_secs`; only those count that cost us something, or stopping us would be free. `None` while there is no
-/// pause. It follows from the clients' rows, so that a restart does not
-/// end it.
+/// `risk.offence_window_secs`; only those count that cost us something, or stopping us would be free. `None` while
+/// there is no pause. It follows from the clients' rows, so that a restart does not end it.
 pub fn paused_until(policy: &Policy, book: &Book, now: Timestamp) -> Option<Timestamp> {
 	paused(&policy.risk, strangers_offences(policy, book), now)
 }

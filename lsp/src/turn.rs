@@ -22,6 +22,8 @@ pub(crate) struct Turn<'a> {
 	pub(crate) ready: Option<[u8; 32]>,
 	/// What this step sends over channels that the client had already: the view of the peer is older.
 	pub(crate) sent: BTreeMap<[u8; 32], Msat>,
+	/// Who cannot parse an object in `error.data`, whatever its row says.
+	pub(crate) text_errors: Option<NodeId>,
 	clients: BTreeMap<NodeId, Client>,
 	sales: BTreeMap<SaleId, Sale>,
 	orders: BTreeMap<OrderId, Order>,
@@ -40,6 +42,7 @@ impl<'a> Turn<'a> {
 			now,
 			ready: None,
 			sent: BTreeMap::new(),
+			text_errors: None,
 			clients: BTreeMap::new(),
 			sales: BTreeMap::new(),
 			orders: BTreeMap::new(),
@@ -74,7 +77,9 @@ impl<'a> Turn<'a> {
 	/// The client, new if it was unknown.
 	pub(crate) fn client(&self, id: &NodeId) -> Client {
 		let known = self.clients.get(id).or_else(|| self.book.client(id)).cloned();
-		known.unwrap_or_else(|| Client::new(*id, self.now))
+		let mut client = known.unwrap_or_else(|| Client::new(*id, self.now));
+		client.string_error_data |= self.text_errors == Some(*id);
+		client
 	}
 
 	/// The client as this step has left it so far, if we know it.

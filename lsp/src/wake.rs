@@ -25,7 +25,8 @@ pub const MAX_HELD_OF_STRANGERS: usize = 300;
 
 /// bLIP-55: so many blocks before a contract forces a channel to be closed, the client is told.
 pub const EXPIRY_SOON_BLOCKS: u32 = 24;
-/// That is not said again, while the client stays away, before this time has passed: the contract stays for many blocks.
+/// That is not said again, while the client stays away, before this time has passed: the contract stays for many
+/// blocks.
 const EXPIRY_SOON_AGAIN_SECS: u64 = 3_600;
 
 /// A payment waits for this client, which is away: it is told, unless it was told so lately.
@@ -80,8 +81,9 @@ pub(crate) fn connected(turn: &mut Turn<'_>, peer: NodeId) {
 	turn.put_client(client);
 }
 
-/// [`Input::Started`](crate::input::Input::Started): nobody is here yet. What is held gets its time anew, and its client is
-/// told once more: whether the last notice left before the process ended is not known.
+/// [`Input::Started`](crate::input::Input::Started): nobody is here yet. What is held gets its time anew, and its
+/// client is told once more: whether the last notice left before the process ended is not known. Not if it was told in
+/// this very moment: then this start was given twice.
 pub(crate) fn started(turn: &mut Turn<'_>) {
 	let until = turn.now.plus_secs(turn.policy().lsps5.hold_secs);
 	let of_sales = turn.book.live_sales();
@@ -93,7 +95,7 @@ pub(crate) fn started(turn: &mut Turn<'_>) {
 	for id in awaited.into_iter().filter(|id| turn.book.client(id).is_some()) {
 		let mut client = turn.client(&id);
 		client.wake.held.iter_mut().for_each(|htlc| htlc.until = until);
-		client.wake.notified.remove(Notice::PaymentIncoming.method());
+		client.wake.notified.retain(|method, at| method != Notice::PaymentIncoming.method() || *at == turn.now);
 		notify(turn, &mut client, &Notice::PaymentIncoming);
 		turn.put_client(client);
 	}

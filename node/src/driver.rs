@@ -214,8 +214,9 @@ mod tests {
 	use bitcoin::Network;
 	use bitcoin::secp256k1::{PublicKey, Secp256k1, SecretKey};
 	use inlet_lsp::Policy;
-	use inlet_lsp::input::PeerView;
+	use inlet_lsp::input::{Deed, PeerView};
 	use inlet_lsp::money::{FeePerKw, Sat};
+	use inlet_lsp::tiers::Overrides;
 	use std::sync::Mutex;
 
 	/// Notes what it is told to do, and whether the book had the client by then.
@@ -310,6 +311,10 @@ mod tests {
 		let (driver, engine) = Driver::new(lsp, Book::default(), store.clone());
 		let running = tokio::spawn(engine.run(around.clone(), looks, stopping));
 
+		// Of a stranger nothing is written; of a client, that it cannot parse objects in errors.
+		let known =
+			Deed::SetClient { client: peer(), overrides: Overrides { note: "mine".into(), ..Overrides::default() } };
+		driver.submit(Input::Operator(known)).await.unwrap();
 		driver.submit(menu_request()).await.unwrap();
 		{
 			let done = around.done.lock().unwrap();

@@ -111,6 +111,7 @@ impl Hands {
 		PeerView {
 			connected: self.lightning.wire.is_connected(&client),
 			in_flight: in_flight(&channels),
+			text_errors: self.lightning.wire.wants_text_errors(&client),
 			channels: channels
 				.into_iter()
 				.map(|channel| ChannelView {
@@ -347,6 +348,10 @@ impl Surroundings for Hands {
 			Action::Send { peer, bytes } => {
 				self.lightning.wire.send(peer, bytes);
 				self.lightning.hurry();
+				Vec::new()
+			}
+			Action::TextErrors { peer } => {
+				self.lightning.wire.remember_text_errors(peer);
 				Vec::new()
 			}
 			Action::ForwardHtlc { intercept_id, peer, channel_id, amount } => {

@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-/// Where money is, where it came from, or where it went. Debits (what is ours, what was spent) are positive, credits (what
-/// is owed, what was earned, what the owner put in) negative: all accounts together are zero, always.
+/// Where money is, where it came from, or where it went. Debits (what is ours, what was spent) are positive, credits
+/// (what is owed, what was earned, what the owner put in) negative: all accounts together are zero, always.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Account {
 	/// The on-chain wallet, unconfirmed transactions included.
@@ -180,8 +180,8 @@ pub struct BooksState {
 	pub opened_at: Timestamp,
 	/// The wallet's transactions are booked up to this height, see [`FINAL_AFTER`].
 	pub height: u32,
-	/// The number that the entry after the last one had when the books were last compared with LDK's and BDK's balances and
-	/// agreed.
+	/// The number that the entry after the last one had when the books were last compared with LDK's and BDK's balances
+	/// and agreed.
 	#[serde(default)]
 	pub agreed_before: u64,
 	/// When that was.

@@ -9,8 +9,8 @@ pub const LEDGER_IN_MEMORY: usize = 2_000;
 pub const MAX_FINISHED: usize = 5_000;
 /// How many offences of all clients are looked at.
 pub const MAX_OFFENCES_IN_MEMORY: usize = 4_096;
-/// How many clients are remembered. With one more, those are forgotten with whom nothing is at stake; while there are none of
-/// these, nothing is sold to new ones.
+/// How many clients are remembered. With one more, those are forgotten with whom nothing is at stake; while there are
+/// none of these, nothing is sold to new ones.
 pub const MAX_CLIENTS: usize = 20_000;
 /// So many at once, since it takes a look at all.
 const FORGOTTEN_AT_ONCE: usize = 1_000;
@@ -36,8 +36,8 @@ pub struct Lease {
 }
 
 impl Lease {
-	/// Blocks and time that are still promised: zero when both are over. Blocks that came faster than bLIP-51 reckons do
-	/// not end a lease before the time that the client was shown.
+	/// Blocks and time that are still promised: zero when both are over. Blocks that came faster than bLIP-51 reckons
+	/// do not end a lease before the time that the client was shown.
 	pub fn blocks_left(&self, height: u32, now: Timestamp) -> u32 {
 		let by_height = self.until_height.saturating_sub(height);
 		let millis = self.until.map_or(0, |until| until.0.saturating_sub(now.0));
@@ -124,8 +124,8 @@ impl Book {
 		}
 	}
 
-	/// Drops clients from memory with whom nothing is at stake, the oldest first: they paid for nothing, gave no offence, have
-	/// no webhook, and nothing that they bought is in memory.
+	/// Drops clients from memory with whom nothing is at stake, the oldest first: they paid for nothing, gave no
+	/// offence, have no webhook, and nothing that they bought is in memory.
 	fn forget_idle_clients(&mut self) {
 		let buyers = self.sales.values().map(|sale| sale.client).chain(self.orders.values().map(|order| order.client));
 		let buyers: BTreeSet<NodeId> = buyers.collect();
@@ -193,7 +193,8 @@ impl Book {
 		self.index.deadlines.first().map(|(at, _)| *at)
 	}
 
-	/// On-chain money that is spoken for: channels promised or paid for and not funded, and refunds not sent.
+	/// On-chain money that is spoken for: channels promised or paid for and not funded, and what buyers of channels
+	/// sent, until it is earned or has gone back.
 	pub fn reserved(&self) -> Sat {
 		Sat(self.index.reserved)
 	}
@@ -275,7 +276,8 @@ impl Book {
 		of_sales.chain(self.index.held.keys().copied()).collect()
 	}
 
-	/// Clients that can be woken, or that something is held for: whom [`Input::Survey`](crate::input::Input::Survey) is about.
+	/// Clients that can be woken, or that something is held for: whom [`Input::Survey`](crate::input::Input::Survey) is
+	/// about.
 	pub fn sleepers(&self) -> impl Iterator<Item = &Client> {
 		self.index.sleepers.iter().filter_map(|id| self.client(id))
 	}
@@ -363,9 +365,9 @@ impl Book {
 		self.lease(channel_id).map(|lease| lease.until_height)
 	}
 
-	/// Clients that something waits for: HTLCs held for a sale or for their channel, a payment that they hold for too long, or
-	/// a paid order. Send [`Input::Connected`] for one when it connects,
-	/// and again (with every block, and when one of its channels becomes usable) while it is connected and named here.
+	/// Clients that something waits for: HTLCs held for a sale or for their channel, a payment that they hold for too
+	/// long, or a paid order. Send [`Input::Connected`] for one when it connects, and again (with every block, and when
+	/// one of its channels becomes usable) while it is connected and named here.
 	///
 	/// [`Input::Connected`]: crate::input::Input::Connected
 	pub fn awaited_clients(&self) -> BTreeSet<NodeId> {
@@ -577,8 +579,8 @@ fn sale_is_live(sale: &Sale) -> bool {
 		|| sale.forwarded.iter().any(|one| one.held_until.is_some())
 }
 
-/// What an order keeps of our on-chain money: its channel until that is funded, its refund until that is sent.
+/// What an order keeps of our on-chain money: its channel until that is funded, what its buyer sent until that is
+/// earned or has gone back.
 pub(crate) fn order_reserved(order: &Order) -> u64 {
-	let refund = order.pending_refund().map_or(0, |refund| refund.amount.0);
-	order.reserved.0.saturating_add(refund)
+	order.reserved.0.saturating_add(order.owed_onchain().0)
 }

@@ -187,6 +187,17 @@ impl Order {
 		if paid { self.order_total } else { Sat::ZERO }
 	}
 
+	/// What the buyer has sent on-chain that is in our wallet, and is neither earned nor on its way back: not ours to
+	/// spend. What is not confirmed is not among the coins that we count on.
+	pub fn owed_onchain(&self) -> Sat {
+		let pending = self.pending_refund().map_or(Sat::ZERO, |refund| refund.amount);
+		let sent = self.refunded().saturating_sub(pending);
+		let there = self.received(1).saturating_sub(self.kept()).saturating_sub(sent);
+		// What can never go back stays.
+		let is_left = self.state.is_finished() && (there <= DUST || self.refund_address.is_none());
+		if is_left { pending } else { there.max(pending) }
+	}
+
 	/// What arrived on-chain with at least so many confirmations.
 	pub fn received(&self, confirmations: u32) -> Sat {
 		let received = self.onchain.iter().flat_map(|onchain| &onchain.received);

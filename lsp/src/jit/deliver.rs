@@ -60,8 +60,8 @@ pub(super) fn forward(turn: &mut Turn<'_>, sale: &mut Sale, link: &ChannelView, 
 	wait(turn, sale);
 }
 
-/// Channels of the client that owe nothing and have room for the whole payment: for each part, the one with the least room
-/// that suffices, as LDK chooses. `None` if they have not.
+/// Channels of the client that owe nothing and have room for the whole payment: for each part, the one with the least
+/// room that suffices, as LDK chooses. `None` if they have not.
 pub(super) fn other_channels(turn: &Turn<'_>, sale: &Sale, paying: &Paying) -> Option<Vec<(Part, ChannelView)>> {
 	let all = turn.world.peer.channels.iter();
 	let mut links: Vec<ChannelView> = all
@@ -113,8 +113,8 @@ pub(super) fn forward_in_full(turn: &mut Turn<'_>, sale: &mut Sale, link: &Chann
 	}
 }
 
-/// Forwards the parts of the paying payment that came after its size was there: its payer sends more than was asked for,
-/// and the client waits for all of it. That goes up to twice the size, as in BOLT 4.
+/// Forwards the parts of the paying payment that came after its size was there: its payer sends more than was asked
+/// for, and the client waits for all of it. That goes up to twice the size, as in BOLT 4.
 pub(super) fn forward_late_parts(turn: &mut Turn<'_>, sale: &mut Sale, link: &ChannelView) {
 	let Some(most) = sale.payment_size.map(|size| size.0.saturating_mul(2)) else { return };
 	let (paying, others): (Vec<Part>, Vec<Part>) =
@@ -150,7 +150,16 @@ fn plan(turn: &mut Turn<'_>, sale: &mut Sale, link: &ChannelView, part: &Part, a
 	let channel = Some(link.channel_id).filter(|_| !own);
 	let expiry_height = part.expiry_height;
 	let skim = Msat(part.amount.0.saturating_sub(amount.0));
-	let planned = PlannedForward { intercept_id, payment_hash, amount, held_until: None, expiry_height, channel, skim };
+	let planned = PlannedForward {
+		intercept_id,
+		payment_hash,
+		amount,
+		held_until: None,
+		expiry_height,
+		channel,
+		skim,
+		ended: false,
+	};
 	push_bounded(&mut sale.forwarded, planned, MAX_FORWARDS_KEPT);
 	turn.act(Action::ForwardHtlc { intercept_id, peer: sale.client, channel_id: link.channel_id, amount });
 }
@@ -252,6 +261,8 @@ pub(crate) fn channel_ready(turn: &mut Turn<'_>, mut sale: Sale, user_channel_id
 	channel.channel_id = Some(channel_id);
 	if channel.ready_at.is_none() && channel.closed_at.is_none() {
 		channel.ready_at = Some(now);
+		// Its funding is made, whether or not we were told of that: its coins are spent or locked.
+		sale.reserved = Sat::ZERO;
 		sale.note(now, "ready", String::new());
 	}
 	turn.ready = Some(channel_id);
@@ -322,7 +333,8 @@ fn book_partial_fee(turn: &mut Turn<'_>, sale: &mut Sale) {
 	}
 }
 
-/// [`Input::ForwardFailed`]: the client did not take the payment. If no sale has the channel, or a sale that owes nothing,
+/// [`Input::ForwardFailed`]: the client did not take the payment. If no sale has the channel, or a sale that owes
+/// nothing,
 /// LDK chose it in place of another one of the same client: of the sale whose fee is in flight, if there is just one (a
 /// replay must not hit the next).
 pub(crate) fn forward_failed(turn: &mut Turn<'_>, peer: NodeId, channel_id: &[u8; 32], by_client: bool) {
@@ -330,18 +342,22 @@ pub(crate) fn forward_failed(turn: &mut Turn<'_>, peer: NodeId, channel_id: &[u8
 	let mut in_flight = turn.book.live_sales().filter(|sale| sale.client == peer && sale.state == SaleState::Forwarded);
 	let only = in_flight.next().filter(|_| in_flight.next().is_none());
 	let Some(mut sale) = by_channel.filter(|sale| sale.state != SaleState::Done).or(only).cloned() else { return };
+	if withhold::one_of_before_failed(&mut sale) {
+		return turn.put_sale(sale);
+	}
 	// LDK tells of each part that failed: the last one ends the payment.
 	if sale.state == SaleState::Forwarded && !withhold::is_in_flight(turn, &sale) {
 		withhold::forget_paying(&mut sale);
-		// While LDK holds a part that pays the fee, the fee is not owed again: what was told is the failure of a payment before
-		// it, once more after a crash, or the rest of this one ends like this part.
+		// While LDK holds a part that pays the fee, the fee is not owed again: what was told is the failure of a
+		// payment before it, once more after a crash, or the rest of this one ends like this part.
 		if sale.forwarded.iter().all(|planned| Some(planned.payment_hash) != sale.paying) {
 			let text = match by_client {
 				true => "the client failed the payment; the fee is owed",
 				false => "the payment did not reach the client; the fee is owed",
 			};
 			sale.note(turn.now, "fail", text.to_string());
-			// A payment taken in part, or over the channel beside it, is the client's doing: it has its channel for that.
+			// A payment taken in part, or over the channel beside it, is the client's doing: it has its channel for
+			// that.
 			if by_client && sale.fee_left() > Msat::ZERO {
 				trust::offend(turn, &sale, OffenceKind::Failed);
 			}
@@ -382,12 +398,15 @@ pub(crate) fn forwarded(turn: &mut Turn<'_>, input: &Input) {
 		}
 		return;
 	};
+	if let Some(one) = sale.forwarded.iter_mut().find(|one| Some(one.intercept_id) == *intercept_id) {
+		one.ended = true;
+	}
 	let pays = sale.state == SaleState::Forwarded || skimmed > Msat::ZERO;
 	if skimmed > Msat::ZERO {
 		push_bounded(&mut sale.credited, reference.clone(), MAX_FORWARDS_KEPT);
 		sale.fee_credited = Msat(sale.fee_credited.0.saturating_add(skimmed.0));
-		// LDK may have sent it over another channel of this client: it is paid for all the same. Not so what comes late of
-		// a channel that has ended.
+		// LDK may have sent it over another channel of this client: it is paid for all the same. Not so what comes late
+		// of a channel that has ended.
 		if turn.world.peer.channels.iter().any(|view| Some(view.channel_id) == *next_channel) {
 			withhold::release(turn, &mut sale);
 		}
@@ -424,8 +443,8 @@ fn planned(turn: &Turn<'_>, intercept_id: &[u8; 32]) -> Option<(SaleId, Msat)> {
 	Some((sale.id.clone(), planned.skim))
 }
 
-/// The sale that a settled forward pays which none has decided, as far as is known: the channel's, or (LDK may have sent it over another channel of the same
-/// client) the oldest one of this client that waits for its fee.
+/// The sale that a settled forward pays which none has decided, as far as is known: the channel's, or (LDK may have
+/// sent it over another channel of the same client) the oldest one of this client that waits for its fee.
 fn debtor(turn: &Turn<'_>, peer: Option<NodeId>, channel: Option<[u8; 32]>, skimmed: Msat) -> Option<SaleId> {
 	let by_channel = channel.and_then(|id| turn.book.sale_by_channel(&id));
 	if let Some(sale) = by_channel.filter(|sale| sale.state != SaleState::Done) {

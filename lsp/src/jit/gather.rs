@@ -13,6 +13,8 @@ use crate::turn::Turn;
 use crate::wake;
 use std::collections::BTreeMap;
 
+const FEE_IS_PENDING: &str = "the opening fee is on its way over a channel that has ended";
+
 /// [`Input::HtlcIntercepted`].
 pub(crate) fn htlc_intercepted(turn: &mut Turn<'_>, input: &Input) {
 	let Input::HtlcIntercepted { intercept_id, scid, payment_hash, inbound, expected_outbound, expiry_height, .. } =
@@ -68,6 +70,9 @@ fn admit(turn: &Turn<'_>, sale: &Sale, part: &Part) -> Result<(), String> {
 	let open = sale.open_channel().is_some();
 	if !open && (turn.now >= sale.terms.valid_until || sale.state.is_finished()) {
 		return Err("the sale is over".to_string());
+	}
+	if withhold::fee_is_pending(turn, sale) {
+		return Err(FEE_IS_PENDING.to_string());
 	}
 	if is_late(turn, part) {
 		return Err("it expires too soon".to_string());
@@ -232,8 +237,8 @@ fn gather_until(turn: &Turn<'_>, sale: &Sale, hash: &PaymentHash, first_arrival:
 	if sale.open_channel().is_some() { until } else { until.min(sale.terms.valid_until) }
 }
 
-/// All parts of the payment are here. If the client is away and was woken, that is what is waited for, for `hold_secs` from
-/// the moment that its sum was there.
+/// All parts of the payment are here. If the client is away and was woken, that is what is waited for, for `hold_secs`
+/// from the moment that its sum was there.
 fn wait_for_client(turn: &Turn<'_>, sale: &mut Sale, paying: &Paying) {
 	if !turn.world.peer.connected && wake::can_wake(turn, &sale.client) {
 		let size = sale.payment_size.unwrap_or(Msat::ZERO);
@@ -257,6 +262,10 @@ fn wait_for_client(turn: &Turn<'_>, sale: &mut Sale, paying: &Paying) {
 fn open(turn: &mut Turn<'_>, sale: &mut Sale, paying: &Paying) {
 	if turn.now >= sale.terms.valid_until {
 		fail_parts(turn, sale, "valid_until has passed");
+		return rest(turn, sale);
+	}
+	if withhold::fee_is_pending(turn, sale) {
+		fail_parts(turn, sale, FEE_IS_PENDING);
 		return rest(turn, sale);
 	}
 	if !deliver::is_feasible(sale, paying, HTLC_MINIMUM) {

@@ -127,8 +127,8 @@ fn fee_of(terms: &Terms, size: Msat) -> Result<Msat, RpcError> {
 	Ok(fee)
 }
 
-/// What is kept for the sale: for a payment of unknown size, the smallest channel. A promise that the feerate has overtaken
-/// is void, and the client is to ask for another menu.
+/// What is kept for the sale: for a payment of unknown size, the smallest channel. A promise that the feerate has
+/// overtaken is void, and the client is to ask for another menu.
 fn reserve(turn: &Turn<'_>, peer: &NodeId, call: &Buy) -> Result<Sat, RpcError> {
 	let rejected = |refusal: Refusal| RpcError::rejected(&refusal.to_string());
 	let live = admission::live(turn.world).map_err(rejected)?;

@@ -1,18 +1,18 @@
-//! A client that trusts us: its funding transaction is made, its coins are locked, and it is broadcast when the client has
-//! taken a payment over the channel. If it does not, the channel ends without a trace on the chain.
+//! A client that trusts us: its funding transaction is made, its coins are locked, and it is broadcast when the client
+//! has taken a payment over the channel. If it does not, the channel ends without a trace on the chain.
 
 use super::gather::advance;
 use super::{FUNDING_MARGIN_BLOCKS, forget_attempt, owe};
 use crate::admission::Refusal;
-use crate::book::{Discarding, MAX_ATTEMPTS_KEPT, Sale, SaleState, push_bounded};
+use crate::book::{Discarding, MAX_ATTEMPTS_KEPT, PlannedForward, Sale, SaleState, push_bounded};
 use crate::input::{Action, Input};
-use crate::money::Sat;
+use crate::money::{Msat, Sat};
 use crate::trust::{self, OffenceKind};
 use crate::turn::Turn;
 
-/// How long the coins of a channel that ended unpaid stay locked, if something was sent over it. LDK tells of a preimage when
-/// it has written it down, which may be after it told of the channel's end; a node whose loop stalls for half as long is
-/// ended by its watchdog.
+/// How long the coins of a channel that ended unpaid stay locked, if something was sent over it. LDK tells of a
+/// preimage when it has written it down, which may be after it told of the channel's end; a node whose loop stalls for
+/// half as long is ended by its watchdog.
 pub const DISCARD_AFTER_SECS: u64 = 60;
 
 /// How long a client may hold the payment that its withheld channel is for. It has all of it, and has only to take it.
@@ -22,8 +22,8 @@ pub const CLAIM_AGAIN_SECS: u64 = 60;
 /// If a client is here, we are told within so many seconds that it is.
 const SEEN_WITHIN_SECS: u64 = 10;
 
-/// An HTLC for a withheld channel may expire no later than so many blocks from now: until then a client that neither takes nor
-/// fails it, and stays away, has our coins.
+/// An HTLC for a withheld channel may expire no later than so many blocks from now: until then a client that neither
+/// takes nor fails it, and stays away, has our coins.
 pub const MAX_EXPIRY_BLOCKS: u32 = super::EXPIRY_MARGIN_BLOCKS + 576;
 /// Withheld fundings may hold this share of our coins, in parts per million. The first one may hold more.
 pub const MAX_WITHHELD_PPM: u64 = 500_000;
@@ -88,8 +88,8 @@ fn broadcast_due(turn: &mut Turn<'_>, sale: &Sale) {
 	}
 }
 
-/// Something that was sent over this channel was taken. If its funding transaction is withheld, it goes out, also when the
-/// channel is closed meanwhile: we have the payer's money.
+/// Something that was sent over this channel was taken. If its funding transaction is withheld, it goes out, also when
+/// the channel is closed meanwhile: we have the payer's money.
 pub(super) fn settled_over(turn: &mut Turn<'_>, channel_id: &[u8; 32]) {
 	let Some(id) = turn.book.sale_by_channel(channel_id).map(|sale| sale.id.clone()) else { return };
 	let Some(mut sale) = turn.sale(&id) else { return };
@@ -104,8 +104,8 @@ pub(super) fn settled_over(turn: &mut Turn<'_>, channel_id: &[u8; 32]) {
 	turn.put_sale(sale);
 }
 
-/// Ends the sale's channel if its funding transaction is withheld. If anything can have been sent over it, the coins are
-/// freed later: see [`DISCARD_AFTER_SECS`].
+/// Ends the sale's channel if its funding transaction is withheld. If anything can have been sent over it, the coins
+/// are freed later: see [`DISCARD_AFTER_SECS`].
 pub(super) fn give_back(turn: &mut Turn<'_>, sale: &mut Sale) {
 	let Some(channel) = &sale.channel else { return };
 	let (Some(funding), Some(channel_id)) = (channel.is_withheld(), channel.channel_id) else { return };
@@ -129,7 +129,8 @@ pub(super) fn is_full(sale: &Sale) -> bool {
 	sale.discarding.iter().filter(|one| !one.out).count() >= MAX_ATTEMPTS_KEPT
 }
 
-/// [`Input::Funded`] of a channel that had ended: the client's balance is in its last commitment. False if it is another.
+/// [`Input::Funded`] of a channel that had ended: the client's balance is in its last commitment. False if it is
+/// another.
 pub(super) fn went_out(turn: &Turn<'_>, sale: &mut Sale, user_channel_id: u128) -> bool {
 	let Some(one) = sale.discarding.iter_mut().find(|one| one.user_channel_id == user_channel_id) else { return false };
 	if !std::mem::replace(&mut one.out, true) {
@@ -151,7 +152,8 @@ pub(super) fn await_claim(turn: &Turn<'_>, sale: &mut Sale) {
 	sale.claim_by = sale.is_unclaimed().then(|| turn.now.plus_secs(CLAIM_SECS));
 }
 
-/// [`Input::Connected`]: a client that is here and has held the payment for too long loses the channel. One that comes back
+/// [`Input::Connected`]: a client that is here and has held the payment for too long loses the channel. One that comes
+/// back
 /// is given a moment.
 pub(super) fn connected(turn: &mut Turn<'_>, sale: &mut Sale) {
 	let Some(since) = sale.overdue_since.filter(|_| sale.is_unclaimed() && turn.world.peer.connected) else { return };
@@ -164,7 +166,7 @@ pub(super) fn connected(turn: &mut Turn<'_>, sale: &mut Sale) {
 	} else {
 		sale.note(turn.now, "fail", "the client holds the payment and does not take it".to_string());
 		trust::offend(turn, sale, OffenceKind::Held);
-		forget_paying(sale);
+		// What was sent may still be taken: see [`fee_is_pending`].
 		owe(turn, sale);
 	}
 }
@@ -261,6 +263,28 @@ fn has_expired(sale: &Sale, height: u32, margin: u32) -> bool {
 /// What was sent of the paying payment came to nothing. What LDK still holds stays: it has a deadline of its own.
 pub(super) fn forget_paying(sale: &mut Sale) {
 	sale.forwarded.retain(|planned| Some(planned.payment_hash) != sale.paying || planned.held_until.is_some());
+}
+
+/// Is the fee on its way over a channel that has ended, where it may still be taken? Then no other channel is opened
+/// for it: both payments could be taken, and the client would pay twice. LDK tells how each HTLC of an ended channel
+/// ends; of one that it lost a crash, its expiry does.
+pub(super) fn fee_is_pending(turn: &Turn<'_>, sale: &Sale) -> bool {
+	let oldest = turn.world.height.saturating_sub(OVERDUE_BLOCKS);
+	let is_pending = |one: &PlannedForward| one.expiry_height.is_none_or(|expiry| expiry >= oldest);
+	sale.open_channel().is_none() && unresolved(sale).any(is_pending)
+}
+
+fn unresolved(sale: &Sale) -> impl Iterator<Item = &PlannedForward> {
+	sale.forwarded.iter().filter(|one| one.skim > Msat::ZERO && !one.ended)
+}
+
+/// [`Input::ForwardFailed`] of a channel that has ended: it is one of those that bore the fee over it, whichever. False
+/// if there is none.
+pub(super) fn one_of_before_failed(sale: &mut Sale) -> bool {
+	let is_over = sale.open_channel().is_none() && sale.state != SaleState::Forwarded;
+	let is_out = |one: &&mut PlannedForward| one.skim > Msat::ZERO && !one.ended && one.held_until.is_none();
+	let mut before = sale.forwarded.iter_mut().filter(is_out);
+	before.next().filter(|_| is_over).map(|one| one.ended = true).is_some()
 }
 
 /// Is an HTLC of the sale's payment still on its way to the client?

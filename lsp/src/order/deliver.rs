@@ -37,9 +37,9 @@ pub(super) fn open_if_possible(turn: &mut Turn<'_>, order: &mut Order) {
 	turn.act(Action::OpenChannel(channel(order, order.user_channel_id, feerate)));
 }
 
-/// The feerate of the funding, and what the channel costs at it. The ceilings are for what is sold now: what was ordered and
-/// paid for is opened as long as its fee covers it. If the feerate has overtaken it (R7), it waits until the deadline for the
-/// feerate to fall again, and then the money goes back.
+/// The feerate of the funding, and what the channel costs at it. The ceilings are for what is sold now: what was
+/// ordered and paid for is opened as long as its fee covers it. If the feerate has overtaken it (R7), it waits until
+/// the deadline for the feerate to fall again, and then the money goes back.
 fn promised_feerate(turn: &Turn<'_>, order: &Order) -> Result<(FeePerKw, Sat), Refusal> {
 	let live = admission::live(turn.world)?;
 	let feerate = turn.world.market.within(live, order.funding_confirms_within_blocks);
@@ -78,7 +78,8 @@ pub(crate) fn connected(turn: &mut Turn<'_>, peer: NodeId) {
 	}
 }
 
-/// [`Input::Started`]: claims, refunds and the end of channels that come too late are asked for again; an order that was being made is dropped (its client is
+/// [`Input::Started`]: claims, refunds and the end of channels that come too late are asked for again; an order that
+/// was being made is dropped (its client is
 /// gone, and was promised nothing). Payments that were given back are failed again.
 pub(crate) fn started(turn: &mut Turn<'_>) {
 	let ids: Vec<String> = turn.book.live_orders().map(|order| order.id.clone()).collect();
@@ -100,8 +101,8 @@ pub(crate) fn started(turn: &mut Turn<'_>) {
 	}
 }
 
-/// A payment that was given back and that LDK may hold all the same: a crash came before it recorded that, and it does not
-/// show the payment again.
+/// A payment that was given back and that LDK may hold all the same: a crash came before it recorded that, and it does
+/// not show the payment again.
 fn refused_payment(order: &Order, height: u32) -> Option<PaymentHash> {
 	let is_refused = match order.state {
 		OrderState::Preparing | OrderState::AwaitingPayment => false,
@@ -215,7 +216,8 @@ pub(crate) fn channel_ready(turn: &mut Turn<'_>, mut order: Order, user_channel_
 	turn.put_order(order);
 }
 
-/// [`Input::OpenFailed`]: a client that went away is waited for, and what is our own fault (`ours`) is tried again; a client
+/// [`Input::OpenFailed`]: a client that went away is waited for, and what is our own fault (`ours`) is tried again; a
+/// client
 /// that refused, or whose time was up, gets its money back now.
 pub(crate) fn open_failed(turn: &mut Turn<'_>, mut order: Order, user_channel_id: u128, reason: &str, ours: bool) {
 	if !order.is_being_opened() || order.user_channel_id != user_channel_id {
@@ -253,8 +255,8 @@ pub(crate) fn funding_kept(turn: &mut Turn<'_>, mut order: Order, user_channel_i
 	}
 }
 
-/// [`Input::ChannelClosed`]. While the channel is being opened it says that nothing was funded: the node would have said
-/// [`Input::Funded`] before.
+/// [`Input::ChannelClosed`]. While the channel is being opened it says that nothing was funded: the node would have
+/// said [`Input::Funded`] before.
 pub(crate) fn channel_closed(turn: &mut Turn<'_>, mut order: Order, user_channel_id: u128, reason: &str) {
 	if order.is_being_opened() {
 		return open_failed(turn, order, user_channel_id, reason, false);

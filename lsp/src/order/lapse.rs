@@ -1,5 +1,6 @@
-//! A held payment that ran out while nobody could say whether the channel's funding is out, because the chain backend was
-//! away. It goes back in time; the funding is withdrawn if it is not out, else the channel is delivered and nobody pays for it.
+//! A held payment that ran out while nobody could say whether the channel's funding is out, because the chain backend
+//! was away. It goes back in time; the funding is withdrawn if it is not out, else the channel is delivered and nobody
+//! pays for it.
 
 use super::{LAPSE_MARGIN_BLOCKS, UNCLAIMED_BLOCKS, refund, sell};
 use crate::book::{EntryKind, Order, OrderState, PaidBy, PaymentState};

@@ -1,7 +1,8 @@
-//! Before payment is offered the client is asked to accept the channel (R6): it is opened up to its funding, and dropped.
+//! Before payment is offered the client is asked to accept the channel (R6): it is opened up to its funding, and
+//! dropped.
 //!
-//! Only a refusal ends the order. A client that is silent, or that LDK cannot try such a channel with, is offered payment
-//! as if nothing had been tried: it may still refuse when it has paid, and gets its money back then.
+//! Only a refusal ends the order. A client that is silent, or that LDK cannot try such a channel with, is offered
+//! payment as if nothing had been tried: it may still refuse when it has paid, and gets its money back then.
 
 use super::{deliver, give_up, sell};
 use crate::book::{NodeId, Order, OrderState};

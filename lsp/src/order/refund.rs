@@ -1,5 +1,5 @@
-//! Money that arrived on-chain and is not for a channel goes back (L1-28, L1-29): one refund at a time, each under a number
-//! of its own, until nothing is left that is worth a transaction.
+//! Money that arrived on-chain and is not for a channel goes back (L1-28, L1-29): one refund at a time, each under a
+//! number of its own, until nothing is left that is worth a transaction.
 
 use crate::book::{DUST, EntryKind, MAX_BUMPS, Order, OrderState, PaymentState, Refund, ReplacedRefund, push_bounded};
 use crate::input::{Action, Input};
@@ -41,8 +41,8 @@ pub(super) fn consider(turn: &mut Turn<'_>, order: &mut Order) {
 	ask(turn, order);
 }
 
-/// What is to be refunded now: what is confirmed as deep as a payment must be, if it is worth a transaction at the feerate of
-/// the day. What is not confirmed yet goes back on its own later.
+/// What is to be refunded now: what is confirmed as deep as a payment must be, if it is worth a transaction at the
+/// feerate of the day. What is not confirmed yet goes back on its own later.
 pub(super) fn due(turn: &Turn<'_>, order: &Order) -> Option<Sat> {
 	let surplus = order.surplus(confirmed(turn))?;
 	let cost = turn.world.feerate?.cost_ceil(REFUND_WEIGHT);
@@ -63,8 +63,8 @@ pub(super) fn ask(turn: &mut Turn<'_>, order: &Order) {
 	turn.act(Action::Refund { order: order.id.clone(), number, address, amount, from });
 }
 
-/// A refund that was decided and is not out yet is withdrawn if the payment is no longer there: it is decided anew, under the
-/// same number, when it is back. If the node has made it meanwhile, it says so.
+/// A refund that was decided and is not out yet is withdrawn if the payment is no longer there: it is decided anew,
+/// under the same number, when it is back. If the node has made it meanwhile, it says so.
 pub(super) fn reconsider(turn: &mut Turn<'_>, order: &mut Order) {
 	let there = order.received(confirmed(turn));
 	if order.pending_refund().is_some() && there < order.kept().saturating_add(order.refunded()) {
@@ -118,7 +118,8 @@ pub(crate) fn refund_sent(turn: &mut Turn<'_>, mut order: Order, input: &Input) 
 	turn.put_order(order);
 }
 
-/// [`Input::RefundSeen`]: settled when it is deep in the chain; what we bear of it is booked then, and what else arrived goes
+/// [`Input::RefundSeen`]: settled when it is deep in the chain; what we bear of it is booked then, and what else
+/// arrived goes
 /// back next.
 pub(crate) fn refund_seen(turn: &mut Turn<'_>, mut order: Order, txid: Txid, confirmations: u32) {
 	let Some(refund) = order.onchain.as_mut().and_then(|onchain| onchain.refund.as_mut()) else { return };
@@ -153,7 +154,8 @@ pub(crate) fn refund_seen(turn: &mut Turn<'_>, mut order: Order, txid: Txid, con
 	turn.put_order(order);
 }
 
-/// [`Input::RefundLost`]: nothing is given back under this number any more. If the payment comes back after all, it goes back
+/// [`Input::RefundLost`]: nothing is given back under this number any more. If the payment comes back after all, it
+/// goes back
 /// under the next.
 pub(crate) fn refund_lost(turn: &mut Turn<'_>, mut order: Order, number: u32) {
 	let Some(onchain) = order.onchain.as_mut().filter(|onchain| onchain.refunds == number) else { return };

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 pub const LOWEST: &str = "new";
 /// Tiers, the three that are always there included.
 pub const MAX_TIERS: usize = 16;
-/// Payments of a client that are counted: no rule can ask for more, and a client that has so many costs no writes any more.
+/// Payments of a client that are counted: no rule can ask for more, and a client that has so many costs no writes any
+/// more.
 pub const MAX_COUNTED_PAYMENTS: u32 = 100;
 
 /// What holds for the clients of a tier, and what it takes to be in it.

@@ -29,7 +29,8 @@ pub struct Request {
 	pub method: String,
 	/// The parameters: an object if none were sent, `None` if they came by position or as something else.
 	pub params: Option<Value>,
-	/// How many bytes the string parameter `app_name` of a method of bLIP-55 has as it is written, its escapes as they are.
+	/// How many bytes the string parameter `app_name` of a method of bLIP-55 has as it is written, its escapes as they
+	/// are.
 	pub app_name_written: Option<usize>,
 }
 

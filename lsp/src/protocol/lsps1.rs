@@ -162,9 +162,9 @@ pub fn unrecognized_token() -> RpcError {
 	RpcError::new(UNRECOGNIZED_TOKEN, "Unrecognized or stale token", json!({}))
 }
 
-/// The result of `lsps1.create_order` and `lsps1.get_order`. With `for_ldk`, no token is `null`, as it was asked (ldk-node
-/// takes `""` for another order than its own), and a held payment is shown as `PAID`: LDK's
-/// client half up to lightning-liquidity 0.2 cannot parse `HOLD` and then ignores us until it reconnects.
+/// The result of `lsps1.create_order` and `lsps1.get_order`. With `for_ldk`, no token is `null`, as it was asked
+/// (ldk-node takes `""` for another order than its own), and a held payment is shown as `PAID`: LDK's client half up to
+/// lightning-liquidity 0.2 cannot parse `HOLD` and then ignores us until it reconnects.
 pub fn order(order: &Order, for_ldk: bool) -> Value {
 	let state = match order.state {
 		OrderState::Preparing

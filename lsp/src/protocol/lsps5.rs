@@ -55,8 +55,8 @@ pub(super) fn read_remove_webhook(params: Option<&Value>) -> Result<String, RpcE
 	Fields::of(params, &["app_name"])?.string("app_name").map(str::to_string)
 }
 
-/// The scheme, if the text is a URL by RFC 1738: a scheme, a colon, and only characters that a URL may have. That leaves
-/// out all that is not ASCII (L5-21).
+/// The scheme, if the text is a URL by RFC 1738: a scheme, a colon, and only characters that a URL may have. That
+/// leaves out all that is not ASCII (L5-21).
 fn scheme_of_url(text: &str) -> Option<&str> {
 	let (scheme, rest) = text.split_once(':')?;
 	let in_scheme = |byte: u8| byte.is_ascii_alphanumeric() || b"+.-".contains(&byte);

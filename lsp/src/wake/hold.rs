@@ -1,7 +1,8 @@
 //! Payments to the channels of clients that sleep.
 //!
-//! LDK intercepts what goes to a private channel whose peer is away. It is held while the client is woken, and goes in full
-//! when it is back. A crash between the decision to forward and the deed leaves nothing behind: LDK raises the HTLC again.
+//! LDK intercepts what goes to a private channel whose peer is away. It is held while the client is woken, and goes in
+//! full when it is back. A crash between the decision to forward and the deed leaves nothing behind: LDK raises the
+//! HTLC again.
 
 use super::{MAX_HELD, MAX_HELD_OF_STRANGERS, MAX_HELD_PER_CLIENT, can_wake, notify};
 use crate::book::{Client, HeldHtlc, SaleState};
@@ -54,8 +55,8 @@ pub(crate) fn htlc_intercepted(turn: &mut Turn<'_>, input: &Input) -> bool {
 	true
 }
 
-/// The client's channel that the HTLC is to go over: what its SCID names, or the channel of a sale that is paid for, whose
-/// client is away.
+/// The client's channel that the HTLC is to go over: what its SCID names, or the channel of a sale that is paid for,
+/// whose client is away.
 fn hop(turn: &Turn<'_>, input: &Input) -> Option<Hop> {
 	let Input::HtlcIntercepted { intercept_id, scid, channel, .. } = input else { return None };
 	if let Some(client) = turn.book.client_by_intercept(intercept_id) {

@@ -111,8 +111,8 @@ pub(crate) fn remove_webhook(turn: &mut Turn<'_>, peer: NodeId, app_name: &str) 
 	Ok(json!({}))
 }
 
-/// A client with a channel is remembered for ever; one without, for `retention_days` from the day that it lost the last one
-/// or set its webhook (L5-14).
+/// A client with a channel is remembered for ever; one without, for `retention_days` from the day that it lost the last
+/// one or set its webhook (L5-14).
 pub(super) fn keep_or_forget(turn: &Turn<'_>, client: &mut Client, has_channel: bool) {
 	let wake = &mut client.wake;
 	if has_channel {

@@ -21,8 +21,8 @@ struct Spike {
 	recent: Recent,
 }
 
-/// Calm for six hours, up to 300 within eight, there for four, down again within eight, and calm; on the way up it jumps to
-/// the fivefold three times for a quarter of an hour. Sat per 1000 weight units.
+/// Calm for six hours, up to 300 within eight, there for four, down again within eight, and calm; on the way up it
+/// jumps to the fivefold three times for a quarter of an hour. Sat per 1000 weight units.
 fn feerate(minute: u64) -> u32 {
 	let hour = minute as f64 / 60.0;
 	let exponent = match hour {

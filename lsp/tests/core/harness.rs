@@ -114,7 +114,15 @@ impl Sim {
 	pub fn give(&mut self, input: Input) -> Vec<Action> {
 		let step = self.look(input);
 		self.commit(&step);
-		step.actions
+		let mut actions = step.actions;
+		actions.retain(|action| match action {
+			Action::TextErrors { peer } => {
+				self.peers.entry(*peer).or_default().text_errors = true;
+				false
+			}
+			_ => true,
+		});
+		actions
 	}
 
 	/// One step that is not committed: a crash comes between.
@@ -139,7 +147,7 @@ impl Sim {
 	pub fn restart(&mut self) {
 		self.book = Book::restore(self.rows.iter().map(|row| serde_json::from_str(row).unwrap()));
 		for peer in self.peers.values_mut() {
-			peer.connected = false;
+			(peer.connected, peer.text_errors) = (false, false);
 			peer.channels.iter_mut().for_each(|channel| channel.usable = false);
 		}
 	}

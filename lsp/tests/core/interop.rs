@@ -109,9 +109,32 @@ fn a_client_that_cannot_parse_an_object_gets_strings_from_then_on() {
 	assert!(serde_json::from_value::<LSPSResponseError>(strict).is_err(), "the trap");
 	let complaint = br#"{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"parse error","data":null}}"#;
 	assert_eq!(sim.raw(node(1), complaint), None);
-	sim.restart();
+	// It is deaf until it connects again.
+	sim.disconnect(node(1));
+	sim.connect(node(1));
 	let lenient = ask(&mut sim);
 	assert_eq!(lenient["data"], "{}");
 	serde_json::from_value::<LSPSResponseError>(lenient).unwrap();
 	assert_eq!(sim.ask(node(2), "lsps1.get_order", json!({"order_id": "x"}))["error"]["data"], json!({}));
+	// Who buys is remembered for good.
+	sim.buy(node(1), Some(30_000_000));
+	sim.restart();
+	assert_eq!(ask(&mut sim)["data"], "{}");
+}
+
+#[test]
+fn r14_a_stranger_that_speaks_like_ldk_leaves_no_row_until_it_buys() {
+	let mut sim = Sim::new();
+	let null = || json!({"token": null});
+	assert!(sim.ask(node(1), "lsps2.get_info", null())["result"].is_object());
+	assert_eq!(sim.ask(node(1), "lsps2.buy", json!({"x": 1}))["error"]["data"].as_str().map(|_| ()), Some(()));
+	let mut params = sim.order_params();
+	(params["token"], params["lsp_balance_sat"]) = (Value::Null, "1".into());
+	assert!(sim.ask(node(1), "lsps1.create_order", params)["error"]["data"].is_string());
+	assert_eq!((sim.book.clients().count(), sim.book.next_deadline()), (0, None));
+	// Its row says it when there is one, and that is written once.
+	sim.buy(node(1), Some(30_000_000));
+	assert!(sim.book.client(&node(1)).unwrap().string_error_data);
+	let bytes = br#"{"jsonrpc":"2.0","id":"1","method":"lsps2.get_info","params":{"token":null}}"#.to_vec();
+	assert!(sim.look(Input::Message { peer: node(1), bytes }).writes.is_empty());
 }

@@ -1,5 +1,5 @@
-//! What a client that does not pay, or does not take its payment, can hold of ours, and for how long; and whose fee is paid
-//! when LDK takes another of the client's channels than the one asked for.
+//! What a client that does not pay, or does not take its payment, can hold of ours, and for how long; and whose fee is
+//! paid when LDK takes another of the client's channels than the one asked for.
 
 use crate::harness::*;
 use bitcoin::secp256k1::{All, PublicKey, Secp256k1, SecretKey};

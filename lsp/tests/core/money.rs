@@ -41,8 +41,8 @@ proptest! {
 		prop_assert_eq!(quote::opening_fee(Msat(min_fee), proportional, Msat(payment)), expected.map(Msat));
 	}
 
-	/// R15: what LDK keeps back of a fresh channel is the reserve, the anchors and the commitment transaction with this HTLC
-	/// in it; the rest carries the payment.
+	/// R15: what LDK keeps back of a fresh channel is the reserve, the anchors and the commitment transaction with this
+	/// HTLC in it; the rest carries the payment.
 	#[test]
 	fn r15_the_first_htlc_always_fits(
 		payment in 1_u64..2_000_000_000,
@@ -90,8 +90,8 @@ proptest! {
 		let _ = basis.jit(Msat(sats));
 	}
 
-	/// R7: whatever the operator asks for, whoever the client is and whatever the feerate does, bLIP-52's two numbers cover
-	/// the cost of every payment in the range that they are offered for.
+	/// R7: whatever the operator asks for, whoever the client is and whatever the feerate does, bLIP-52's two numbers
+	/// cover the cost of every payment in the range that they are offered for.
 	#[test]
 	fn r7_no_payment_of_the_range_sells_below_its_cost(
 		(feerate, far) in (253_u32..100_000, 253_u32..100_000),

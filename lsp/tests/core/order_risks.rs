@@ -1,4 +1,5 @@
-//! Orders against what can go wrong: clients that refuse, payments that come back or go away, refunds that are not mined.
+//! Orders against what can go wrong: clients that refuse, payments that come back or go away, refunds that are not
+//! mined.
 
 use crate::harness::*;
 use inlet_lsp::book::{EntryKind, NodeId, Order, OrderState, PaymentState};

@@ -317,6 +317,8 @@ fn r12_a_sleeping_buyer_is_told_again_after_a_restart() {
 	sim.pass(50);
 	sim.restart();
 	assert_eq!(told(&sim.give(Input::Started)), payment_incoming());
+	let again = sim.look(Input::Started);
+	assert!(again.writes.is_empty() && told(&again.actions).is_empty(), "a start given twice is one: {again:#?}");
 	assert!(sim.htlc(&sale, 1, 1, 50_000_000).is_empty());
 	assert_eq!(sim.book.next_deadline(), Some(sim.now.plus_secs(60)));
 	assert!(opened(&sim.connect(client)).is_some());

@@ -1,5 +1,7 @@
 //! Every command line that the documents write parses as it is written there.
 
+mod packaged;
+
 use super::*;
 use clap::error::ErrorKind;
 

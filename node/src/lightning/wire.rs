@@ -13,7 +13,7 @@ use lightning::ln::peer_handler::CustomMessageHandler;
 use lightning::ln::wire::{CustomMessageReader, Type};
 use lightning::types::features::{InitFeatures, NodeFeatures};
 use lightning::util::ser::{LengthLimitedRead, Writeable, Writer};
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Mutex;
 use tokio::sync::{Notify, watch};
 
@@ -23,6 +23,8 @@ pub const LSPS_MESSAGE_TYPE: u16 = 37913;
 const LSPS_FEATURE_BIT: usize = 729;
 /// Payloads that wait to be sent.
 const MAX_OUTGOING: usize = 2_000;
+/// Strangers of whom is remembered that they cannot parse all that the specification has us send.
+const MAX_TEXT_ERRORS: usize = 1_000;
 
 /// A payload of type 37913, not looked into.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +52,8 @@ pub struct Wire {
 	outgoing: Mutex<Vec<(PublicKey, LspsBytes)>>,
 	/// Who is connected. LDK tells its channel manager before us, so whoever is in it can be sold a channel.
 	connected: watch::Sender<HashSet<PublicKey>>,
+	/// Strangers who cannot parse an object in `error.data`, the newest last, at most [`MAX_TEXT_ERRORS`].
+	text_errors: Mutex<VecDeque<PublicKey>>,
 }
 
 impl Wire {
@@ -71,6 +75,21 @@ impl Wire {
 	/// Is this peer connected, its `init` received?
 	pub fn is_connected(&self, peer: &PublicKey) -> bool {
 		self.connected.borrow().contains(peer)
+	}
+
+	/// This stranger cannot parse an object in `error.data`.
+	pub fn remember_text_errors(&self, peer: PublicKey) {
+		let mut peers = self.text_errors.lock().expect("not poisoned");
+		peers.retain(|known| *known != peer);
+		if peers.len() >= MAX_TEXT_ERRORS {
+			peers.pop_front();
+		}
+		peers.push_back(peer);
+	}
+
+	/// Was that remembered of this peer?
+	pub fn wants_text_errors(&self, peer: &PublicKey) -> bool {
+		self.text_errors.lock().expect("not poisoned").contains(peer)
 	}
 
 	/// The driver has finished with a message of this peer.

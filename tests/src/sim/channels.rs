@@ -396,6 +396,8 @@ impl Sim {
 		let young: Vec<u128> = self.ldk.channels.iter().filter(|(_, one)| young(one)).map(|(id, _)| *id).collect();
 		for id in young {
 			if self.rng.percent(self.temper.loses_record) {
+				// What LDK had to tell of it is in the same file.
+				self.ldk.events.retain(|event| !is_of(&event.input, id));
 				self.close(id, "LDK's record of it is lost");
 			}
 		}
@@ -425,5 +427,15 @@ impl Sim {
 	pub(crate) fn reservation(&self, id: u128) -> u64 {
 		let sale = self.book.sale_by_user_channel_id(id).map(|sale| sale.reserved.0);
 		sale.or_else(|| self.book.order_by_user_channel_id(id).map(|order| order.reserved.0)).unwrap_or(0)
+	}
+}
+
+/// Does LDK tell with this event how the channel comes to be? (That a funding is out, the wallet knows as well.)
+fn is_of(input: &Input, id: u128) -> bool {
+	match input {
+		Input::FundingWithheld { user_channel_id, .. } | Input::ChannelReady { user_channel_id, .. } => {
+			*user_channel_id == id
+		}
+		_ => false,
 	}
 }

@@ -71,7 +71,7 @@ impl Sim {
 			let channels = person.channels.iter().map(|id| self.view(*id)).collect();
 			let open = person.channels.iter().flat_map(|id| &self.ldk.channels[id].pending);
 			let in_flight = open.map(|id| self.payments[&self.ldk.htlcs[id].payment].hash).collect();
-			PeerView { connected: person.online, channels, in_flight }
+			PeerView { connected: person.online, channels, in_flight, text_errors: person.text_errors }
 		});
 		World {
 			network: Network::Regtest,
@@ -130,6 +130,10 @@ impl Sim {
 		let soon = self.now.0 + self.rng.around(100);
 		match action {
 			Action::Send { peer, bytes } => self.said(peer, &bytes).map(|()| Vec::new()),
+			Action::TextErrors { peer } => {
+				self.people[self.by_node[&peer]].text_errors = true;
+				Ok(Vec::new())
+			}
 			Action::ForwardHtlc { intercept_id, peer, channel_id, amount } => {
 				self.forward(intercept_id, peer, channel_id, amount)
 			}
@@ -225,6 +229,7 @@ impl Sim {
 				self.agenda.plan(at, None, Deed::Client(who));
 			}
 		}
+		self.people.iter_mut().for_each(|person| person.text_errors = false);
 		self.unraised = self.book.held_htlcs();
 		self.chain.surveyed = 0;
 		self.agenda.plan(self.now.0 + RAISED_AGAIN_WITHIN, Some(self.process), Deed::GraceOver);

@@ -12,6 +12,8 @@ pub(crate) struct Person {
 	pub online: bool,
 	/// Sends `"token": null`, and cannot read objects in errors.
 	pub like_ldk: bool,
+	/// The node remembers that of it, although it has no row.
+	pub text_errors: bool,
 	/// Requests that wait for their answer.
 	pub asked: BTreeMap<String, Asked>,
 	pub menu: Option<Value>,

@@ -54,6 +54,11 @@ impl Chain {
 		}
 	}
 
+	/// What is not more than that is not given back at the feerate of the day.
+	pub(crate) fn refund_cost(&self) -> u64 {
+		DUST + (u64::from(self.feerate.unwrap_or_default()) * WEIGHT).div_ceil(1_000)
+	}
+
 	/// What a refund that is dead spends besides what was taken back.
 	fn left_of(&self, sent: &Sent) -> Vec<Coin> {
 		let addressed = |coin: &Coin| self.own.contains(&coin.outpoint) || self.is_deposit(coin);

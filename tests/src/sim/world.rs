@@ -215,6 +215,7 @@ impl Sim {
 				id: *id,
 				online: false,
 				like_ldk: rng.percent(30),
+				text_errors: false,
 				asked: BTreeMap::new(),
 				menu: None,
 				orders: Vec::new(),
