@@ -109,6 +109,9 @@ _inlet() {
             inlet,utxos)
                 cmd="inlet__subcmd__utxos"
                 ;;
+            inlet__subcmd__backup,forget)
+                cmd="inlet__subcmd__backup__subcmd__forget"
+                ;;
             inlet__subcmd__backup,init)
                 cmd="inlet__subcmd__backup__subcmd__init"
                 ;;
@@ -274,8 +277,30 @@ _inlet() {
             return 0
             ;;
         inlet__subcmd__backup)
-            opts="-h --data-dir --network --json --help status init now verify"
+            opts="-h --data-dir --network --json --help status init now forget verify"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --network)
+                    COMPREPLY=($(compgen -W "mainnet signet testnet4 regtest" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        inlet__subcmd__backup__subcmd__forget)
+            opts="-h --yes --data-dir --network --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi

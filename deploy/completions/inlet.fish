@@ -564,17 +564,18 @@ testnet4\t'For tests, fourth of its kind'
 regtest\t'For tests, of one\'s own'"
 complete -c inlet -n "__fish_inlet_using_subcommand storage; and __fish_seen_subcommand_from migrate" -l json -d 'Print what the API says, as JSON'
 complete -c inlet -n "__fish_inlet_using_subcommand storage; and __fish_seen_subcommand_from migrate" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c inlet -n "__fish_inlet_using_subcommand backup; and not __fish_seen_subcommand_from status init now verify" -l data-dir -d 'Where everything is kept [default: ~/.inlet/NETWORK]' -r -F
-complete -c inlet -n "__fish_inlet_using_subcommand backup; and not __fish_seen_subcommand_from status init now verify" -l network -d 'Which network: only this decides what a coin is worth [default: signet]' -r -f -a "mainnet\t'Real money'
+complete -c inlet -n "__fish_inlet_using_subcommand backup; and not __fish_seen_subcommand_from status init now forget verify" -l data-dir -d 'Where everything is kept [default: ~/.inlet/NETWORK]' -r -F
+complete -c inlet -n "__fish_inlet_using_subcommand backup; and not __fish_seen_subcommand_from status init now forget verify" -l network -d 'Which network: only this decides what a coin is worth [default: signet]' -r -f -a "mainnet\t'Real money'
 signet\t'For tests, blocks are signed'
 testnet4\t'For tests, fourth of its kind'
 regtest\t'For tests, of one\'s own'"
-complete -c inlet -n "__fish_inlet_using_subcommand backup; and not __fish_seen_subcommand_from status init now verify" -l json -d 'Print what the API says, as JSON'
-complete -c inlet -n "__fish_inlet_using_subcommand backup; and not __fish_seen_subcommand_from status init now verify" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c inlet -n "__fish_inlet_using_subcommand backup; and not __fish_seen_subcommand_from status init now verify" -f -a "status" -d 'How far each target is (also without this word)'
-complete -c inlet -n "__fish_inlet_using_subcommand backup; and not __fish_seen_subcommand_from status init now verify" -f -a "init" -d 'Make the targets in the configuration ready: once, with the disk mounted'
-complete -c inlet -n "__fish_inlet_using_subcommand backup; and not __fish_seen_subcommand_from status init now verify" -f -a "now" -d 'Make a new snapshot now'
-complete -c inlet -n "__fish_inlet_using_subcommand backup; and not __fish_seen_subcommand_from status init now verify" -f -a "verify" -d 'Restore each target into a scratch directory, and look at what comes out'
+complete -c inlet -n "__fish_inlet_using_subcommand backup; and not __fish_seen_subcommand_from status init now forget verify" -l json -d 'Print what the API says, as JSON'
+complete -c inlet -n "__fish_inlet_using_subcommand backup; and not __fish_seen_subcommand_from status init now forget verify" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c inlet -n "__fish_inlet_using_subcommand backup; and not __fish_seen_subcommand_from status init now forget verify" -f -a "status" -d 'How far each target is (also without this word)'
+complete -c inlet -n "__fish_inlet_using_subcommand backup; and not __fish_seen_subcommand_from status init now forget verify" -f -a "init" -d 'Make the targets in the configuration ready: once, with the disk mounted'
+complete -c inlet -n "__fish_inlet_using_subcommand backup; and not __fish_seen_subcommand_from status init now forget verify" -f -a "now" -d 'Make a new snapshot now'
+complete -c inlet -n "__fish_inlet_using_subcommand backup; and not __fish_seen_subcommand_from status init now forget verify" -f -a "forget" -d 'Be done with a target that the configuration does not name any more: say so on it, so that no channels are restored from it'
+complete -c inlet -n "__fish_inlet_using_subcommand backup; and not __fish_seen_subcommand_from status init now forget verify" -f -a "verify" -d 'Restore each target into a scratch directory, and look at what comes out'
 complete -c inlet -n "__fish_inlet_using_subcommand backup; and __fish_seen_subcommand_from status" -l data-dir -d 'Where everything is kept [default: ~/.inlet/NETWORK]' -r -F
 complete -c inlet -n "__fish_inlet_using_subcommand backup; and __fish_seen_subcommand_from status" -l network -d 'Which network: only this decides what a coin is worth [default: signet]' -r -f -a "mainnet\t'Real money'
 signet\t'For tests, blocks are signed'
@@ -597,6 +598,14 @@ testnet4\t'For tests, fourth of its kind'
 regtest\t'For tests, of one\'s own'"
 complete -c inlet -n "__fish_inlet_using_subcommand backup; and __fish_seen_subcommand_from now" -l json -d 'Print what the API says, as JSON'
 complete -c inlet -n "__fish_inlet_using_subcommand backup; and __fish_seen_subcommand_from now" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c inlet -n "__fish_inlet_using_subcommand backup; and __fish_seen_subcommand_from forget" -l data-dir -d 'Where everything is kept [default: ~/.inlet/NETWORK]' -r -F
+complete -c inlet -n "__fish_inlet_using_subcommand backup; and __fish_seen_subcommand_from forget" -l network -d 'Which network: only this decides what a coin is worth [default: signet]' -r -f -a "mainnet\t'Real money'
+signet\t'For tests, blocks are signed'
+testnet4\t'For tests, fourth of its kind'
+regtest\t'For tests, of one\'s own'"
+complete -c inlet -n "__fish_inlet_using_subcommand backup; and __fish_seen_subcommand_from forget" -l yes -d 'It cannot be reached to say so, and is destroyed: nobody will ever restore from it'
+complete -c inlet -n "__fish_inlet_using_subcommand backup; and __fish_seen_subcommand_from forget" -l json -d 'Print what the API says, as JSON'
+complete -c inlet -n "__fish_inlet_using_subcommand backup; and __fish_seen_subcommand_from forget" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c inlet -n "__fish_inlet_using_subcommand backup; and __fish_seen_subcommand_from verify" -l from -d 'Only this target' -r
 complete -c inlet -n "__fish_inlet_using_subcommand backup; and __fish_seen_subcommand_from verify" -l data-dir -d 'Where everything is kept [default: ~/.inlet/NETWORK]' -r -F
 complete -c inlet -n "__fish_inlet_using_subcommand backup; and __fish_seen_subcommand_from verify" -l network -d 'Which network: only this decides what a coin is worth [default: signet]' -r -f -a "mainnet\t'Real money'

@@ -2,6 +2,7 @@
 //! which channels it could come home from.
 
 use crate::book::{Book, NodeId, Sale, SaleState};
+use crate::coins::{self, Counts, Next};
 use crate::money::{FeePerKw, Msat, Sat};
 use crate::policy::{CapitalPolicy, Policy};
 use crate::quote::{CLOSE_WEIGHT, funding_need};
@@ -17,6 +18,10 @@ pub struct Purse {
 	pub coins: Vec<Sat>,
 	/// Change and payments that are not confirmed.
 	pub unconfirmed: Sat,
+	/// The coins that this is.
+	pub pending: Vec<Sat>,
+	/// Is a transaction that pays for a forced close on its way?
+	pub bumping: bool,
 	/// What the anchors of all channels need together.
 	pub anchors: Sat,
 	/// What they need for each.
@@ -57,7 +62,7 @@ pub struct Holding {
 }
 
 /// What is where.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Picture {
 	/// Confirmed coins, all of them.
 	pub confirmed: Sat,
@@ -79,8 +84,10 @@ pub struct Picture {
 	pub idle: Sat,
 	/// How many channels of which size can still be sold.
 	pub sellable: Vec<(Sat, u64)>,
-	/// Coins that are missing, for anchors and for the sales of a block.
-	pub coins_missing: u64,
+	/// Coins of the anchor reserve.
+	pub coins: Counts,
+	/// What the wallet does about them next.
+	pub coins_next: Next,
 	/// What to send to the wallet so that one more of the largest just-in-time channels can be sold: zero if it can.
 	pub fund: Sat,
 }
@@ -112,7 +119,8 @@ pub fn picture(policy: &Policy, book: &Book, purse: &Purse, holdings: &[Holding]
 		offline: sum(holdings.iter().filter(|holding| !holding.connected).map(ours)),
 		idle: sum(holdings.iter().filter(idle_since).map(ours)),
 		sellable: sellable.into_iter().collect(),
-		coins_missing: coins_missing(&policy.capital, purse),
+		coins: coins::counts(&policy.capital, purse),
+		coins_next: coins::next(&policy.capital, purse, reserved),
 		fund: largest.saturating_sub(free),
 	}
 }
@@ -120,11 +128,6 @@ pub fn picture(policy: &Policy, book: &Book, purse: &Purse, holdings: &[Holding]
 /// Coins that a channel of this cost can each be made from, until their change is confirmed.
 fn coins_for(purse: &Purse, each: Sat) -> u64 {
 	u64::try_from(purse.coins.iter().filter(|coin| **coin >= each).count()).unwrap_or(u64::MAX)
-}
-
-/// A coin for each channel, and one for each sale of a block.
-fn coins_missing(policy: &CapitalPolicy, purse: &Purse) -> u64 {
-	purse.channels.saturating_add(u64::from(policy.spare_coins)).saturating_sub(purse.carried)
 }
 
 fn at_risk(book: &Book) -> Sat {
@@ -275,7 +278,7 @@ mod tests {
 		};
 		let picture = picture(&Policy::default(), &Book::default(), &purse, &[holding()], Timestamp(DAY * 90));
 		assert_eq!((picture.confirmed, picture.free), (Sat(4_000_000), Sat(4_000_000 - 121_000)));
-		assert_eq!((picture.locked, picture.idle, picture.coins_missing), (Sat(400_000), Sat(400_000), 12));
+		assert_eq!((picture.locked, picture.idle, picture.coins.missing), (Sat(400_000), Sat(400_000), 14));
 		assert_eq!(picture.sellable[0], (Sat(100_000), 2), "two coins make two channels before the next block");
 		assert_eq!(picture.sellable[2], (Sat(1_000_000), 1));
 		assert_eq!(picture.fund, funding_need(FeePerKw(250), Sat(10_000_000)).saturating_sub(picture.free));

@@ -207,8 +207,10 @@ pub struct CapitalPolicy {
 	pub stress_feerate_sat_per_vb: u64,
 	/// HTLCs in flight in each channel at that moment.
 	pub stress_htlcs: u16,
-	/// Coins beside those for anchors, so that so many channels can be funded in one block.
+	/// Coins beside one for the anchors of each channel: so many channels can be sold before coins are to be made again.
 	pub spare_coins: u32,
+	/// The wallet makes and merges coins of the anchor reserve while the feerate is at most this, in sat/vB; 0 is never.
+	pub coins_feerate_sat_per_vb: u64,
 	/// Channels of one client, together.
 	pub max_client_sat: Sat,
 	/// Channels that are funded and not paid for, together.
@@ -233,6 +235,7 @@ impl Default for CapitalPolicy {
 			stress_feerate_sat_per_vb: 10,
 			stress_htlcs: 1,
 			spare_coins: 4,
+			coins_feerate_sat_per_vb: 0,
 			max_client_sat: Sat(50_000_000),
 			max_at_risk_sat: Sat(50_000_000),
 			max_channels_per_hour: 200,

@@ -19,6 +19,7 @@ pub mod notify;
 pub mod onchain;
 pub mod operator;
 pub mod pulse;
+mod purse;
 pub mod refunds;
 pub mod run;
 pub mod seed;

@@ -430,6 +430,7 @@ fn start(
 	tasks.spawn(node.engine.run(node.hands.clone(), node.hands.tip.clone(), stopping.clone()));
 	tasks.spawn(listen(node.driver.clone(), lightning.wire.clone(), events.clone(), stopping.clone()));
 	tasks.spawn(node.hands.notify.clone().run(stopping.clone()));
+	tasks.spawn(node.hands.clone().keep_coins(node.config.policy.capital.clone(), stopping.clone()));
 	for listener in listeners {
 		tasks.spawn(peers::accept(listener, lightning.clone(), stopping.clone()));
 	}

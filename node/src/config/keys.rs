@@ -401,7 +401,11 @@ pub(super) const SECTIONS: &[Section] = &[
 			("stress_htlcs", "HTLCs in flight in each channel at that moment."),
 			(
 				"spare_coins",
-				"inlet capital asks for so many coins beside one for each channel, to fund so many in one block.",
+				"Coins of the anchor reserve beside one for each channel: so many sales until coins are made again.",
+			),
+			(
+				"coins_feerate_sat_per_vb",
+				"The wallet splits and merges coins for the anchor reserve while the feerate is at most this, in sat/vB; 0: never.",
 			),
 			("max_client_sat", "Channels of one client together: with so much it gets no further one."),
 			("max_at_risk_sat", "Channels that are funded and not paid for, together: with so much nothing is sold."),

@@ -29,8 +29,16 @@ pub struct Capital {
 	pub channels: u64,
 	/// Channels that the confirmed coins can carry, each with coins of its own.
 	pub channels_carried: u64,
-	/// Coins that are missing for that, and for the sales of a block.
+	/// Confirmed coins of the anchor reserve's size: sales leave them alone.
+	pub coins_there: u64,
+	/// Such coins that are not confirmed yet.
+	pub coins_coming: u64,
+	/// One for each channel, and `capital.spare_coins` for the next sales.
+	pub coins_wanted: u64,
+	/// How many of those are missing.
 	pub coins_missing: u64,
+	/// What the wallet does about them at the next block, for people.
+	pub coins_next: String,
 	/// How many channels can still be sold.
 	pub sellable: Vec<Sellable>,
 	/// What to send to the wallet so that the largest channel can be sold; 0 if it can.

@@ -340,7 +340,7 @@ impl Channels {
 			give_up(lightning, temporary, peer, "it would have no anchors");
 			return Err(NotFunded { reason: NO_ANCHORS.to_owned(), ours: false });
 		}
-		let keep = lightning.anchor_reserve().required + others;
+		let keep = lightning.anchor_reserve().and(others);
 		let funded = match self.wallet.fund_for(Some(id), script, Amount::from_sat(value), feerate, keep).await {
 			Ok(funded) => funded,
 			Err(e) => {

@@ -4,6 +4,8 @@
 //! can stay out of it are left alone, so that confirmed ones remain for bumping anchors.
 
 use bitcoin::{Amount, FeeRate, OutPoint, Script, Weight};
+use inlet_lsp::money::Sat;
+use std::collections::HashSet;
 
 /// Satisfaction of a taproot key spend as LDK counts it: empty `script_sig` (4 weight units), count, length, signature.
 pub(crate) const SATISFACTION_WEIGHT: u64 = 4 + 1 + 1 + 64;
@@ -36,6 +38,37 @@ pub(crate) enum Want {
 	All,
 }
 
+/// What must stay in the wallet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stay {
+	/// So much, whichever coins it is in.
+	pub sats: Amount,
+	/// Of that, for anchors: coins of the reserve's size are not spent, up to this much.
+	pub reserve: Amount,
+	/// What a channel needs, in a coin of its own; 0 if no coins are held.
+	pub each: Amount,
+}
+
+impl From<Amount> for Stay {
+	fn from(sats: Amount) -> Self {
+		Stay { sats, ..Stay::default() }
+	}
+}
+
+impl Stay {
+	/// The coins that may be spent, and what is in the others.
+	fn free(&self, coins: &[Coin]) -> (Vec<Coin>, Amount) {
+		let values: Vec<Sat> = coins.iter().map(|coin| Sat(coin.value.to_sat())).collect();
+		let cap = self.reserve.min(self.sats);
+		let held: HashSet<usize> =
+			inlet_lsp::coins::held(&values, Sat(self.each.to_sat()), Sat(cap.to_sat())).into_iter().collect();
+		let free = coins.iter().enumerate().filter(|(index, _)| !held.contains(index)).map(|(_, coin)| *coin);
+		let free: Vec<Coin> = free.collect();
+		let out = less(sum(coins), sum(&free));
+		(free, out)
+	}
+}
+
 /// A transaction with one recipient, ready to be built.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
@@ -54,9 +87,24 @@ pub(crate) enum NoPlan {
 	Dust { amount: Amount, limit: Amount },
 }
 
-/// Plans a transaction that pays `script` and leaves `keep`.
-pub(crate) fn plan(coins: &[Coin], script: &Script, want: Want, rate: FeeRate, keep: Amount) -> Result<Plan, NoPlan> {
-	let mut coins = coins.to_vec();
+/// Plans a transaction that pays `script` and leaves what must stay.
+pub(crate) fn plan(
+	coins: &[Coin],
+	script: &Script,
+	want: Want,
+	rate: FeeRate,
+	stay: impl Into<Stay>,
+) -> Result<Plan, NoPlan> {
+	let stay = stay.into();
+	let (free, held) = stay.free(coins);
+	let planned = plan_of(free, script, want, rate, less(stay.sats, held));
+	planned.map_err(|no| match no {
+		NoPlan::Short { needed, available, reserved } => short(needed, plus(available, held), plus(reserved, held)),
+		dust @ NoPlan::Dust { .. } => dust,
+	})
+}
+
+fn plan_of(mut coins: Vec<Coin>, script: &Script, want: Want, rate: FeeRate, keep: Amount) -> Result<Plan, NoPlan> {
 	coins.sort_by(|a, b| b.value.cmp(&a.value).then(a.outpoint.cmp(&b.outpoint)));
 	coins.truncate(MAX_INPUTS);
 	let plan = match want {
@@ -145,6 +193,15 @@ fn all(coins: &[Coin], script: &Script, rate: FeeRate, keep: Amount) -> Result<P
 	Ok(Plan { inputs, amount: less(total, spent), change, fee })
 }
 
+/// What is left of `total` when it comes back to us as `pieces` coins of `each` and one with the rest: `None` if that is dust. The
+/// inputs are `inputs` coins; the fee is rounded up.
+pub(crate) fn rearranged(inputs: usize, total: Amount, pieces: u64, each: Amount, rate: FeeRate) -> Option<Amount> {
+	let weight = BASE_WEIGHT + inputs as u64 * INPUT_WEIGHT + pieces.saturating_add(1).saturating_mul(CHANGE_WEIGHT);
+	let fee = rate.fee_wu(Weight::from_wu(weight))?;
+	let rest = total.checked_sub(fee)?.checked_sub(each.checked_mul(pieces)?)?;
+	(rest >= CHANGE_DUST).then_some(rest)
+}
+
 /// What a transaction with one recipient costs, rounded up.
 fn fee(inputs: usize, script: &Script, change: bool, rate: FeeRate) -> Amount {
 	let output = (8 + 1 + script.len() as u64) * 4;
@@ -231,6 +288,30 @@ mod tests {
 				Err(other) => panic!("{amount}: {other:?}"),
 			}
 		}
+	}
+
+	#[test]
+	fn r10_the_reserves_coins_are_not_spent_and_what_can_be_sold_is_the_same() {
+		let all = coins(&[300_000, 11_000, 11_000, 12_000]);
+		let stay = Stay { sats: sats(100_000), reserve: sats(33_000), each: sats(11_000) };
+		for amount in (10_000..300_000).step_by(3_001) {
+			let want = Want::Exactly(sats(amount));
+			let held = plan(&all, &funding_script(), want, RATE, stay);
+			if let Ok(plan) = &held {
+				assert!(!plan.inputs.contains(&all[1].outpoint) && !plan.inputs.contains(&all[2].outpoint), "{amount}");
+				assert!(balanced(plan, &all));
+			}
+			assert_eq!(held.is_ok(), plan(&all, &funding_script(), want, RATE, stay.sats).is_ok(), "{amount}");
+		}
+		let rest = plan(&all, &funding_script(), Want::All, RATE, stay).unwrap();
+		assert!(!rest.inputs.contains(&all[1].outpoint) && !rest.inputs.contains(&all[2].outpoint));
+	}
+
+	#[test]
+	fn a_rearrangement_keeps_all_but_its_fee() {
+		let rest = rearranged(1, sats(100_000), 3, sats(11_000), RATE).unwrap();
+		assert_eq!(rest, sats(100_000 - 33_000) - RATE.fee_wu(Weight::from_wu(42 + 230 + 4 * 172)).unwrap());
+		assert_eq!(rearranged(1, sats(34_000), 3, sats(11_000), RATE), None, "the rest would be dust");
 	}
 
 	#[test]

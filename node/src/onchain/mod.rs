@@ -17,6 +17,7 @@ pub use chain::{
 	Chain, ChainConfig, ChainError, ChainSight, Finder, Found, Listeners, Node, RpcAuth, Tip, Trouble, Trust,
 	chain_sight,
 };
+pub use coins::Stay;
 pub use fees::{Estimates, Fees, Refused};
 pub(crate) use follow::SCAN_KEY;
 pub use reserve::{Reserve, ReservePolicy, anchor_reserve};

@@ -3,6 +3,7 @@
 //! Understating it loses HTLCs when several channels close at once (an empty wallet cannot bump); overstating it ties up
 //! capital. So both the feerate and the expected number of HTLCs are the operator's.
 
+use super::coins::Stay;
 use super::wallet::Utxo;
 use bitcoin::{Amount, FeeRate, ScriptBuf, Sequence, TxOut};
 use inlet_lsp::policy::CapitalPolicy;
@@ -55,6 +56,12 @@ impl Reserve {
 		self.carried > self.channels
 	}
 
+	/// What a transaction must leave in the wallet: this reserve, in its coins where it has some, and `others`.
+	pub fn and(&self, others: Amount) -> Stay {
+		let sats = self.required.checked_add(others).unwrap_or(Amount::MAX_MONEY);
+		Stay { sats, reserve: self.required, each: self.per_channel }
+	}
+
 	/// What must be left when one more channel has been opened.
 	pub fn with_one_more(&self) -> Amount {
 		self.required.checked_add(self.per_channel).unwrap_or(Amount::MAX_MONEY)
@@ -70,7 +77,8 @@ pub fn anchor_reserve(policy: ReservePolicy, channels: u64, utxos: &[Utxo]) -> R
 		taproot_wallet: true,
 	};
 	let coins: Vec<LdkUtxo> = utxos.iter().filter(|utxo| utxo.confirmations > 0).map(as_ldk).collect();
-	let per_channel = get_reserve_per_channel(&context);
+	// LDK rounds the fee for a coin up by itself when it looks whether that coin is enough: one satoshi more always is.
+	let per_channel = get_reserve_per_channel(&context).checked_add(Amount::ONE_SAT).unwrap_or(Amount::MAX_MONEY);
 	Reserve {
 		per_channel,
 		required: per_channel.checked_mul(channels).unwrap_or(Amount::MAX_MONEY),
@@ -107,6 +115,62 @@ mod tests {
 		let two = [coin(per_channel * 2, 1), coin(per_channel * 2, 1)];
 		assert!(anchor_reserve(policy, 1, &two).one_more());
 		assert_eq!(anchor_reserve(policy, 3, &two).required, per_channel * 3);
+	}
+
+	#[test]
+	fn r10_a_coin_of_what_a_channel_needs_carries_one_whatever_the_feerate() {
+		for rate in (250..50_000).step_by(83) {
+			for htlcs in [0, 1, 3, 10] {
+				let policy = ReservePolicy { feerate: FeeRate::from_sat_per_kwu(rate), htlcs };
+				let each = anchor_reserve(policy, 0, &[]).per_channel;
+				let found = anchor_reserve(policy, 5, &vec![coin(each, 1); 5]).carried;
+				assert_eq!(found, 5, "{rate} sat/kw, {htlcs} HTLCs");
+			}
+		}
+	}
+
+	/// 200 channels at 100 sat/vB, and a wallet that begins with three large coins: the governor makes coins until LDK's own
+	/// reckoning says that they carry all channels, while sales go on in between and leave them alone.
+	#[test]
+	fn r10_the_governor_makes_the_coins_of_two_hundred_channels_and_sales_leave_them_alone() {
+		use crate::onchain::coins::{Want, plan, rearranged};
+		use inlet_lsp::capital::Purse as Seen;
+		use inlet_lsp::coins::{Next, next};
+		use inlet_lsp::money::{FeePerKw, Sat};
+		const CHANNELS: u64 = 200;
+		let policy = ReservePolicy { feerate: FeeRate::from_sat_per_kwu(25_000), htlcs: 1 };
+		let (kept, rate) = (anchor_reserve(policy, CHANNELS, &[]), FeeRate::from_sat_per_kwu(500));
+		let mut purse = Purse(vec![(Amount::from_sat(20_000_000), 0); 3]);
+		let capital = CapitalPolicy { coins_feerate_sat_per_vb: 3, ..CapitalPolicy::default() };
+		let script = ScriptBuf::new_p2wsh(&bitcoin::WScriptHash::all_zeros());
+		let (mut sold, mut splits) = (0, 0);
+		for block in 0..60 {
+			let coins = purse.confirmed(block);
+			let sat = |value: Amount| Sat(value.to_sat());
+			let seen = Seen {
+				coins: coins.iter().map(|coin| sat(coin.value)).collect(),
+				pending: purse.0.iter().filter(|(_, from)| *from > block).map(|(value, _)| sat(*value)).collect(),
+				anchors: sat(kept.required),
+				per_channel: sat(kept.per_channel),
+				channels: CHANNELS,
+				feerate: Some(FeePerKw(500)),
+				..Seen::default()
+			};
+			if let Next::Split { from, pieces } = next(&capital, &seen, Sat::ZERO) {
+				let rest = rearranged(1, coins[from].value, pieces, kept.per_channel, rate).unwrap();
+				purse.spend(&[coins[from].outpoint], Some(rest), block);
+				purse.0.extend((0..pieces).map(|_| (kept.per_channel, block + 1)));
+				splits += 1;
+				continue;
+			}
+			let want = Want::Exactly(Amount::from_sat(700_000));
+			let Ok(plan) = plan(&coins, &script, want, rate, kept.and(Amount::ZERO)) else { continue };
+			purse.spend(&plan.inputs, plan.change, block);
+			sold += 1;
+		}
+		assert!(splits >= 5 && sold > 10, "{splits} splits, {sold} sold");
+		let carried = anchor_reserve(policy, CHANNELS, &purse.utxos(60)).carried;
+		assert!(carried >= CHANNELS, "coins for {carried} channels");
 	}
 
 	#[test]

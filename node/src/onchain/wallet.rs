@@ -4,7 +4,7 @@
 //! caller must not go on without it (an address, a locked coin, a refund), it is waited for.
 
 use super::broadcast::{Broadcaster, Standing};
-use super::coins::{self, Coin, NoPlan, Plan, Want};
+use super::coins::{self, Coin, NoPlan, Plan, Stay, Want};
 use super::fees::Fees;
 use super::keep::{Folder, Keep};
 use crate::config::network_name;
@@ -27,6 +27,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 
+mod rearrange;
 mod refund;
 
 pub use refund::{Bumped, Refunded};
@@ -329,7 +330,7 @@ impl Wallet {
 		script: ScriptBuf,
 		amount: Amount,
 		feerate: FeeRate,
-		keep: Amount,
+		keep: impl Into<Stay>,
 	) -> Result<Funded, WalletError> {
 		self.fund_for(None, script, amount, feerate, keep).await
 	}
@@ -344,8 +345,9 @@ impl Wallet {
 		script: ScriptBuf,
 		amount: Amount,
 		feerate: FeeRate,
-		keep: Amount,
+		keep: impl Into<Stay>,
 	) -> Result<Funded, WalletError> {
+		let keep = keep.into();
 		let plan = |coins: &[Coin]| coins::plan(coins, &script, Want::Exactly(amount), feerate, keep);
 		let row = |tx: &Transaction| FundingRow { vout: vout_of(tx, &script), user_channel_id, tx: tx.clone() };
 		let lock = |wallet: &Wallet, tx: &Transaction| drop(wallet.locked().insert(tx.compute_txid(), row(tx)));
@@ -422,12 +424,13 @@ impl Wallet {
 		to: Address,
 		amount: Option<Amount>,
 		feerate: Option<FeeRate>,
-		keep: Amount,
+		keep: impl Into<Stay>,
 	) -> Result<Sent, WalletError> {
 		self.check_network(&to)?;
 		let feerate = feerate.unwrap_or_else(|| FeeRate::from_sat_per_kwu(u64::from(self.fees.normal().0)));
 		let want = amount.map_or(Want::All, Want::Exactly);
 		let script = to.script_pubkey();
+		let keep = keep.into();
 		let plan = |coins: &[Coin]| coins::plan(coins, &script, want, feerate, keep);
 		let (tx, fee) = self.make(&script, plan, |_, _| ())?;
 		self.save().await;
@@ -459,7 +462,7 @@ impl Wallet {
 		to: &Address,
 		amount: Option<Amount>,
 		feerate: FeeRate,
-		keep: Amount,
+		keep: impl Into<Stay>,
 	) -> Result<(Amount, Amount), WalletError> {
 		self.check_network(to)?;
 		let want = amount.map_or(Want::All, Want::Exactly);

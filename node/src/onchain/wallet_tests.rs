@@ -364,3 +364,22 @@ async fn r4_no_sale_is_funded_from_a_coin_that_is_fought_over() {
 	assert_eq!(bench.broadcaster.troubles().len(), 1);
 	assert!(fund(40_000).await.is_ok(), "other coins still fund sales");
 }
+
+#[tokio::test]
+async fn r10_a_coin_is_split_once_and_all_but_the_fee_is_still_there() {
+	let bench = Bench::new().await;
+	bench.receive(&[100_000]).await;
+	let from: Vec<OutPoint> = bench.wallet.utxos().iter().map(|utxo| utxo.outpoint).collect();
+	let tx = bench.wallet.rearrange(&from, 3, sats(11_000), RATE).unwrap();
+	assert_eq!(tx.output.iter().filter(|output| output.value == sats(11_000)).count(), 3);
+	let fee = sats(100_000) - tx.output.iter().map(|output| output.value).sum::<Amount>();
+	let needed = RATE.fee_wu(tx.weight()).unwrap();
+	assert!(fee >= needed && fee <= needed + sats(3), "{fee} for {needed}");
+	assert_eq!(bench.wallet.total(), sats(100_000) - fee);
+	let again = bench.wallet.rearrange(&from, 3, sats(11_000), RATE);
+	assert!(matches!(again, Err(WalletError::Gone)), "{again:?}");
+	bench.wallet.save().await;
+	let bench = bench.restart().await;
+	assert_eq!(bench.wallet.utxos().len(), 4, "the new coins, and not the old one");
+	assert!(matches!(bench.wallet.rearrange(&from, 3, sats(11_000), RATE), Err(WalletError::Gone)));
+}

@@ -4,15 +4,24 @@ use super::Operator;
 use crate::control::*;
 use crate::driver::now;
 use crate::hands::books::ours;
-use crate::onchain::anchor_reserve;
 use inlet_lsp::book::ChannelSums;
-use inlet_lsp::capital::{self, Holding, Purse, Verdict};
+use inlet_lsp::capital::{self, Holding, Verdict};
+use inlet_lsp::coins::Next;
 use inlet_lsp::money::Sat;
 use lightning::ln::channel_state::ChannelDetails;
 
+/// What the wallet does about the reserve's coins next, for people.
+fn in_words(next: &Next) -> String {
+	match next {
+		Next::Rest(why) => format!("nothing: {why}"),
+		Next::Split { pieces, .. } => format!("split a coin into {pieces} for the reserve, and the rest"),
+		Next::Merge { of } => format!("make one coin of {}", of.len()),
+	}
+}
+
 impl Operator {
 	pub(super) fn capital_now(&self) -> Capital {
-		let (purse, holdings) = (self.purse(), self.holdings());
+		let (purse, holdings) = (self.hands.purse().0, self.holdings());
 		let policy = &self.config.policy;
 		let picture = self.driver.read(|book| capital::picture(policy, book, &purse, &holdings, now()));
 		let mut advice = Vec::new();
@@ -22,9 +31,9 @@ impl Operator {
 				picture.fund.0
 			));
 		}
-		if picture.coins_missing > 0 {
-			let text = "more coins would carry more channels: send the wallet some in outputs of their own";
-			advice.push(format!("{} coins are missing; {text}", picture.coins_missing));
+		if picture.coins.missing > 0 && policy.capital.coins_feerate_sat_per_vb == 0 {
+			let text = "send the wallet some in outputs of their own, or set capital.coins_feerate_sat_per_vb";
+			advice.push(format!("{} coins of the reserve are missing: {text}", picture.coins.missing));
 		}
 		if picture.idle > Sat::ZERO {
 			advice.push(format!("{} sat are in idle channels: inlet capital reclaim", picture.idle.0));
@@ -41,7 +50,11 @@ impl Operator {
 			idle_sat: picture.idle.0,
 			channels: purse.channels,
 			channels_carried: purse.carried,
-			coins_missing: picture.coins_missing,
+			coins_there: picture.coins.there,
+			coins_coming: picture.coins.coming,
+			coins_wanted: picture.coins.wanted,
+			coins_missing: picture.coins.missing,
+			coins_next: in_words(&picture.coins_next),
 			sellable: picture
 				.sellable
 				.iter()
@@ -84,27 +97,6 @@ impl Operator {
 			});
 		}
 		ReclaimPlan { channels, brings_sat: brings.0 }
-	}
-
-	fn purse(&self) -> Purse {
-		let (wallet, lightning) = (&self.hands.wallet, &self.hands.lightning);
-		let utxos = wallet.utxos();
-		let kept = lightning.anchor_reserve();
-		let carried = anchor_reserve(lightning.reserve, kept.channels, &utxos).carried;
-		let sat = |utxo: &crate::onchain::Utxo| Sat(utxo.value.to_sat());
-		Purse {
-			coins: utxos.iter().filter(|utxo| utxo.confirmations > 0).map(sat).collect(),
-			unconfirmed: utxos
-				.iter()
-				.filter(|utxo| utxo.confirmations == 0)
-				.map(sat)
-				.fold(Sat::ZERO, Sat::saturating_add),
-			anchors: Sat(kept.required.to_sat()),
-			per_channel: Sat(kept.per_channel.to_sat()),
-			channels: kept.channels,
-			carried,
-			feerate: self.hands.fees.fresh(),
-		}
 	}
 
 	fn holdings(&self) -> Vec<Holding> {

@@ -4,7 +4,7 @@ use super::Operator;
 use super::channels::{local_msat, no_feerate};
 use crate::config::network_name;
 use crate::control::*;
-use crate::onchain::WalletError;
+use crate::onchain::{Stay, WalletError};
 use bitcoin::{Address, Amount, FeeRate, OutPoint};
 use lightning::chain::channelmonitor::{self, BalanceSource};
 use lightning::ln::channel_state::ChannelDetails;
@@ -25,9 +25,9 @@ impl Operator {
 	}
 
 	/// What must stay in the wallet.
-	fn kept(&self) -> Amount {
+	fn kept(&self) -> Stay {
 		let channels = &self.hands.channels;
-		self.hands.lightning.anchor_reserve().required + self.driver.read(|book| channels.reserved_for_others(book, 0))
+		self.hands.lightning.anchor_reserve().and(self.driver.read(|book| channels.reserved_for_others(book, 0)))
 	}
 
 	pub(super) fn balance_now(&self) -> Balance {

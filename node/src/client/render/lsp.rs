@@ -310,7 +310,11 @@ pub(in crate::client) fn capital(c: &Capital, _: &Style) -> String {
 	for one in &c.sellable {
 		sellable.row([number(one.size_sat), number(one.count)]);
 	}
-	let coins = format!("{} channels, coins for {}", c.channels, c.channels_carried);
+	let coming = if c.coins_coming > 0 { format!(", {} coming", c.coins_coming) } else { String::new() };
+	let coins = format!(
+		"{} channels, coins for {}\nreserve coins: {} there{coming}, {} wanted, {} missing; next: {}",
+		c.channels, c.channels_carried, c.coins_there, c.coins_wanted, c.coins_missing, c.coins_next
+	);
 	let advice: String = c.advice.iter().map(|line| format!("\n→ {line}")).collect();
 	format!("{}\n{coins}\n\n{}{advice}", table.text(), sellable.text())
 }

@@ -6,7 +6,7 @@
 mod confirm;
 mod wire;
 
-use super::super::broadcast::{Broadcaster, NotSent, Outlet, is_known_already};
+use super::super::broadcast::{Broadcaster, HELD_BACK, NotSent, Outlet, is_known_already};
 use super::super::fees::Estimates;
 use super::super::follow::{Scope, scope};
 use super::super::wallet::Wallet;
@@ -167,6 +167,23 @@ impl Outlet for Electrum {
 		let package = package.to_vec();
 		let sent = self.line.ask(PATIENCE, move |api| Ok(send(api, &package)?)).await;
 		sent.map_err(|e| NotSent::Unreachable(e.to_string()))?
+	}
+
+	/// By the history of what it pays to, mempool included: of a transaction alone, a server that is busy is told apart from one
+	/// that does not know it by words only.
+	async fn has(&self, package: &[Transaction]) -> Result<(), NotSent> {
+		let Some(child) = package.last() else { return Ok(()) };
+		let (txid, script) = (child.compute_txid(), confirm::script_of(child, Script::new()));
+		let Some(script) = script else { return Err(NotSent::Unreachable("it pays to nobody".into())) };
+		let asked = move |api: &Api| {
+			let histories = confirm::histories(api, &[script.as_script()])?;
+			Ok(histories.iter().flatten().any(|entry| entry.tx_hash == txid))
+		};
+		match self.line.ask(PATIENCE, asked).await {
+			Ok(true) => Ok(()),
+			Ok(false) => Err(NotSent::Refused(HELD_BACK.to_owned())),
+			Err(e) => Err(NotSent::Unreachable(e.to_string())),
+		}
 	}
 }
 
