@@ -20,6 +20,9 @@ struct Registered<C: Filter> {
 	confirmer: Arc<C>,
 }
 
+/// What is looked for, each with a script that it is found by.
+type Scripts<T> = Vec<(T, ScriptBuf)>;
+
 /// For who asks [`Watched::all`].
 pub(super) struct Unheard;
 
@@ -54,7 +57,7 @@ impl<C: Filter> Watched<C> {
 	}
 
 	/// All transactions, each with a script that it may pay to, and all outputs.
-	pub(super) fn all(&self) -> (Vec<(Txid, ScriptBuf)>, Vec<(Coin, ScriptBuf)>) {
+	pub(super) fn all(&self) -> (Scripts<Txid>, Scripts<Coin>) {
 		let state = self.lock();
 		let output = |output: &WatchedOutput| (output.outpoint.into_bitcoin_outpoint(), output.script_pubkey.clone());
 		(state.txs.iter().cloned().collect(), state.outputs.values().map(output).collect())

@@ -8,6 +8,7 @@ use bitcoin::block::Header;
 use bitcoin::{OutPoint, Script, ScriptBuf, Transaction, Txid};
 use electrum_client::utils::validate_merkle_proof;
 use electrum_client::{ElectrumApi, Error, GetHistoryRes};
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -149,16 +150,16 @@ fn mined(api: &Api, watched: &Watched<Unheard>, told: &mut Told, at: &Best) -> R
 		for entry in history.into_iter().filter(|entry| entry.tx_hash != output.txid) {
 			let Some(height) = mined_at(&entry) else { continue };
 			let txid = entry.tx_hash;
-			if !others.contains_key(&txid) {
-				others.insert(txid, transaction(api, &txid)?.ok_or(Failure::Raced)?);
-			}
-			let tx = &others[&txid];
+			let tx = match others.entry(txid) {
+				Entry::Occupied(known) => known.into_mut(),
+				Entry::Vacant(new) => new.insert(transaction(api, &txid)?.ok_or(Failure::Raced)?),
+			};
 			if !tx.input.iter().any(|input| input.previous_output == *output) {
 				continue;
 			}
 			told.spent_by.insert(*output, txid);
-			if !found.contains_key(&txid) {
-				found.insert(txid, prove(api, tx.clone(), height, at)?);
+			if let Entry::Vacant(new) = found.entry(txid) {
+				new.insert(prove(api, tx.clone(), height, at)?);
 			}
 		}
 	}
