@@ -90,7 +90,8 @@ impl Options {
 			anchor_channels_config: Some(anchors),
 			..Config::default()
 		});
-		builder.set_filesystem_logger(Some(format!("{}/wallet.log", self.dir)), Some(self.log.unwrap_or(LogLevel::Debug)));
+		builder
+			.set_filesystem_logger(Some(format!("{}/wallet.log", self.dir)), Some(self.log.unwrap_or(LogLevel::Debug)));
 		match (&self.bitcoind, self.esplora) {
 			(Some(url), None) => {
 				let (user, password, host, port) = bitcoind_url(url)?;
