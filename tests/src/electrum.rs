@@ -8,6 +8,7 @@ use crate::esplora::index::{Index, Place};
 use crate::esplora::json::merkle_proof;
 use crate::process::Process;
 use crate::scratch::{Scratch, eventually, free_port};
+use crate::switched::Switched;
 use crate::{Bitcoind, Rpc, RpcError};
 use anyhow::{Context, Result};
 use bitcoin::consensus::encode::serialize_hex;
@@ -18,12 +19,10 @@ use serde_json::{Value, json};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Mutex, watch};
-use tokio::task::JoinSet;
+use tokio::net::TcpStream;
+use tokio::sync::Mutex;
 
 /// Headers given at once.
 const MAX_HEADERS: u32 = 2016;
@@ -31,20 +30,12 @@ const MAX_HEADERS: u32 = 2016;
 const FEE: f64 = 0.000_02;
 const RELAY_FEE: f64 = 0.000_01;
 
-/// A running server. It has a thread and a runtime of its own, so a test that blocks does not stop it; it ends on drop.
-pub struct ElectrumServer {
-	address: SocketAddr,
-	mode: watch::Sender<Mode>,
-	thread: Option<JoinHandle<()>>,
-	real: Option<Process>,
-}
+/// A running server; it ends on drop.
+pub struct ElectrumServer(Server);
 
-/// How connections are treated.
-#[derive(Clone, Copy, PartialEq)]
-enum Mode {
-	Up,
-	Down,
-	Stopped,
+enum Server {
+	Own(Switched),
+	ElectrumX { address: SocketAddr, _process: Process },
 }
 
 #[derive(Clone)]
@@ -64,15 +55,9 @@ pub async fn serve(scratch: &Scratch, bitcoind: &Bitcoind) -> Result<ElectrumSer
 	if let Some(exe) = std::env::var_os("INLET_TEST_ELECTRUMX") {
 		return real(scratch, bitcoind, exe).await;
 	}
-	let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-	listener.set_nonblocking(true)?;
-	let address = listener.local_addr()?;
 	let electrum = Electrum { rpc: bitcoind.rpc(), index: Arc::default() };
-	let (mode, modes) = watch::channel(Mode::Up);
-	let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-	let thread = std::thread::Builder::new().name("electrum".to_owned());
-	let thread = thread.spawn(move || runtime.block_on(accept(listener, electrum, modes)))?;
-	Ok(ElectrumServer { address, mode, thread: Some(thread), real: None })
+	let server = Switched::start("electrum", move |stream| electrum.clone().serve(stream))?;
+	Ok(ElectrumServer(Server::Own(server)))
 }
 
 async fn real(scratch: &Scratch, bitcoind: &Bitcoind, exe: std::ffi::OsString) -> Result<ElectrumServer> {
@@ -90,13 +75,17 @@ async fn real(scratch: &Scratch, bitcoind: &Bitcoind, exe: std::ffi::OsString) -
 		Ok(TcpStream::connect(address).await.ok())
 	};
 	eventually(Duration::from_secs(60), "ElectrumX listens", open).await.context("with INLET_TEST_ELECTRUMX")?;
-	Ok(ElectrumServer { address, mode: watch::Sender::new(Mode::Up), thread: None, real: Some(process) })
+	Ok(ElectrumServer(Server::ElectrumX { address, _process: process }))
 }
 
 impl ElectrumServer {
 	/// `tcp://127.0.0.1:PORT`.
 	pub fn url(&self) -> String {
-		format!("tcp://{}", self.address)
+		let address = match &self.0 {
+			Server::Own(server) => server.address(),
+			Server::ElectrumX { address, .. } => *address,
+		};
+		format!("tcp://{address}")
 	}
 
 	/// Down: open connections are cut and new ones reset, as if the machine were gone. The port stays ours.
@@ -104,48 +93,15 @@ impl ElectrumServer {
 	/// # Panics
 	/// If it is ElectrumX: that cannot be switched.
 	pub fn set_down(&self, down: bool) {
-		assert!(self.real.is_none(), "only the server of our own can be switched off");
-		self.mode.send_replace(if down { Mode::Down } else { Mode::Up });
-	}
-}
-
-impl Drop for ElectrumServer {
-	fn drop(&mut self) {
-		self.mode.send_replace(Mode::Stopped);
-		if let Some(thread) = self.thread.take() {
-			// A panic in there has already been printed, and drop must not panic.
-			let _ = thread.join();
-		}
-	}
-}
-
-async fn accept(listener: std::net::TcpListener, electrum: Electrum, mut modes: watch::Receiver<Mode>) {
-	let listener = TcpListener::from_std(listener).expect("the listener is non-blocking and this is a runtime");
-	let mut connections = JoinSet::new();
-	loop {
-		let mode = *modes.borrow_and_update();
-		match mode {
-			Mode::Up => {}
-			Mode::Down => connections.shutdown().await,
-			Mode::Stopped => return,
-		}
-		tokio::select! {
-			changed = modes.changed() => if changed.is_err() { return },
-			accepted = listener.accept() => if let Ok((stream, _)) = accepted {
-				match *modes.borrow() {
-					Mode::Up => { connections.spawn(electrum.clone().serve(stream)); },
-					// With linger 0 a close is a reset.
-					Mode::Down | Mode::Stopped => { let _ = stream.set_zero_linger(); },
-				}
-			},
-			Some(_) = connections.join_next() => {},
+		match &self.0 {
+			Server::Own(server) => server.set_down(down),
+			Server::ElectrumX { .. } => panic!("only the server of our own can be switched off"),
 		}
 	}
 }
 
 impl Electrum {
 	async fn serve(self, mut stream: TcpStream) {
-		let _ = stream.set_nodelay(true);
 		let (reader, mut writer) = stream.split();
 		let mut reader = BufReader::new(reader);
 		let mut line = String::new();

@@ -17,6 +17,7 @@ pub mod rpc;
 pub mod scenario;
 pub mod scratch;
 pub mod sim;
+mod switched;
 pub mod thin;
 pub mod wallet;
 pub mod webhook;

@@ -8,6 +8,7 @@ pub(crate) mod index;
 pub(crate) mod json;
 mod routes;
 
+use crate::switched::Switched;
 use crate::{Bitcoind, Rpc};
 use axum::Router;
 use axum::http::StatusCode;
@@ -16,13 +17,9 @@ use axum::response::IntoResponse;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::net::TcpStream;
 
 /// Starts an Esplora server for this bitcoind.
 ///
@@ -34,18 +31,8 @@ pub fn serve(bitcoind: &Bitcoind) -> std::io::Result<EsploraServer> {
 
 /// A running server. It has a thread and a runtime of its own, so a test that blocks does not stop it; it ends on drop.
 pub struct EsploraServer {
-	address: SocketAddr,
 	shared: Arc<Shared>,
-	mode: watch::Sender<Mode>,
-	thread: Option<JoinHandle<()>>,
-}
-
-/// How connections are treated.
-#[derive(Clone, Copy, PartialEq)]
-enum Mode {
-	Up,
-	Down,
-	Stopped,
+	server: Switched,
 }
 
 /// The switches that the handlers look at.
@@ -77,9 +64,6 @@ impl EsploraServer {
 	}
 
 	fn run(rpc: Rpc) -> std::io::Result<EsploraServer> {
-		let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-		listener.set_nonblocking(true)?;
-		let address = listener.local_addr()?;
 		let shared = Arc::new(Shared {
 			lag: AtomicU32::new(0),
 			requests: AtomicU64::new(0),
@@ -88,22 +72,18 @@ impl EsploraServer {
 		});
 		let esplora = routes::Esplora { rpc, index: Arc::default(), shared: shared.clone() };
 		let app = routes::router(esplora).layer(middleware::from_fn_with_state(Arc::clone(&shared), guard));
-		let (mode, modes) = watch::channel(Mode::Up);
-		let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-		let thread = std::thread::Builder::new()
-			.name("esplora".to_owned())
-			.spawn(move || runtime.block_on(accept(listener, app, modes)))?;
-		Ok(EsploraServer { address, shared, mode, thread: Some(thread) })
+		let server = Switched::start("esplora", move |stream| serve_connection(stream, app.clone()))?;
+		Ok(EsploraServer { shared, server })
 	}
 
 	/// The base of its paths, `http://127.0.0.1:PORT`.
 	pub fn url(&self) -> String {
-		format!("http://{}", self.address)
+		format!("http://{}", self.server.address())
 	}
 
 	/// Down: open connections are cut and new ones reset, as if the machine were gone. The port stays ours.
 	pub fn set_down(&self, down: bool) {
-		self.mode.send_replace(if down { Mode::Down } else { Mode::Up });
+		self.server.set_down(down);
 	}
 
 	/// Answers every request with this HTTP status; `None` ends that.
@@ -129,16 +109,6 @@ impl EsploraServer {
 	/// How many requests have arrived.
 	pub fn requests(&self) -> u64 {
 		self.shared.requests.load(Ordering::SeqCst)
-	}
-}
-
-impl Drop for EsploraServer {
-	fn drop(&mut self) {
-		self.mode.send_replace(Mode::Stopped);
-		if let Some(thread) = self.thread.take() {
-			// A panic in there has already been printed, and drop must not panic.
-			let _ = thread.join();
-		}
 	}
 }
 
@@ -168,32 +138,7 @@ async fn guard(
 	}
 }
 
-async fn accept(listener: std::net::TcpListener, app: Router, mut modes: watch::Receiver<Mode>) {
-	let listener = TcpListener::from_std(listener).expect("the listener is non-blocking and this is a runtime");
-	let mut connections = JoinSet::new();
-	loop {
-		let mode = *modes.borrow_and_update();
-		match mode {
-			Mode::Up => {}
-			Mode::Down => connections.shutdown().await,
-			Mode::Stopped => return,
-		}
-		tokio::select! {
-			changed = modes.changed() => if changed.is_err() { return },
-			accepted = listener.accept() => if let Ok((stream, _)) = accepted {
-				match *modes.borrow() {
-					Mode::Up => { connections.spawn(serve_connection(stream, app.clone())); },
-					// With linger 0 a close is a reset.
-					Mode::Down | Mode::Stopped => { let _ = stream.set_zero_linger(); },
-				}
-			},
-			Some(_) = connections.join_next() => {},
-		}
-	}
-}
-
 async fn serve_connection(stream: TcpStream, app: Router) {
-	let _ = stream.set_nodelay(true);
 	let service = TowerToHyperService::new(app);
 	// An error here is a client that went away.
 	let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
