@@ -6,6 +6,7 @@
 mod artifacts;
 pub mod bitcoind;
 pub mod crash;
+pub mod debian;
 pub mod electrum;
 pub mod esplora;
 pub mod fuzz;
@@ -19,6 +20,7 @@ pub mod scratch;
 pub mod sim;
 mod switched;
 pub mod thin;
+pub mod tor;
 pub mod wallet;
 pub mod webhook;
 pub mod world;

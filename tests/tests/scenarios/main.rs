@@ -16,4 +16,5 @@ mod notices;
 mod orders;
 mod restarts;
 mod steps;
+mod tor;
 mod wake;

@@ -1,5 +1,6 @@
 //! The chain, seen through one backend: LDK and the wallet are led along it together.
 
+mod asker;
 mod bitcoind;
 mod doubt;
 mod electrum;
@@ -19,6 +20,7 @@ use super::fees::{Estimates, Fees};
 use super::wallet::{Wallet, WalletError};
 use crate::config::network_name;
 use crate::stop::stopped;
+use crate::tor::Way;
 use bitcoin::{BlockHash, Network};
 use lightning::chain::{BlockLocator, Confirm, Filter, Listen};
 use lightning::util::logger::Logger;
@@ -40,11 +42,15 @@ pub enum ChainConfig {
 	Esplora {
 		/// At least one.
 		urls: Vec<String>,
+		/// How they are reached.
+		way: Way,
 	},
 	/// An Electrum server.
 	Electrum {
 		/// `tcp://host:port` or `ssl://host:port`.
 		url: String,
+		/// How it is reached.
+		way: Way,
 	},
 	/// Bitcoin Core's RPC, `http://host:port`. A pruned node does.
 	Bitcoind {
@@ -52,6 +58,8 @@ pub enum ChainConfig {
 		url: String,
 		/// Who we are.
 		auth: RpcAuth,
+		/// How it is reached.
+		way: Way,
 	},
 }
 
@@ -219,14 +227,14 @@ impl Chain {
 		logger: Arc<dyn Logger + Send + Sync>,
 	) -> Result<Chain, ChainError> {
 		let backend = match cfg {
-			ChainConfig::Esplora { urls } => {
-				Backend::Esplora(Box::new(esplora::Esplora::connect(urls, network, logger).await?))
+			ChainConfig::Esplora { urls, way } => {
+				Backend::Esplora(Box::new(esplora::Esplora::connect(urls, way, network, logger).await?))
 			}
-			ChainConfig::Electrum { url } => {
-				Backend::Electrum(Box::new(electrum::Electrum::connect(&url, network).await?))
+			ChainConfig::Electrum { url, way } => {
+				Backend::Electrum(Box::new(electrum::Electrum::connect(&url, way, network).await?))
 			}
-			ChainConfig::Bitcoind { url, auth } => {
-				Backend::Bitcoind(Box::new(bitcoind::Bitcoind::connect(url, auth, network).await?))
+			ChainConfig::Bitcoind { url, auth, way } => {
+				Backend::Bitcoind(Box::new(bitcoind::Bitcoind::connect(url, auth, way, network).await?))
 			}
 		};
 		let witnesses = trust.witnesses.into_iter().map(Witness::new).collect::<Result<Vec<_>, _>>()?;

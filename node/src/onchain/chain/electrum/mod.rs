@@ -15,6 +15,7 @@ use super::find::Found;
 use super::pace::Pace;
 use super::watched::{Unheard, Watched};
 use super::{ChainError, Listeners, Node, Tip};
+use crate::tor::Way;
 use bdk_electrum::BdkElectrumClient;
 use bitcoin::constants::genesis_block;
 use bitcoin::{Amount, BlockHash, Network, OutPoint, Script, ScriptBuf, Transaction, TxOut, Txid};
@@ -57,8 +58,8 @@ struct Look {
 }
 
 impl Electrum {
-	pub(super) async fn connect(url: &str, network: Network) -> Result<Electrum, ChainError> {
-		let line = Line::new(url)?;
+	pub(super) async fn connect(url: &str, way: Way, network: Network) -> Result<Electrum, ChainError> {
+		let line = Line::new(url, way)?;
 		let found = line.hash(0).await?;
 		if found != genesis_block(network).block_hash() {
 			return Err(ChainError::WrongNetwork { url: line.url(), expected: network, found });

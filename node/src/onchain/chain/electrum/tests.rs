@@ -88,7 +88,7 @@ fn server(header: Header, tx: Transaction) -> Arc<Line> {
 			}
 		}
 	});
-	Line::new(&url).unwrap()
+	Line::new(&url, Default::default()).unwrap()
 }
 
 /// Leads a recorder that looks for the payment, twice; what it was told each time, and how it ended.

@@ -4,6 +4,7 @@
 //! read lines of any length, and a server that sends a byte now and then holds them for ever.
 
 use super::super::{ChainError, shown};
+use crate::tor::{Route, Way, socks};
 use electrum_client::raw_client::RawClient;
 use electrum_client::{ElectrumApi, Error, Param};
 use rustls::pki_types::ServerName;
@@ -51,6 +52,7 @@ struct Left {
 /// A server that is connected to when something is asked.
 pub(in super::super) struct Line {
 	url: Url,
+	way: Way,
 	open: Mutex<Option<Open>>,
 	cut: Mutex<Cut>,
 }
@@ -112,12 +114,12 @@ impl std::fmt::Display for Url {
 
 impl Line {
 	/// Nothing is asked yet.
-	pub(in super::super) fn new(url: &str) -> Result<Arc<Line>, ChainError> {
+	pub(in super::super) fn new(url: &str, way: Way) -> Result<Arc<Line>, ChainError> {
 		let url = Url::parse(url).ok_or_else(|| {
 			let what = "is not the address of an Electrum server; one looks like ssl://electrum.example.org:50002";
 			ChainError::Config(format!("{} {what}", shown(url)))
 		})?;
-		Ok(Arc::new(Line { url, open: Mutex::new(None), cut: Mutex::default() }))
+		Ok(Arc::new(Line { url, way, open: Mutex::new(None), cut: Mutex::default() }))
 	}
 
 	/// Which, for people.
@@ -156,8 +158,8 @@ impl Line {
 	}
 
 	fn connect(&self) -> Result<Open, Failure> {
-		let end = Instant::now() + CONNECT_PATIENCE;
 		let tcp = self.connect_tcp().map_err(Error::IOError)?;
+		let end = Instant::now() + CONNECT_PATIENCE;
 		let limits = tcp.try_clone().map_err(Error::IOError)?;
 		let left = Left { until: end, bytes: MAX_BYTES };
 		let limits = Arc::new(Limits { socket: limits, left: Mutex::new(left) });
@@ -177,6 +179,9 @@ impl Line {
 	}
 
 	fn connect_tcp(&self) -> io::Result<TcpStream> {
+		if let Route::Tor(port) = self.way.route(&self.url.host)? {
+			return Ok(socks::connect_blocking(port, &self.url.host, self.url.port, &self.url.host)?);
+		}
 		let addresses: Vec<_> =
 			(self.url.host.as_str(), self.url.port).to_socket_addrs()?.take(MAX_ADDRESSES).collect();
 		let each = CONNECT_PATIENCE / u32::try_from(addresses.len().max(1)).expect("at most four");
@@ -306,6 +311,7 @@ fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
 	use super::*;
+	use crate::tor::testing::{Socks, SocksPort};
 	use std::io::{BufRead, BufReader};
 	use std::net::{Ipv4Addr, TcpListener};
 
@@ -314,10 +320,10 @@ mod tests {
 	#[test]
 	fn addresses_are_read_and_nonsense_is_refused() {
 		for good in ["tcp://127.0.0.1:50001", "ssl://electrum.example.org:50002", "tcp://[::1]:50001"] {
-			assert_eq!(Line::new(good).unwrap().url(), good);
+			assert_eq!(Line::new(good, Way::default()).unwrap().url(), good);
 		}
 		for bad in ["127.0.0.1:50001", "http://h:1", "tcp://h", "ssl://:50002", "tcp://h:0", "tcp://h:99999", ""] {
-			assert!(matches!(Line::new(bad), Err(ChainError::Config(_))), "{bad}");
+			assert!(matches!(Line::new(bad, Way::default()), Err(ChainError::Config(_))), "{bad}");
 		}
 	}
 
@@ -336,7 +342,7 @@ mod tests {
 				}
 			}
 		});
-		Line::new(&url).unwrap()
+		Line::new(&url, Way::default()).unwrap()
 	}
 
 	#[test]
@@ -372,5 +378,14 @@ mod tests {
 		let _ = line.ask_here(SOON, |api| Ok(api.relay_fee()?)).unwrap_err();
 		let failure = line.ask_here(SOON, |api| Ok(api.relay_fee()?)).unwrap_err();
 		assert_eq!(failure.to_string(), "we are stopping");
+	}
+
+	#[tokio::test(flavor = "multi_thread")]
+	async fn a_server_behind_an_onion_address_is_reached_over_tor() {
+		let port = SocksPort::new(Socks::No(4)).await;
+		let line = Line::new("tcp://abc.onion:50001", port.way(false)).unwrap();
+		let failure = line.ask(SOON, |api| Ok(api.relay_fee()?)).await.unwrap_err();
+		assert!(failure.to_string().contains("Tor does not get there"), "{failure}");
+		assert_eq!((port.asked()[0].host.as_str(), port.asked()[0].port), ("abc.onion", 50001));
 	}
 }
