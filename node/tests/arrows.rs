@@ -338,7 +338,7 @@ const CONNECTS: &[&str] = &[
 	"lookup_host",
 	"to_socket_addrs",
 	"Client::builder",
-	"Client::new",
+	"reqwest::get",
 	"Builder::new(url)",
 	"Builder::new(base)",
 	"bitreq::get",

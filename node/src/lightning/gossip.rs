@@ -1,9 +1,8 @@
 //! Where the graph of public channels comes from.
 
-use super::{DynUtxoLookup, GossipHandler, Graph, Log, PeerGossip, RapidGossip};
+use super::{GossipHandler, Graph, Log, PeerGossip, RapidGossip};
 use crate::tor::Way;
 use lightning::ln::peer_handler::IgnoringMessageHandler;
-use lightning_background_processor::GossipSync;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,9 +36,6 @@ pub struct Server {
 	way: Way,
 }
 
-/// LDK's view of a [`Gossip`].
-pub type LdkGossip = GossipSync<Arc<PeerGossip>, Arc<RapidGossip>, Arc<Graph>, DynUtxoLookup, Log>;
-
 impl Gossip {
 	/// From the config: `p2p`, `none` or `rgs:URL`.
 	pub fn new(source: &crate::config::Gossip, way: Way, graph: Arc<Graph>, logger: Log) -> Gossip {
@@ -57,15 +53,6 @@ impl Gossip {
 		match self {
 			Gossip::Peers(sync) => sync.clone(),
 			Gossip::Rapid { .. } | Gossip::None => Arc::new(IgnoringMessageHandler {}),
-		}
-	}
-
-	/// What the background processor wants to see.
-	pub fn for_ldk(&self) -> LdkGossip {
-		match self {
-			Gossip::Peers(sync) => GossipSync::P2P(sync.clone()),
-			Gossip::Rapid { sync, .. } => GossipSync::Rapid(sync.clone()),
-			Gossip::None => GossipSync::None,
 		}
 	}
 

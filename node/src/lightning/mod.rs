@@ -3,6 +3,7 @@
 pub mod announce;
 pub mod build;
 pub mod channels;
+mod cycle;
 pub mod door;
 pub mod events;
 pub mod flush;
@@ -26,7 +27,6 @@ pub mod wire;
 use crate::crash::Watched;
 use crate::onchain::{Broadcaster, Fees, Reserve, ReservePolicy, Wallet, anchor_reserve};
 use crate::pulse::Pulse;
-use crate::stop::stopped;
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::{Transaction, Txid};
 use door::Door;
@@ -46,13 +46,11 @@ use lightning::routing::utxo::UtxoLookup;
 use lightning::sign::InMemorySigner;
 use lightning::util::sweep;
 use lightning::util::wallet_utils;
-use lightning_background_processor::{NO_LIQUIDITY_MANAGER, process_events_async};
 use logger::LdkLogger;
 use socket::Socket;
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Notify, watch};
 use wire::Wire;
 
@@ -238,41 +236,8 @@ impl Lightning {
 		pulse: Arc<Pulse>,
 		stop: watch::Receiver<bool>,
 	) -> Result<(), lightning::io::Error> {
-		let handle = move |event| {
-			let handler = handler.clone();
-			async move { handler.handle(event).await }
-		};
-		let own = self.clone();
-		// LDK calls it each time that its loop goes to sleep, for ten seconds at most.
-		let sleeper = move |duration: Duration| {
-			pulse.ldk();
-			own.wake_pump();
-			let mut stop = stop.clone();
-			Box::pin(async move {
-				tokio::select! {
-					() = stopped(&mut stop) => true,
-					() = tokio::time::sleep(duration) => false,
-				}
-			})
-		};
-		process_events_async(
-			store,
-			handle,
-			self.monitor.clone(),
-			self.manager.clone(),
-			Some(self.messenger.clone()),
-			self.gossip.for_ldk(),
-			self.peers.clone(),
-			NO_LIQUIDITY_MANAGER,
-			Some(self.sweeper.clone()),
-			self.logger.clone(),
-			Some(self.scorer.clone()),
-			sleeper,
-			// `true` is for phones: it wakes ten times a second and drops all peers after a slow second.
-			false,
-			|| SystemTime::now().duration_since(UNIX_EPOCH).ok(),
-		)
-		.await
+		let cycle = cycle::Cycle { lightning: self, store, handler, pulse, scored: AtomicBool::new(false) };
+		cycle.run(stop).await
 	}
 
 	/// Asks a rapid gossip sync server for news, for ever; returns at once without one.

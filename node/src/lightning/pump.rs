@@ -4,8 +4,8 @@
 //! HTLC in became which HTLC out. Inlet does the same for a shorter, also irregular time, `routing.forward_delay_ms`. HTLCs
 //! that Inlet itself forwards or fails (parts of a sale) do not wait: see [`Lightning::hurry`].
 //!
-//! The pump is woken from the sleeper that LDK's loop calls at each of its turns. It must not wait for LDK's own
-//! notifications: these wake one waiter only, and LDK's loop would sleep on without persisting.
+//! The pump is woken by LDK's loop ([`cycle`](super::cycle)) at each of its turns. It must not wait for LDK's own
+//! notifications: these wake one waiter only, and the loop would sleep on without persisting.
 
 use super::Lightning;
 use crate::stop::stopped;
@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 impl Lightning {
-	/// LDK's loop goes to sleep: the pump takes up what it leaves behind.
+	/// LDK's loop is about to sleep: the pump takes up what it leaves behind.
 	pub(super) fn wake_pump(&self) {
 		if self.manager.needs_pending_htlc_processing() {
 			self.pending.notify_one();

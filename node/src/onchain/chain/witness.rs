@@ -50,7 +50,7 @@ pub(super) struct Witness {
 pub(super) enum Source {
 	Esplora(Box<Asker>),
 	Electrum(Arc<Line>),
-	Bitcoind(Rpc),
+	Bitcoind(Box<Rpc>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,7 +72,9 @@ impl Witness {
 	/// Nothing is asked yet.
 	pub(super) fn new(cfg: ChainConfig) -> Result<Witness, ChainError> {
 		let (url, source) = match cfg {
-			ChainConfig::Bitcoind { url, auth, way } => (shown(&url), Source::Bitcoind(Rpc::new(&url, auth, way)?)),
+			ChainConfig::Bitcoind { url, auth, way } => {
+				(shown(&url), Source::Bitcoind(Box::new(Rpc::new(&url, auth, way)?)))
+			}
 			ChainConfig::Electrum { url, way } => {
 				let line = Line::new(&url, way)?;
 				(line.url(), Source::Electrum(line))

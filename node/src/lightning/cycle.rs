@@ -1,0 +1,353 @@
+//! LDK's loop: events, what is to be sent, what is to be persisted, and chores by the clock.
+//!
+//! `lightning-background-processor` has such a loop, and this one does what that does, but for three things, each measured (see
+//! the decision record 0010). It encodes the channel manager only when updates of monitors wait for it, or a little later when
+//! none do: an encoding costs 3 kB a channel, and a payment caused one after every message. It has one round of writing under
+//! way at a time: what comes meanwhile shares the next one. And it asks the monitors for events, one by one as LDK does, when
+//! there may be some and not at each turn.
+
+use super::events::Handler;
+use super::gossip::Gossip;
+use super::{Graph, Lightning};
+use crate::pulse::Pulse;
+use crate::stop::stopped;
+use inlet_storage::Store;
+use lightning::events::{Event, PathFailure, ReplayEvent};
+use lightning::io::Error;
+use lightning::routing::scoring::ScoreUpdate;
+use lightning::util::persist::{
+	CHANNEL_MANAGER_PERSISTENCE_KEY, CHANNEL_MANAGER_PERSISTENCE_PRIMARY_NAMESPACE,
+	CHANNEL_MANAGER_PERSISTENCE_SECONDARY_NAMESPACE, KVStore, NETWORK_GRAPH_PERSISTENCE_KEY,
+	NETWORK_GRAPH_PERSISTENCE_PRIMARY_NAMESPACE, NETWORK_GRAPH_PERSISTENCE_SECONDARY_NAMESPACE, SCORER_PERSISTENCE_KEY,
+	SCORER_PERSISTENCE_PRIMARY_NAMESPACE, SCORER_PERSISTENCE_SECONDARY_NAMESPACE,
+};
+use lightning::util::ser::Writeable;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// How long a change of the manager may wait that no monitor update waits for. LDK asks for "soon": what is lost by a crash
+/// before it is what a crash a moment earlier would have lost.
+const LATER: Duration = Duration::from_millis(50);
+/// At most this often the monitors are asked for events. They have some when a block came or a channel was closed.
+const MONITOR_EVENTS: Duration = Duration::from_millis(100);
+
+/// What is done by the clock, with LDK's own periods (of 0.3): first after, and then every.
+const CHORES: [(Chore, u64, u64); 8] = [
+	(Chore::Freshen, 0, 60),
+	(Chore::Rebroadcast, 0, 30),
+	(Chore::Ping, 10, 10),
+	(Chore::Onions, 10, 10),
+	(Chore::Archive, 15, 600),
+	(Chore::Sweep, 30, 30),
+	(Chore::Prune, 60, 3_600),
+	(Chore::Score, 300, 300),
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Chore {
+	Freshen,
+	Rebroadcast,
+	Ping,
+	Onions,
+	Archive,
+	Sweep,
+	Prune,
+	Score,
+}
+
+/// When each chore is due.
+struct Clock([(Chore, Instant, Duration); CHORES.len()]);
+
+impl Clock {
+	fn new(now: Instant) -> Clock {
+		Clock(CHORES.map(|(chore, first, every)| (chore, now + Duration::from_secs(first), Duration::from_secs(every))))
+	}
+
+	fn next(&self) -> Instant {
+		self.0.iter().map(|(_, due, _)| *due).min().expect("there are chores")
+	}
+
+	/// One that is due, and not due again before its period is over.
+	fn take(&mut self, now: Instant) -> Option<Chore> {
+		let (chore, due, every) = self.0.iter_mut().find(|(_, due, _)| *due <= now)?;
+		*due = now + *every;
+		Some(*chore)
+	}
+}
+
+/// When the manager is to be written.
+#[derive(Debug, Default)]
+struct Pace {
+	/// Since when it differs from what was written.
+	changed: Option<Instant>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+	Write,
+	/// Not before something happens.
+	Wait,
+	WaitUntil(Instant),
+}
+
+impl Pace {
+	/// `updates` of monitors wait for it; `writing`: the round before is not on the disk yet.
+	fn next(&self, now: Instant, updates: usize, writing: bool) -> Next {
+		match self.changed {
+			_ if writing => Next::Wait,
+			_ if updates > 0 => Next::Write,
+			None => Next::Wait,
+			Some(since) if since + LATER <= now => Next::Write,
+			Some(since) => Next::WaitUntil(since + LATER),
+		}
+	}
+}
+
+/// Resolves when a round is on the disk.
+type Round = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// The loop and what it works on.
+pub(super) struct Cycle {
+	pub lightning: Arc<Lightning>,
+	pub store: Store,
+	pub handler: Arc<Handler>,
+	pub pulse: Arc<Pulse>,
+	/// The scorer differs from what was written.
+	pub scored: AtomicBool,
+}
+
+impl Cycle {
+	/// Until `stop`; then writes what is left.
+	///
+	/// # Errors
+	/// The store has failed.
+	pub async fn run(&self, mut stop: watch::Receiver<bool>) -> Result<(), Error> {
+		let ldk = &self.lightning;
+		let (mut clock, mut pace, mut round) = (Clock::new(Instant::now()), Pace::default(), None::<Round>);
+		let mut ask_monitors = Instant::now();
+		if let Some(now) = since_epoch() {
+			ldk.scorer.write().expect("not poisoned").time_passed(now);
+		}
+		loop {
+			self.pulse.ldk();
+			let now = Instant::now();
+			while let Some(chore) = clock.take(now) {
+				self.chore(chore).await;
+			}
+			ldk.manager.process_pending_events_async(|event| self.event(event)).await;
+			ldk.messenger.process_pending_events_async(|event| Box::pin(self.event(event))).await;
+			if ask_monitors <= now {
+				ldk.monitor.process_pending_events_async(|event| self.event(event)).await;
+				ask_monitors = now + NEVER;
+			}
+			ldk.peers.process_events();
+			ldk.wake_pump();
+
+			if ldk.manager.get_and_clear_needs_persistence() {
+				pace.changed.get_or_insert(now);
+			}
+			let updates = ldk.monitor.pending_operation_count();
+			let mut later = clock.next().min(ask_monitors);
+			match pace.next(now, updates, round.is_some()) {
+				Next::Write => {
+					pace.changed = None;
+					self.write_manager(updates).await?;
+					if updates > 0 {
+						// Behind the updates in the queue: it costs no sync of its own.
+						round = Some(Box::pin(self.store.drain_here()));
+					}
+				}
+				Next::WaitUntil(at) => later = later.min(at),
+				Next::Wait => {}
+			}
+			tokio::select! {
+				() = stopped(&mut stop) => break,
+				() = ldk.manager.get_event_or_persistence_needed_future() => {},
+				() = ldk.messenger.get_update_future() => {},
+				() = ldk.monitor.get_update_future() => ask_monitors = ask_monitors.min(now + MONITOR_EVENTS),
+				() = async { round.as_mut().expect("checked").await }, if round.is_some() => round = None,
+				() = tokio::time::sleep_until(later) => {},
+			}
+		}
+		self.write_manager(ldk.monitor.pending_operation_count()).await?;
+		self.write_scorer().await?;
+		self.write_graph().await
+	}
+
+	/// The manager as it is now and, behind it, the first so many updates of monitors: it is at least as new as they are.
+	async fn write_manager(&self, updates: usize) -> Result<(), Error> {
+		let written = self.store.write(
+			CHANNEL_MANAGER_PERSISTENCE_PRIMARY_NAMESPACE,
+			CHANNEL_MANAGER_PERSISTENCE_SECONDARY_NAMESPACE,
+			CHANNEL_MANAGER_PERSISTENCE_KEY,
+			self.lightning.manager.encode(),
+		);
+		written.await?;
+		self.lightning.monitor.flush(updates, &self.lightning.logger);
+		Ok(())
+	}
+
+	async fn write_scorer(&self) -> Result<(), Error> {
+		if !self.scored.swap(false, Ordering::AcqRel) {
+			return Ok(());
+		}
+		let scorer = self.lightning.scorer.read().expect("not poisoned").encode();
+		self.store
+			.write(
+				SCORER_PERSISTENCE_PRIMARY_NAMESPACE,
+				SCORER_PERSISTENCE_SECONDARY_NAMESPACE,
+				SCORER_PERSISTENCE_KEY,
+				scorer,
+			)
+			.await
+	}
+
+	/// The graph, if it is kept: with no gossip there is none.
+	async fn write_graph(&self) -> Result<(), Error> {
+		let Some(graph) = self.graph() else { return Ok(()) };
+		self.store
+			.write(
+				NETWORK_GRAPH_PERSISTENCE_PRIMARY_NAMESPACE,
+				NETWORK_GRAPH_PERSISTENCE_SECONDARY_NAMESPACE,
+				NETWORK_GRAPH_PERSISTENCE_KEY,
+				graph.encode(),
+			)
+			.await
+	}
+
+	/// The graph, unless there is none, or its first snapshot is yet to come.
+	fn graph(&self) -> Option<&Graph> {
+		match &self.lightning.gossip {
+			Gossip::Peers(_) => Some(&*self.lightning.graph),
+			Gossip::Rapid { sync, .. } => sync.is_initial_sync_complete().then_some(&*self.lightning.graph),
+			Gossip::None => None,
+		}
+	}
+
+	async fn event(&self, event: Event) -> Result<(), ReplayEvent> {
+		self.learn(&event);
+		self.handler.handle(event).await
+	}
+
+	/// What an own payment teaches of the graph.
+	fn learn(&self, event: &Event) {
+		if let Event::PaymentPathFailed { failure: PathFailure::OnPath { network_update: Some(update) }, .. } = event {
+			self.lightning.graph.handle_network_update(update);
+		}
+		let Some(now) = since_epoch() else { return };
+		let scorer = || self.lightning.scorer.write().expect("not poisoned");
+		match event {
+			Event::PaymentPathFailed { path, short_channel_id: Some(scid), .. } => {
+				scorer().payment_path_failed(path, *scid, now);
+			}
+			// The payee refused it: it got there.
+			Event::PaymentPathFailed { path, payment_failed_permanently: true, .. } => {
+				scorer().probe_successful(path, now);
+			}
+			Event::PaymentPathSuccessful { path, .. } => scorer().payment_path_successful(path, now),
+			Event::ProbeSuccessful { path, .. } => scorer().probe_successful(path, now),
+			Event::ProbeFailed { path, short_channel_id: Some(scid), .. } => scorer().probe_failed(path, *scid, now),
+			_ => return,
+		}
+		self.scored.store(true, Ordering::Release);
+	}
+
+	async fn chore(&self, chore: Chore) {
+		let ldk = &self.lightning;
+		let kept = match chore {
+			Chore::Freshen => {
+				ldk.manager.timer_tick_occurred();
+				Ok(())
+			}
+			Chore::Rebroadcast => {
+				ldk.monitor.rebroadcast_pending_claims();
+				Ok(())
+			}
+			Chore::Ping => {
+				ldk.peers.timer_tick_occurred();
+				Ok(())
+			}
+			Chore::Onions => {
+				use lightning::ln::msgs::OnionMessageHandler;
+				ldk.messenger.timer_tick_occurred();
+				Ok(())
+			}
+			Chore::Archive => {
+				ldk.monitor.archive_fully_resolved_channel_monitors();
+				Ok(())
+			}
+			Chore::Sweep => {
+				// It says in LDK's log what it could not do, and is asked again.
+				let _ = ldk.sweeper.regenerate_and_broadcast_spend_if_necessary().await;
+				Ok(())
+			}
+			Chore::Prune => {
+				if let (Some(graph), Some(now)) = (self.graph(), since_epoch()) {
+					graph.remove_stale_channels_and_tracking_with_time(now.as_secs());
+				}
+				self.write_graph().await
+			}
+			Chore::Score => {
+				if let Some(now) = since_epoch() {
+					ldk.scorer.write().expect("not poisoned").time_passed(now);
+				}
+				self.write_scorer().await
+			}
+		};
+		if let Err(e) = kept {
+			// Neither is money, and both are written again.
+			tracing::error!(target: "inlet", "graph or scores could not be written: {e}");
+		}
+	}
+}
+
+/// Longer than a node runs.
+const NEVER: Duration = Duration::from_secs(3_600 * 24 * 365);
+
+fn since_epoch() -> Option<Duration> {
+	SystemTime::now().duration_since(UNIX_EPOCH).ok()
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	#[test]
+	fn r13_the_manager_is_written_for_monitors_at_once_alone_a_little_later_and_one_round_at_a_time() {
+		let now = Instant::now();
+		let unchanged = Pace::default();
+		assert_eq!(unchanged.next(now, 0, false), Next::Wait);
+		assert_eq!(unchanged.next(now, 1, false), Next::Write, "an update never goes without the manager before it");
+		let changed = Pace { changed: Some(now) };
+		assert_eq!(changed.next(now, 1, false), Next::Write);
+		assert_eq!(changed.next(now, 0, false), Next::WaitUntil(now + LATER));
+		assert_eq!(changed.next(now + LATER, 0, false), Next::Write);
+		for updates in [0, 1] {
+			assert_eq!(changed.next(now + LATER, updates, true), Next::Wait, "they share the next round");
+		}
+	}
+
+	#[test]
+	fn every_chore_comes_round_in_its_period() {
+		let begun = Instant::now();
+		let mut clock = Clock::new(begun);
+		let mut done = Vec::new();
+		for secs in 0..=600 {
+			let now = begun + Duration::from_secs(secs);
+			assert!(clock.next() <= now + Duration::from_secs(10), "the loop's pulse");
+			while let Some(chore) = clock.take(now) {
+				done.push(chore);
+			}
+		}
+		let count = |chore| done.iter().filter(|done| **done == chore).count();
+		assert_eq!(
+			[Chore::Freshen, Chore::Ping, Chore::Onions, Chore::Rebroadcast, Chore::Sweep].map(count),
+			[11, 60, 60, 21, 20]
+		);
+		assert_eq!([Chore::Archive, Chore::Prune, Chore::Score].map(count), [1, 1, 2]);
+	}
+}
