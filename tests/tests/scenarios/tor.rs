@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use inlet::seed::Seed;
 use inlet::tor::control::{Control, ControlError};
 use inlet::tor::{ControlPlace, OnionKey, SocksError, socks};
-use inlet_tests::tor::Tor;
+use inlet_tests::tor::{Tor, TorNetwork};
 use inlet_tests::wallet::text;
 use inlet_tests::world::SOON;
 use inlet_tests::{Bitcoind, Inlet, InletOptions, eventually, scenario};
@@ -102,4 +102,28 @@ async fn onion_of(lsp: &Inlet) -> Result<String> {
 			.map(str::to_owned))
 	};
 	eventually(SOON, "the node has an onion service", found).await
+}
+
+/// One node is reached by another at its onion address, over a Tor network on this machine. By hand: seven relays and half a minute.
+#[test]
+#[ignore = "starts a Tor network"]
+fn a_peer_is_reached_at_its_onion_address() {
+	scenario(async |scratch| {
+		let network = TorNetwork::start(scratch).await?;
+		let bitcoind = Bitcoind::start(scratch).await?;
+		let node = async |tor: &Tor, more: &str| {
+			let config = format!("[tor]\nsocks = \"{}\"\nonly = true\n{more}", tor.socks);
+			let options = InletOptions { chain: format!("bitcoind:{}", bitcoind.url()), config, ..Default::default() };
+			Inlet::start(scratch, options).await
+		};
+		let [inner, outer] = &network.tors;
+		let offers = format!("onion_service = true\ncontrol = \"unix:{}\"\n", inner.control.display());
+		let (reached, reaches) = (node(inner, &offers).await?, node(outer, "").await?);
+		let address = format!("{}@{}", reached.node_id(), onion_of(&reached).await?);
+		let connected = async || Ok(reaches.connect(&address).await.ok());
+		eventually(SOON, "the peer is reached once its descriptor is published", connected).await?;
+		let peers = reached.list("peers").await?;
+		ensure!(peers.iter().any(|peer| peer["node_id"] == reaches.node_id()), "{peers:?}");
+		Ok(())
+	});
 }
