@@ -314,7 +314,7 @@ impl Default for Lsps5Policy {
 impl Default for PricePolicy {
 	fn default() -> Self {
 		PricePolicy {
-			floor_sat: Sat(1_000),
+			floor_sat: Sat(3_000),
 			jit_ppm: Ppm(4_000),
 			order_ppm: Ppm(4_000),
 			close_share_ppm: Ppm(1_000_000),
