@@ -158,7 +158,7 @@ impl Cycle {
 					self.write_manager(updates).await?;
 					if updates > 0 {
 						// Behind the updates in the queue: it costs no sync of its own.
-						round = Some(Box::pin(self.store.drain()));
+						round = Some(Box::pin(self.store.drain_here()));
 					}
 				}
 				Next::WaitUntil(at) => later = later.min(at),

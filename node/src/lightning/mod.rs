@@ -236,8 +236,7 @@ impl Lightning {
 		pulse: Arc<Pulse>,
 		stop: watch::Receiver<bool>,
 	) -> Result<(), lightning::io::Error> {
-		let cycle =
-			cycle::Cycle { lightning: self, store, handler, pulse, scored: AtomicBool::new(false) };
+		let cycle = cycle::Cycle { lightning: self, store, handler, pulse, scored: AtomicBool::new(false) };
 		cycle.run(stop).await
 	}
 
