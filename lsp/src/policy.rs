@@ -235,7 +235,7 @@ impl Default for CapitalPolicy {
 			stress_feerate_sat_per_vb: 10,
 			stress_htlcs: 1,
 			spare_coins: 4,
-			coins_feerate_sat_per_vb: 0,
+			coins_feerate_sat_per_vb: 3,
 			max_client_sat: Sat(50_000_000),
 			max_at_risk_sat: Sat(50_000_000),
 			max_channels_per_hour: 200,
