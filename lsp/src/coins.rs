@@ -225,7 +225,8 @@ mod tests {
 		assert_eq!(ask(&Purse { feerate: Some(FeePerKw(1_000)), ..poor.clone() }, 0), Next::Rest("fees"));
 		assert_eq!(ask(&Purse { feerate: None, ..poor.clone() }, 0), Next::Rest("no feerate"));
 		assert_eq!(ask(&Purse { bumping: true, ..poor.clone() }, 0), Next::Rest("a close is being paid for"));
-		assert_eq!(next(&CapitalPolicy::default(), &poor, Sat::ZERO), Next::Rest("switched off"));
+		let off = CapitalPolicy { coins_feerate_sat_per_vb: 0, ..CapitalPolicy::default() };
+		assert_eq!(next(&off, &poor, Sat::ZERO), Next::Rest("switched off"));
 	}
 
 	#[test]

@@ -235,7 +235,7 @@ impl Default for CapitalPolicy {
 			stress_feerate_sat_per_vb: 10,
 			stress_htlcs: 1,
 			spare_coins: 4,
-			coins_feerate_sat_per_vb: 0,
+			coins_feerate_sat_per_vb: 3,
 			max_client_sat: Sat(50_000_000),
 			max_at_risk_sat: Sat(50_000_000),
 			max_channels_per_hour: 200,
@@ -314,7 +314,7 @@ impl Default for Lsps5Policy {
 impl Default for PricePolicy {
 	fn default() -> Self {
 		PricePolicy {
-			floor_sat: Sat(1_000),
+			floor_sat: Sat(3_000),
 			jit_ppm: Ppm(4_000),
 			order_ppm: Ppm(4_000),
 			close_share_ppm: Ppm(1_000_000),

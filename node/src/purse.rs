@@ -1,6 +1,7 @@
 //! The wallet as `inlet_lsp::capital` sees it, and the task that keeps the coins of the anchor reserve: it asks
 //! `inlet_lsp::coins` once a block what is to be done.
 
+use crate::crash;
 use crate::hands::Hands;
 use crate::onchain::{Utxo, WalletError, anchor_reserve};
 use crate::stop::stopped;
@@ -67,8 +68,10 @@ impl Hands {
 				match self.arrange(&policy) {
 					Ok(Some(tx)) => {
 						let (txid, inputs, outputs) = (tx.compute_txid(), tx.input.len(), tx.output.len());
+						crash::reached("coins.rearranged.decided");
 						tracing::info!(target: "inlet::capital", %txid, inputs, outputs, "coins of the reserve rearranged");
 						self.wallet.save().await;
+						crash::reached("coins.rearranged.written");
 					}
 					Ok(None) => {}
 					Err(e) => {

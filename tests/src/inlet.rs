@@ -19,6 +19,10 @@ const STOP_LIMIT: Duration = Duration::from_secs(60);
 const BOOKS_LIMIT_SECS: &str = "30";
 const COMMAND_LIMIT: Duration = Duration::from_secs(90);
 
+/// The wallet makes coins for the anchor reserve by itself up to this feerate. Unless a scenario sets it or takes it away it does not:
+/// most scenarios count what is in the mempool.
+pub const COINS_FEERATE: &str = "INLET_CAPITAL_COINS_FEERATE_SAT_PER_VB";
+
 /// What an LSP is to be.
 #[derive(Clone, Debug, Default)]
 pub struct InletOptions {
@@ -93,7 +97,10 @@ impl Inlet {
 	///
 	/// # Errors
 	/// It does not build.
-	pub async fn prepare(scratch: &Scratch, options: InletOptions) -> Result<Inlet> {
+	pub async fn prepare(scratch: &Scratch, mut options: InletOptions) -> Result<Inlet> {
+		if options.environment.iter().all(|(name, _)| name != COINS_FEERATE) {
+			options.environment.push((COINS_FEERATE.to_owned(), "0".to_owned()));
+		}
 		let exe = tokio::task::spawn_blocking(inlet_exe).await??;
 		let dir = scratch.folder("lsp")?;
 		let (data_dir, log) = (dir.join("data"), dir.join("output.log"));
@@ -171,6 +178,13 @@ impl Inlet {
 			command.env("INLET_TEST_CRASH_AT", point);
 		}
 		command
+	}
+
+	/// From its next start on, this variable is in its environment with this value, or not at all.
+	pub fn set(&mut self, variable: &str, value: Option<&str>) {
+		let environment = &mut self.options.environment;
+		environment.retain(|(name, _)| name != variable);
+		environment.extend(value.map(|value| (variable.to_owned(), value.to_owned())));
 	}
 
 	/// From its next start on, it uses this chain backend (as `--chain` wants it).

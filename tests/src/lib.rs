@@ -5,6 +5,7 @@
 
 mod artifacts;
 pub mod bitcoind;
+pub mod business;
 pub mod crash;
 pub mod debian;
 pub mod electrum;

@@ -42,6 +42,7 @@ pub fn trusting(trust: Trust) -> Policy {
 /// Prices that a test can tell by heart: opening and half of a close at the live feerate, and a share of the payment.
 pub fn plain() -> Policy {
 	let mut policy = Policy::default();
+	policy.price.floor_sat = Sat(1_000);
 	policy.price.close_share_ppm = Ppm(500_000);
 	policy.price.forced_close_ppm = Ppm(0);
 	policy.price.capital_ppm_per_year = Ppm(0);

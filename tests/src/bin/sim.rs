@@ -1,14 +1,18 @@
 //! `cargo sim`: many seeded runs of the simulation, until one fails.
 //!
 //! A failing seed is printed with its step and the end of its trace; `cargo sim --seed N` runs it again, the same.
+//!
+//! `cargo sim business`: thirty days of a business, under several policies.
 
+use inlet_tests::business::{self, Feerates};
 use inlet_tests::sim::{Options, Report, run};
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-const USAGE: &str = "usage: cargo sim [--seeds N] [--seed FIRST] [--steps M] [--jobs J] [--trace LINES] [--keep-going]";
+const USAGE: &str = "usage: cargo sim [--seeds N] [--seed FIRST] [--steps M] [--jobs J] [--trace LINES] [--keep-going]
+       cargo sim business [--seed N] [--feerates FILE]";
 
 struct Args {
 	first: u64,
@@ -20,7 +24,11 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-	let Some(args) = read(std::env::args().skip(1)) else {
+	let mut given = std::env::args().skip(1).peekable();
+	if given.next_if(|word| word == "business").is_some() {
+		return sell(given);
+	}
+	let Some(args) = read(given) else {
 		eprintln!("{USAGE}");
 		return ExitCode::from(2);
 	};
@@ -81,6 +89,34 @@ fn main() -> ExitCode {
 		}
 		count => {
 			println!("sim: {count} seeds failed");
+			ExitCode::FAILURE
+		}
+	}
+}
+
+/// `cargo sim business`.
+fn sell(mut given: impl Iterator<Item = String>) -> ExitCode {
+	let (mut seed, mut feerates) = (42, Ok(Feerates::own()));
+	while let Some(flag) = given.next() {
+		match (flag.as_str(), given.next()) {
+			("--seed", Some(number)) if number.parse::<u64>().is_ok() => seed = number.parse().unwrap_or(seed),
+			("--feerates", Some(file)) => {
+				let text = std::fs::read_to_string(&file).map_err(|error| format!("{file}: {error}"));
+				feerates = text.and_then(|text| Feerates::read(&text));
+			}
+			_ => {
+				eprintln!("{USAGE}");
+				return ExitCode::from(2);
+			}
+		}
+	}
+	match feerates.and_then(|feerates| business::tables(&feerates, seed)) {
+		Ok(tables) => {
+			print!("{tables}");
+			ExitCode::SUCCESS
+		}
+		Err(error) => {
+			eprintln!("{error}");
 			ExitCode::FAILURE
 		}
 	}

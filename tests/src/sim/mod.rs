@@ -24,6 +24,7 @@ mod temper;
 mod world;
 
 pub use feed::feed;
+pub(crate) use rng::Rng;
 pub use world::{Failure, Options, Report, run};
 
 /// Why a step was not taken to its end.
