@@ -26,3 +26,4 @@ pub mod seed;
 pub mod stop;
 pub mod stored;
 pub mod systemd;
+pub mod tor;

@@ -185,8 +185,8 @@ fn forget(flags: &Overrides, target: &str, yes: bool) -> anyhow::Result<()> {
 }
 
 fn restore(flags: &Overrides, args: &RestoreArgs) -> anyhow::Result<()> {
-	let place = Place::find(flags, std::env::vars_os())?;
-	wait(commands::restore(&place, args))
+	let (place, config) = Place::find_with_backup(flags, std::env::vars_os())?;
+	wait(commands::restore(&place, config.way, args))
 }
 
 fn from_seed(flags: &Overrides, seed_file: Option<&Path>) -> anyhow::Result<()> {

@@ -1,7 +1,7 @@
 //! `inlet storage migrate`: moves a stopped node's state from one database to another. A server's store has no backup targets, so
 //! those that the file's had are left: reached before anything is moved, and told when all is.
 
-use crate::backup::left;
+use crate::backup::{Access, left};
 use crate::cli::{BackendArg, MigrateArgs};
 use crate::config::Config;
 use crate::lock::DataDir;
@@ -32,7 +32,8 @@ pub async fn migrate(config: &Config, args: &MigrateArgs) -> anyhow::Result<Move
 		false => Some(Seed::load(&lock.seed_file())?.backup_key()),
 	};
 	for target in &shipped {
-		target.open(key.as_ref().context("no seed")?).await.context("nothing was moved")?;
+		let access = Access { key: key.as_ref().context("no seed")?, way: config.backup.way };
+		target.open(access).await.context("nothing was moved")?;
 	}
 	let (from, to) = (place(config, args.from).await?, place(config, args.to).await?);
 	let moved = inlet_storage::migrate(from, to, |text| eprintln!("{text}"))?;
@@ -48,7 +49,7 @@ async fn leave(config: &Config, key: &[u8; 32]) -> anyhow::Result<()> {
 	let server = config.store.server.as_ref().context("storage.url names no server")?;
 	let lease = server.acquire(&holder(), Patience::Refuse, |text| eprintln!("waiting: {text}")).await?;
 	let store = Store::open_postgres(server, lease, inlet_storage::abort)?;
-	let left = left::leave_all_but(&[], data_dir, Some(&store), key).await?;
+	let left = left::leave_all_but(&[], data_dir, Some(&store), Access { key, way: config.backup.way }).await?;
 	left::forget(data_dir, &store, left.iter().map(|known| known.id.as_str())).await?;
 	store.close().await;
 	for target in left {

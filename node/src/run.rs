@@ -3,7 +3,7 @@
 pub(crate) mod standby;
 
 use crate::api::Admin;
-use crate::backup::{self, Backup, commands};
+use crate::backup::{self, Access, Backup, commands};
 use crate::config::{BitcoindAuth, ChainBackend, ChainDoubt, Config, InboundFrom, StoreBackend, network_name};
 use crate::control::{EventKind, Events};
 use crate::disk::Disk;
@@ -28,6 +28,7 @@ use crate::pulse::Pulse;
 use crate::seed::Seed;
 use crate::stop::stopped;
 use crate::systemd::Notifier;
+use crate::tor::{self, OnionKey, Service, Way};
 use anyhow::{Context, bail};
 use bitcoin::hex::DisplayHex;
 use inlet_lsp::Lsp;
@@ -125,7 +126,9 @@ async fn open(
 			let (seed, first_run) = standby::seed(&store, &seed_file, &store_file).await?;
 			// The server keeps its own copies: `[backup]` is refused with it. What its store was shipped to before is left.
 			let (data_dir, key) = (&config.place.data_dir, seed.backup_key());
-			let left = backup::left::leave_all_but(&[], data_dir, Some(&store), &key).await?;
+			let left =
+				backup::left::leave_all_but(&[], data_dir, Some(&store), Access { key: &key, way: config.tor.way })
+					.await?;
 			backup::left::forget(data_dir, &store, left.iter().map(|known| known.id.as_str())).await?;
 			(store, seed, first_run, Backup::none())
 		}
@@ -193,15 +196,18 @@ struct Node {
 	chain: Chain,
 	chain_listeners: Listeners,
 	tip: watch::Sender<Tip>,
+	/// The key of the onion service, if one is wanted.
+	onion: Option<OnionKey>,
 }
 
 async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<Node> {
 	let network = config.node.network;
 	let fees = Arc::new(Fees::open(network, store.clone()).await.context("the feerates of the past cannot be read")?);
 	let broadcaster = Broadcaster::open(store.clone()).await.context("the broadcasts under way cannot be read")?;
-	let (backend, log) = (chain_config(&config.chain), Arc::new(LdkLogger));
+	let (backend, log) = (chain_config(&config.chain, config.tor.way), Arc::new(LdkLogger));
 	let mut chain =
-		Chain::connect(backend, trust(&config.doubt), network, fees.clone(), broadcaster.clone(), log).await?;
+		Chain::connect(backend, trust(&config.doubt, config.tor.way), network, fees.clone(), broadcaster.clone(), log)
+			.await?;
 	let tip = chain.best_block().await?;
 	let wallet =
 		Wallet::open(store.clone(), seed.wallet_xprv(network), network, fees.clone(), broadcaster.clone()).await?;
@@ -218,6 +224,7 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 		routing: config.routing.clone(),
 		gossip: config.node.gossip.clone(),
 		limits: config.peers,
+		way: config.tor.way,
 		reserve: ReservePolicy::of(&config.policy.capital),
 		wakes: config.policy.lsps5.enabled,
 	})
@@ -282,7 +289,9 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 	let kept = config.node.peers.iter();
 	let kept = kept.map(|peer| PeerAddress { node_id: peer.node_id, address: peer.address.to_string() }).collect();
 	let peers = Arc::new(Peers::load(store.clone(), kept).await?);
+	let onion = config.tor.service.as_ref().map(|_| OnionKey::of(&seed.onion_secret()));
 	Ok(Node {
+		onion,
 		config,
 		lsp,
 		driver,
@@ -324,7 +333,7 @@ async fn serve(
 	let listening = listeners.iter().map(|l| l.local_addr().map(|a| a.to_string())).collect::<Result<Vec<_>, _>>()?;
 	introduce(&node, &listening, first_run).await?;
 	let (events, socket) = (node.events.clone(), node.config.place.socket.clone());
-	let finder = recovering.then(|| Finder::new(&chain_config(&node.config.chain))).transpose()?;
+	let finder = recovering.then(|| Finder::new(&chain_config(&node.config.chain, node.config.tor.way))).transpose()?;
 	let doors = Doors { listeners, sockets: [Some(admin), monitor], listening: listening.clone() };
 	let running = start(node, &store, &backup, finder, doors, &stop, &notifier);
 
@@ -406,6 +415,11 @@ fn start(
 ) -> Running {
 	let Doors { listeners, sockets, listening } = doors;
 	let (lightning, events, stopping) = (node.lightning.clone(), node.events.clone(), stop.subscribe());
+	let service = node.onion.and_then(|key| {
+		let (control, listening) = (node.config.tor.service.clone()?, listeners.first()?.local_addr().ok()?);
+		Some(Service { control, password: node.config.tor.password.clone(), key, listening })
+	});
+	let (onion, tor_seen) = watch::channel(tor::State::default());
 	let operator = Arc::new(Operator {
 		config: node.config.clone(),
 		listening,
@@ -419,6 +433,7 @@ fn start(
 		backup: backup.clone(),
 		recovering: finder.is_some(),
 		events: events.clone(),
+		tor: tor_seen.clone(),
 		stop: stop.clone(),
 	});
 	let pulse = Arc::new(Pulse::default());
@@ -442,7 +457,8 @@ fn start(
 	tasks.spawn(
 		lightning.clone().time_holds(move |hash| own.get(&hash.to_lower_hex_string()).is_some(), stopping.clone()),
 	);
-	tasks.spawn(announce::announce(lightning.clone(), node.config.node.clone(), stopping.clone()));
+	tasks.spawn(announce::announce(lightning.clone(), node.config.node.clone(), tor_seen, stopping.clone()));
+	tasks.spawn(tor::watch(node.config.tor.way, service, onion, stopping.clone()));
 	tasks.spawn(tell_sync(node.hands.tip.clone(), events, stopping.clone()));
 	tasks.spawn(node.hands.disk.clone().watch(node.events, stopping.clone()));
 	tasks.spawn(heartbeat(node.driver.clone(), pulse.clone(), stopping.clone()));
@@ -624,12 +640,13 @@ async fn introduce(node: &Node, listening: &[String], first_run: bool) -> anyhow
 const FIRST_CHANNEL_EXTRA_SAT: u64 = 50_000;
 
 /// The backend, in the words of the on-chain room.
-pub(crate) fn chain_config(chain: &ChainBackend) -> ChainConfig {
+pub(crate) fn chain_config(chain: &ChainBackend, way: Way) -> ChainConfig {
 	match chain {
-		ChainBackend::Esplora { urls } => ChainConfig::Esplora { urls: urls.clone() },
-		ChainBackend::Electrum { url } => ChainConfig::Electrum { url: url.clone() },
+		ChainBackend::Esplora { urls } => ChainConfig::Esplora { urls: urls.clone(), way },
+		ChainBackend::Electrum { url } => ChainConfig::Electrum { url: url.clone(), way },
 		ChainBackend::Bitcoind { url, auth } => ChainConfig::Bitcoind {
 			url: url.clone(),
+			way,
 			auth: match auth {
 				BitcoindAuth::UserPass { user, password } => {
 					RpcAuth::UserPass { user: user.clone(), password: password.expose().to_owned() }
@@ -640,8 +657,9 @@ pub(crate) fn chain_config(chain: &ChainBackend) -> ChainConfig {
 	}
 }
 
-fn trust(doubt: &ChainDoubt) -> Trust {
-	Trust { max_tip_age: doubt.max_tip_age, witnesses: doubt.witnesses.iter().map(chain_config).collect() }
+fn trust(doubt: &ChainDoubt, way: Way) -> Trust {
+	let witnesses = doubt.witnesses.iter().map(|witness| chain_config(witness, way)).collect();
+	Trust { max_tip_age: doubt.max_tip_age, witnesses }
 }
 
 /// Sets `stop` on SIGTERM, SIGINT and SIGHUP (the terminal that it was started in is gone).

@@ -1,7 +1,8 @@
 //! The seed: 24 words (BIP39) in a file that only its owner can read, and the keys that come from it.
 //!
 //! Everything the node signs with derives from it on hardened paths of their own, so that no part's key tells another's:
-//! LDK `m/535'/0'`, price promises (LSPS2) `m/535'/1'`, backups `m/535'/2'`, the on-chain wallet BIP86's `m/86'/..` below the root itself.
+//! LDK `m/535'/0'`, price promises (LSPS2) `m/535'/1'`, backups `m/535'/2'`, the onion service `m/535'/3'`, the on-chain wallet BIP86's `m/86'/..`
+//! below the root itself.
 
 use bip39::Mnemonic;
 use bitcoin::bip32::{ChildNumber, Xpriv};
@@ -24,6 +25,7 @@ const PURPOSE: u32 = 535;
 const LDK: u32 = 0;
 const PROMISES: u32 = 1;
 const BACKUP: u32 = 2;
+const ONION: u32 = 3;
 
 /// The 24 words. Never printed but by [`show`]; wiped from memory when dropped.
 pub struct Seed {
@@ -167,6 +169,11 @@ impl Seed {
 	/// The 32 bytes that backups are encrypted with, `m/535'/2'`.
 	pub fn backup_key(&self) -> [u8; 32] {
 		self.derive(BACKUP)
+	}
+
+	/// The 32 bytes of the onion service's Ed25519 key, `m/535'/3'`: its address is the node's for as long as its seed is.
+	pub fn onion_secret(&self) -> [u8; 32] {
+		self.derive(ONION)
 	}
 
 	/// The root of the on-chain wallet: BIP86 descriptors below it use `m/86'/coin'/0'`.
@@ -322,6 +329,7 @@ mod tests {
 		let hex = |bytes: [u8; 32]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
 		assert_eq!(hex(seed.ldk_seed()), "32616dbf226b771a86dfeea639d45a5f6d2b7bebefecf981421e3e7c8781b7b1");
 		assert_eq!(hex(seed.promise_key()), "e0e4215ec6e92e5cf29734d6620179a2bf079773678d144091125fcca944a839");
+		assert_eq!(hex(seed.onion_secret()), "056578683f198e7efbefa998fc0b0b0f1d09539789ac659c4f60122bbb63ca23");
 		assert_eq!(
 			seed.wallet_xprv(Network::Bitcoin).to_string(),
 			"xprv9s21ZrQH143K4VHfAaPWRTm4aoHAZhJHunsZZTQptR82FSTZRjBGXBP8kQKHrUVUE8vMM2Z3h7UoG9x9XCt9FHQ1t1nHU7zQDqrEszAg28q"

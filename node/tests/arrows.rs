@@ -320,6 +320,48 @@ fn the_api_speaks_to_the_driver_only() {
 	assert!(found.is_empty(), "{found:#?}");
 }
 
+/// Who opens connections, each by a `tor::Way`. The client speaks to the node's own socket.
+const MAY_CONNECT: &[&str] = &[
+	"node/src/tor",
+	"node/src/lightning/peers",
+	"node/src/lightning/gossip",
+	"node/src/onchain/chain/asker",
+	"node/src/onchain/chain/servers",
+	"node/src/onchain/chain/electrum/wire",
+	"node/src/notify/guard",
+	"node/src/notify/https",
+	"node/src/backup/target/web",
+];
+const CONNECTS: &[&str] = &[
+	"TcpStream::connect",
+	"TcpSocket",
+	"lookup_host",
+	"to_socket_addrs",
+	"Client::builder",
+	"reqwest::get",
+	"Builder::new(url)",
+	"Builder::new(base)",
+	"bitreq::get",
+	"bitreq::post",
+];
+
+#[test]
+fn nothing_connects_but_by_a_way() {
+	let is_test = |file: &String| file.contains("/tests") || file.ends_with("_tests.rs") || file.contains("/testing");
+	let mut seen = 0;
+	for file in sources("node/src").iter().filter(|file| !is_test(file)) {
+		let code = production(file);
+		let found: Vec<_> = CONNECTS.iter().filter(|name| code.contains(**name)).collect();
+		let may = MAY_CONNECT.iter().any(|room| in_room(file, room));
+		assert!(found.is_empty() || may, "{file} has {found:?}: it must ask a tor::Way, and be listed here");
+		if !found.is_empty() && !in_room(file, "node/src/tor") {
+			assert!(code.contains("Way") || code.contains(".way()"), "{file} connects and knows no Way");
+			seen += 1;
+		}
+	}
+	assert!(seen >= MAY_CONNECT.len() - 2, "this test looks for what is not written any more");
+}
+
 #[test]
 fn the_house_is_complete() {
 	for file in [

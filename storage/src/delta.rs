@@ -18,6 +18,10 @@ const NEAR: usize = 8192;
 /// A copy of so many bytes is taken without looking for a longer one that begins a little later.
 const GOOD_COPY: usize = 48;
 
+/// How many new bytes are passed over, and how long the copy behind them must be, for it to be taken without looking elsewhere: most of
+/// what LDK changes are bytes replaced by as many others.
+const REPLACED: usize = 256;
+
 /// What makes `new` of `old`; `None` if that is more than half of `new`.
 pub(crate) fn diff(old: &[u8], new: &[u8]) -> Option<Vec<u8>> {
 	let mut script = Script { old, new, out: Vec::new(), literal: 0, expected: 0, limit: new.len() / 2 };
@@ -26,32 +30,16 @@ pub(crate) fn diff(old: &[u8], new: &[u8]) -> Option<Vec<u8>> {
 		script.copy(0, 0, first)?;
 	}
 	let (mut from, mut at) = (first, first);
-	let mut everywhere = None;
+	let mut search = Search { old, new, everywhere: None, near: None };
 	while at < new.len() {
-		let everywhere = everywhere.get_or_insert_with(|| {
-			let block = if old.len() < LARGE { FINE } else { COARSE };
-			Index::of(old, 0..old.len(), block)
-		});
-		let near =
-			(old.len() >= LARGE).then(|| Index::of(old, from.saturating_sub(NEAR)..old.len().min(from + NEAR), FINE));
-		let mut best: Option<Match> = None;
-		for target in at..new.len() {
-			if best.as_ref().is_some_and(|best| best.len >= GOOD_COPY || target >= best.target + GOOD_COPY) {
-				break;
-			}
-			if target - script.literal > script.limit {
-				return None;
-			}
-			let aligned = Some(from + (target - at)).filter(|source| *source < old.len());
-			let found = [aligned, near.as_ref().and_then(|near| near.find(new, target)), everywhere.find(new, target)];
-			for source in found.into_iter().flatten() {
-				let len = common_prefix(&old[source..], &new[target..]);
-				if len >= MIN_COPY && best.as_ref().is_none_or(|best| len > best.len + (target - best.target)) {
-					best = Some(Match { source, target, len });
-				}
-			}
-		}
-		let Some(Match { mut source, mut target, len }) = best else { break };
+		let found = match search.replaced(from, at) {
+			Some(found) => found,
+			None => match search.best(from, at, script.literal, script.limit)? {
+				Some(found) => found,
+				None => break,
+			},
+		};
+		let Match { mut source, mut target, len } = found;
 		let end = target + len;
 		while source > 0 && target > script.literal && old[source - 1] == new[target - 1] {
 			(source, target) = (source - 1, target - 1);
@@ -66,6 +54,58 @@ struct Match {
 	source: usize,
 	target: usize,
 	len: usize,
+}
+
+/// Looks for what the new value has of the old one.
+struct Search<'a> {
+	old: &'a [u8],
+	new: &'a [u8],
+	/// The old value, made when it is first asked.
+	everywhere: Option<Index<'a>>,
+	/// What is around a place in the old value.
+	near: Option<(usize, Index<'a>)>,
+}
+
+impl Search<'_> {
+	/// A long copy a few bytes on, with as many bytes left out on both sides.
+	fn replaced(&self, from: usize, at: usize) -> Option<Match> {
+		let (old, new) = (self.old.get(from..)?, &self.new[at..]);
+		let skipped = (0..REPLACED.min(old.len()).min(new.len())).find(|skipped| {
+			old[*skipped] == new[*skipped] && common_prefix(&old[*skipped..], &new[*skipped..]) >= REPLACED
+		})?;
+		let len = common_prefix(&old[skipped..], &new[skipped..]);
+		Some(Match { source: from + skipped, target: at + skipped, len })
+	}
+
+	/// The best copy from where the values part ways; `Some(None)`: there is no more, `None`: more is new than `limit` allows.
+	fn best(&mut self, from: usize, at: usize, literal: usize, limit: usize) -> Option<Option<Match>> {
+		let (old, new) = (self.old, self.new);
+		let large = old.len() >= LARGE;
+		let everywhere =
+			self.everywhere.get_or_insert_with(|| Index::of(old, 0..old.len(), if large { COARSE } else { FINE }));
+		if large && self.near.as_ref().is_none_or(|(around, _)| around.abs_diff(from) > NEAR / 2) {
+			let range = from.saturating_sub(NEAR)..old.len().min(from + NEAR);
+			self.near = Some((from, Index::of(old, range, FINE)));
+		}
+		let mut best: Option<Match> = None;
+		for target in at..new.len() {
+			if best.as_ref().is_some_and(|best| best.len >= GOOD_COPY || target >= best.target + GOOD_COPY) {
+				break;
+			}
+			if target - literal > limit {
+				return None;
+			}
+			let aligned = Some(from + (target - at)).filter(|source| *source < old.len());
+			let near = self.near.as_ref().and_then(|(_, near)| near.find(new, target));
+			for source in [aligned, near, everywhere.find(new, target)].into_iter().flatten() {
+				let len = common_prefix(&old[source..], &new[target..]);
+				if len >= MIN_COPY && best.as_ref().is_none_or(|best| len > best.len + (target - best.target)) {
+					best = Some(Match { source, target, len });
+				}
+			}
+		}
+		Some(best)
+	}
 }
 
 /// What [`diff`] says must be made of `old`; `None` if it cannot be, because one of them is damaged.
@@ -172,8 +212,10 @@ impl<'a> Index<'a> {
 }
 
 fn common_prefix(a: &[u8], b: &[u8]) -> usize {
-	const STEP: usize = 64;
-	let equal = a.chunks_exact(STEP).zip(b.chunks_exact(STEP)).take_while(|(a, b)| a == b).count() * STEP;
+	const STEP: usize = 32;
+	// Arrays, and not slices: comparing them is a few instructions and no call.
+	let (steps_a, steps_b) = (a.as_chunks::<STEP>().0, b.as_chunks::<STEP>().0);
+	let equal = steps_a.iter().zip(steps_b).take_while(|(a, b)| a == b).count() * STEP;
 	equal + a[equal..].iter().zip(&b[equal..]).take_while(|(a, b)| a == b).count()
 }
 

@@ -1,6 +1,7 @@
 //! What the backup's commands do that need no running node: `inlet backup init`, `inlet backup verify`, `inlet restore` and
 //! `inlet seed restore`.
 
+use super::Access;
 use super::claim::{self, RECORD_FILE, time_of, write_private};
 use super::left::{self, LeaveError};
 use super::restore::{Found, Loaded, RestoreError, Stale, look};
@@ -13,6 +14,7 @@ use crate::onchain::SCAN_KEY;
 use crate::run::STORE_FILE;
 use crate::seed::Seed;
 use crate::stored;
+use crate::tor::Way;
 use anyhow::{Context, bail};
 use inlet_storage::{Rebuild, Store};
 use serde::{Deserialize, Serialize};
@@ -58,7 +60,7 @@ pub async fn init(place: &Place, config: &BackupConfig, take_over: bool) -> anyh
 		Seed::create(&seed_file)?
 	};
 	for target in &config.targets {
-		let vault = Vault::init(target, &seed.backup_key()).await?;
+		let vault = Vault::init(target, Access { key: &seed.backup_key(), way: config.way }).await?;
 		if take_over {
 			// Not while it runs: it would take its own claim for another's.
 			let _lock = DataDir::open(&place.data_dir)?;
@@ -102,6 +104,7 @@ pub(super) async fn forget_in(
 	key: &[u8; 32],
 	(target, yes): (&str, bool),
 ) -> anyhow::Result<Vec<(String, bool)>> {
+	let access = Access { key, way: config.way };
 	let place = target.parse::<BackupPlace>().ok();
 	let wanted = place.as_ref().map_or_else(|| target.to_owned(), ToString::to_string);
 	let mut done = Vec::new();
@@ -115,10 +118,10 @@ pub(super) async fn forget_in(
 			None => known,
 		};
 		// One that another has replaced, under the same name, can be forgotten.
-		if named && known.open(key).await.is_ok() {
+		if named && known.open(access).await.is_ok() {
 			continue;
 		}
-		let told = match known.leave(data_dir, key).await {
+		let told = match known.leave(data_dir, access).await {
 			Ok(()) => true,
 			Err(LeaveError::Away { .. }) if yes => false,
 			Err(LeaveError::Away { why, .. }) => bail!(
@@ -148,7 +151,7 @@ pub async fn verify(place: &Place, config: &BackupConfig, from: Option<&BackupPl
 		bail!("there is no target: name one in [backup] targets of {}, or with --from", place.file.display());
 	}
 	for target in targets {
-		let vault = Vault::open(target, &key).await?;
+		let vault = Vault::open(target, Access { key: &key, way: config.way }).await?;
 		let scratch = Scratch::new(&place.data_dir)?;
 		let (found, loaded, channels) = read_back(&vault, &scratch.0.join(STORE_FILE)).await?;
 		let made = time_of(found.manifest.at_ms);
@@ -194,10 +197,10 @@ async fn load(
 ///
 /// # Errors
 /// What is wrong, for the operator; the data directory is as it was then, but for an empty folder.
-pub async fn restore(place: &Place, args: &RestoreArgs) -> anyhow::Result<()> {
+pub async fn restore(place: &Place, way: Way, args: &RestoreArgs) -> anyhow::Result<()> {
 	let lock = empty(place)?;
 	let seed = read_seed(args.seed_file.as_deref())?;
-	let vault = Vault::open(&args.from, &seed.backup_key()).await?;
+	let vault = Vault::open(&args.from, Access { key: &seed.backup_key(), way }).await?;
 	let scratch = Scratch::new(&place.data_dir)?;
 	let file = scratch.0.join(STORE_FILE);
 	let mut progress = |done, of| eprintln!("snapshot: part {done} of {of}");
@@ -247,7 +250,7 @@ pub async fn restore(place: &Place, args: &RestoreArgs) -> anyhow::Result<()> {
 	};
 	rebuild.finish()?;
 	settle_in(place, &lock, &seed, &found.manifest.config, &file)?;
-	others(place, &seed, &vault).await;
+	others(place, way, &seed, &vault).await;
 	tell(place, &loaded, given_up);
 	Ok(())
 }
@@ -265,12 +268,12 @@ fn settle_in(place: &Place, lock: &DataDir, seed: &Seed, config: &str, file: &Pa
 }
 
 /// Takes the other targets over that the configuration names, as far as they can be reached.
-async fn others(place: &Place, seed: &Seed, from: &Vault) {
+async fn others(place: &Place, way: Way, seed: &Seed, from: &Vault) {
 	let text = fs::read_to_string(&place.file).unwrap_or_default();
 	let table = text.parse::<toml::Table>().unwrap_or_default();
 	let names = table.get("backup").and_then(|backup| backup.get("targets")).and_then(toml::Value::as_array);
 	for target in names.into_iter().flatten().filter_map(|name| name.as_str()?.parse::<BackupPlace>().ok()) {
-		let taken = match Vault::open(&target, &seed.backup_key()).await {
+		let taken = match Vault::open(&target, Access { key: &seed.backup_key(), way }).await {
 			Ok(vault) if vault.id == from.id => continue,
 			Ok(vault) => claim::take_over(&vault, &place.data_dir).await.map(drop),
 			Err(e) => Err(e.into()),

@@ -5,6 +5,7 @@
 //! not). A start that finds one which the configuration does not name says so on it before any channel moves. Forgotten is what
 //! was said; in the data directory last, so that a start that was cut short does it again.
 
+use super::Access;
 use super::claim::{self, ClaimError, Record};
 use super::vault::{Vault, VaultError, json};
 use crate::config::BackupPlace;
@@ -77,10 +78,10 @@ impl Known {
 	///
 	/// # Errors
 	/// Why not.
-	pub async fn open(&self, key: &[u8; 32]) -> Result<Vault, LeaveError> {
+	pub async fn open(&self, access: impl Into<Access<'_>>) -> Result<Vault, LeaveError> {
 		let away = |why: String| LeaveError::Away { name: self.name.clone(), why };
 		let place = self.place.as_ref().ok_or_else(|| away("its login is not known here".into()))?;
-		let vault = Vault::open(place, key).await.map_err(|e| away(e.to_string()))?;
+		let vault = Vault::open(place, access).await.map_err(|e| away(e.to_string()))?;
 		match vault.id == self.id {
 			true => Ok(vault),
 			false => Err(away("another target has taken its place".into())),
@@ -91,8 +92,8 @@ impl Known {
 	///
 	/// # Errors
 	/// See [`LeaveError`].
-	pub async fn leave(&self, data_dir: &Path, key: &[u8; 32]) -> Result<(), LeaveError> {
-		let vault = self.open(key).await?;
+	pub async fn leave(&self, data_dir: &Path, access: impl Into<Access<'_>>) -> Result<(), LeaveError> {
+		let vault = self.open(access).await?;
 		claim::leave(&vault, data_dir).await.map_err(|e| match e {
 			ClaimError::Fenced { name, .. } => LeaveError::Foreign { name },
 			ClaimError::Vault(e @ (VaultError::Away { .. } | VaultError::Blank { .. })) => {
@@ -144,12 +145,13 @@ pub async fn leave_all_but(
 	ids: &[String],
 	data_dir: &Path,
 	store: Option<&Store>,
-	key: &[u8; 32],
+	access: impl Into<Access<'_>>,
 ) -> Result<Vec<Known>, LeaveError> {
+	let access = access.into();
 	let mut left = known(data_dir, store).await?;
 	left.retain(|known| !ids.contains(&known.id));
 	for known in &left {
-		known.leave(data_dir, key).await?;
+		known.leave(data_dir, access).await?;
 		tracing::warn!(target: "inlet::backup", "{} was left: nothing is restored from it any more but coins", known.name);
 	}
 	Ok(left)

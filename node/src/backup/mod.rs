@@ -10,7 +10,7 @@ pub mod left;
 mod left_tests;
 pub mod names;
 pub mod restore;
-mod seal;
+pub(crate) mod seal;
 mod ship;
 pub mod target;
 #[cfg(test)]
@@ -25,6 +25,7 @@ use crate::config::{BackupConfig, BackupMode};
 use crate::control;
 use crate::control::{EventKind, Events};
 use crate::stop::stopped;
+use crate::tor::Way;
 use inlet_storage::{Store, Tap};
 use ship::Shipper;
 use std::path::Path;
@@ -42,6 +43,22 @@ const START_LOOK: Duration = Duration::from_secs(2);
 const STOP_WAIT: Duration = Duration::from_secs(15);
 /// How often it is seen whether a target has fallen behind.
 const WATCH: Duration = Duration::from_secs(5);
+
+/// What it takes to get at a target.
+#[derive(Clone, Copy)]
+pub struct Access<'a> {
+	/// What its objects are sealed with.
+	pub key: &'a [u8; 32],
+	/// How it is reached.
+	pub way: Way,
+}
+
+#[cfg(test)]
+impl<'a> From<&'a [u8; 32]> for Access<'a> {
+	fn from(key: &'a [u8; 32]) -> Access<'a> {
+		Access { key, way: Way::default() }
+	}
+}
 
 /// Targets that are ours to write to: nobody else runs on a copy of this node.
 pub struct Claimed {
@@ -61,7 +78,7 @@ pub async fn claim(config: &BackupConfig, data_dir: &Path, key: &[u8; 32]) -> Re
 		let holds = n == 0 && config.mode == BackupMode::Sync;
 		let mode = if holds { BackupMode::Sync } else { BackupMode::Async };
 		let (vault, claim) = loop {
-			let attempt = match Vault::open(place, key).await {
+			let attempt = match Vault::open(place, Access { key, way: config.way }).await {
 				Ok(vault) => claim::claim(&vault, data_dir, mode).await.map(|claim| (vault, claim)),
 				Err(e) => Err(e.into()),
 			};
@@ -99,7 +116,7 @@ pub async fn open(
 	let store = Store::open_with(file, claimed.taps(), fatal.clone())?;
 	let names = claimed.names();
 	let ids: Vec<String> = names.iter().map(|(id, _)| id.clone()).collect();
-	let left = left::leave_all_but(&ids, data_dir, Some(&store), key).await?;
+	let left = left::leave_all_but(&ids, data_dir, Some(&store), Access { key, way: config.way }).await?;
 	// What is written now may wait for a target, so it is shipped first.
 	let backup = claimed.start(&store, network, text, config.alert, fatal);
 	left::remember(&store, &names).await?;

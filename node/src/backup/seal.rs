@@ -76,7 +76,7 @@ impl fmt::Debug for Sealer {
 }
 
 /// Bytes from the system's randomness.
-pub(super) fn random<const N: usize>() -> [u8; N] {
+pub(crate) fn random<const N: usize>() -> [u8; N] {
 	let mut bytes = [0; N];
 	let mut filled = 0;
 	while filled < N {

@@ -29,7 +29,8 @@ impl Bench {
 		std::fs::create_dir(dir.path().join("data")).unwrap();
 		let place = BackupPlace::Dir(dir.path().join("target"));
 		Vault::init(&place, &KEY).await.unwrap();
-		let config = BackupConfig { targets: vec![place], mode, alert: Duration::from_secs(60) };
+		let config =
+			BackupConfig { targets: vec![place], mode, alert: Duration::from_secs(60), way: Default::default() };
 		Bench { dir, config, fenced: Arc::default() }
 	}
 

@@ -1,5 +1,6 @@
 //! A target with its key: what is read and written here is sealed.
 
+use super::Access;
 use super::names::MARKER;
 use super::seal::{NotOurs, Sealer, random_id};
 use super::target::{self, Target, TargetError};
@@ -67,10 +68,11 @@ impl Vault {
 	///
 	/// # Errors
 	/// See [`VaultError`].
-	pub async fn open(place: &BackupPlace, key: &[u8; 32]) -> Result<Vault, VaultError> {
+	pub async fn open(place: &BackupPlace, access: impl Into<Access<'_>>) -> Result<Vault, VaultError> {
+		let Access { key, way } = access.into();
 		let name = place.to_string();
 		let away = |e: TargetError| VaultError::Away { name: name.clone(), why: e.to_string() };
-		let target = target::connect(place).map_err(away)?;
+		let target = target::connect(place, way).map_err(away)?;
 		let marker = target.read(MARKER).await.map_err(away)?;
 		let Some(marker) = marker else { return Err(VaultError::Blank { name }) };
 		let text = String::from_utf8_lossy(&marker);
@@ -93,20 +95,21 @@ impl Vault {
 	///
 	/// # Errors
 	/// See [`VaultError`].
-	pub async fn init(place: &BackupPlace, key: &[u8; 32]) -> Result<Vault, VaultError> {
-		match Vault::open(place, key).await {
+	pub async fn init(place: &BackupPlace, access: impl Into<Access<'_>>) -> Result<Vault, VaultError> {
+		let access @ Access { key, way } = access.into();
+		match Vault::open(place, access).await {
 			Err(VaultError::Blank { .. }) => {}
 			opened => return opened,
 		}
 		let name = place.to_string();
 		let away = |e: TargetError| VaultError::Away { name: name.clone(), why: e.to_string() };
-		let target = target::connect(place).map_err(away)?;
+		let target = target::connect(place, way).map_err(away)?;
 		target.prepare().await.map_err(away)?;
 		let id = random_id();
 		let check = Sealer::new(key, &id).seal(MARKER, b"ours");
 		let text = format!("{FORMAT}\n{id}\n{}\n", hex(&check));
 		match target.create(MARKER, text.as_bytes()).await {
-			Ok(()) | Err(TargetError::Exists) => Vault::open(place, key).await,
+			Ok(()) | Err(TargetError::Exists) => Vault::open(place, access).await,
 			Err(e) => Err(away(e)),
 		}
 	}

@@ -1,6 +1,7 @@
 //! Where backups go.
 
 use super::value::{Secret, Wrong, wrong};
+use crate::tor::{Way, is_onion};
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -18,6 +19,8 @@ pub struct BackupConfig {
 	pub mode: BackupMode,
 	/// So long behind, and the operator is told.
 	pub alert: Duration,
+	/// How those on the network are reached.
+	pub way: Way,
 }
 
 /// Does the node wait for its backup?
@@ -185,7 +188,8 @@ fn is_near(host: &str) -> bool {
 	match name.trim_matches(['[', ']']).parse::<IpAddr>() {
 		Ok(IpAddr::V4(ip)) => ip.is_loopback() || ip.is_private(),
 		Ok(IpAddr::V6(ip)) => ip.is_loopback() || ip.is_unique_local(),
-		Err(_) => name == "localhost",
+		// Tor encrypts as far as the onion service.
+		Err(_) => name == "localhost" || is_onion(name),
 	}
 }
 

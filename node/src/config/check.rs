@@ -4,6 +4,7 @@ use super::backup::{self, MAX_TARGETS};
 use super::error::ConfigError;
 use super::keys::{RawChain, RawConfig, RawNode, RawNotify, RawPeers, RawRouting, RawStorage};
 use super::layers::Layers;
+use super::tor;
 use super::value::{self, Wrong};
 use super::{
 	BackupConfig, BackupMode, ChainBackend, ChainDoubt, Config, InboundFrom, LogConfig, NodeConfig, NotifyConfig,
@@ -62,8 +63,13 @@ pub(super) fn config(layers: &Layers, place: Place) -> Result<Config, ConfigErro
 			"names targets, but the store is on a server (storage.backend), which is backed up by its own means";
 		return Err(refusal(layers, "backup", "targets", value::wrong(problem.to_owned(), "leave it empty")));
 	}
+	let tor = tor::tor(layers)?;
+	tor::database(layers, tor.way, &store)?;
 	let policy = policy(layers, raw)?;
-	Ok(Config { place, monitor, node, chain, doubt, policy, routing, peers, notify, backup, storage, store, log })
+	let config =
+		Config { place, monitor, node, chain, doubt, policy, routing, peers, notify, tor, backup, storage, store, log };
+	tor::reachable(layers, &config)?;
+	Ok(config)
 }
 
 fn no_socket_path(bytes: usize, example: &str) -> Wrong {
@@ -298,7 +304,7 @@ pub(super) fn backup(layers: &Layers) -> Result<BackupConfig, ConfigError> {
 		_ => return Err(refuse("mode", format!("is {:?}", raw.mode), "write async or sync")),
 	};
 	at_least(layers, "backup", "alert_secs", raw.alert_secs, 1)?;
-	Ok(BackupConfig { targets, mode, alert: Duration::from_secs(raw.alert_secs) })
+	Ok(BackupConfig { targets, mode, alert: Duration::from_secs(raw.alert_secs), way: tor::way(layers)? })
 }
 
 /// The policy, checked as the core checks it when it is built, so that nothing is right here and refused there.
@@ -385,6 +391,6 @@ fn blame<T>(layers: &Layers, section: &str, key: &str, result: Result<T, Wrong>)
 	result.map_err(|wrong| refusal(layers, section, key, wrong))
 }
 
-fn refusal(layers: &Layers, section: &str, key: &str, Wrong { problem, right }: Wrong) -> ConfigError {
+pub(super) fn refusal(layers: &Layers, section: &str, key: &str, Wrong { problem, right }: Wrong) -> ConfigError {
 	ConfigError { origin: layers.origin(section, key), key: Some(format!("{section}.{key}")), problem, right }
 }

@@ -23,6 +23,7 @@ pub(super) struct RawConfig {
 	pub routing: RawRouting,
 	pub peers: RawPeers,
 	pub notify: RawNotify,
+	pub tor: RawTor,
 	pub backup: RawBackup,
 	pub storage: RawStorage,
 	pub log: RawLog,
@@ -120,6 +121,16 @@ impl Default for RawPeers {
 	fn default() -> Self {
 		RawPeers { max_per_ip: 64, max_per_local_ip: 1_000, max_strangers: 200 }
 	}
+}
+
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawTor {
+	pub socks: String,
+	pub only: bool,
+	pub onion_service: bool,
+	pub control: String,
+	pub password: String,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -480,6 +491,30 @@ pub(super) const SECTIONS: &[Section] = &[
 				"ca_file",
 				"A PEM file with root certificates to trust besides the public ones; a relative path starts in the data \
 				 directory. Empty: none.",
+			),
+		],
+	},
+	Section {
+		name: "tor",
+		about: "Reaching others, and being reached, over Tor (node/docs/tor.md).",
+		keys: &[
+			(
+				"socks",
+				"Tor's SOCKS port as IP:PORT, usually 127.0.0.1:9050: onion addresses are reached over it. Empty: no Tor.",
+			),
+			(
+				"only",
+				"Reach everything over it, names included, but what is on loopback and private addresses? Nothing tells others \
+				 where you are then, unless you announce it or listen there.",
+			),
+			(
+				"onion_service",
+				"Let Lightning peers in by an onion address, which is announced and comes from the seed?",
+			),
+			("control", "Tor's control port, for that: unix:/PATH (Debian's Tor: unix:/run/tor/control) or IP:PORT."),
+			(
+				"password",
+				"The control port's password. Empty: its cookie, which the user that runs inlet must be able to read.",
 			),
 		],
 	},

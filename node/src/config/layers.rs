@@ -13,7 +13,8 @@ use toml::de::{DeTable, DeValue};
 /// The tier that others take what may be set from.
 const OWN_TIER: &str = "new";
 /// The settings that may hold a password: no error shows their value.
-const SECRET: &[(&str, &str)] = &[("chain", "backend"), ("chain", "witnesses"), ("backup", "targets")];
+const SECRET: &[(&str, &str)] =
+	&[("chain", "backend"), ("chain", "witnesses"), ("backup", "targets"), ("tor", "password")];
 
 /// Values by section and key, each with its origin. Holds what may be secret, so no `Debug`.
 pub(super) struct Layers {

@@ -10,11 +10,13 @@ mod keys;
 mod layers;
 #[cfg(test)]
 mod tests;
+mod tor;
 mod value;
 
 pub use backup::{BackupConfig, BackupMode, BackupPlace, NotAPlace};
 pub use error::{ConfigError, Origin};
 pub use keys::{default_file, markdown};
+pub use tor::TorConfig;
 pub use value::{
 	BitcoindAuth, ChainBackend, Gossip, HostPort, InboundFrom, LogFormat, NotHostPort, Peer, Secret, network_name,
 };
@@ -99,6 +101,8 @@ pub struct Config {
 	pub peers: PeerLimits,
 	/// `[notify]`
 	pub notify: NotifyConfig,
+	/// `[tor]`
+	pub tor: TorConfig,
 	/// `[backup]`
 	pub backup: BackupConfig,
 	/// `[storage]`

@@ -2,6 +2,8 @@ use super::keys::{RawConfig, SECTIONS, defaults, sections};
 use super::*;
 use std::os::unix::fs::PermissionsExt;
 
+mod tor;
+
 const NODE: &str = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
 
 /// A data directory with `text` as its config file.

@@ -274,6 +274,9 @@ pub(super) fn announced(text: &str) -> Result<HostPort, Wrong> {
 	let right = "write HOST:PORT as others reach it, for example 203.0.113.7:9735 or NAME.onion:9735";
 	let address: HostPort =
 		text.parse().map_err(|e: NotHostPort| wrong(format!("has {text:?}, which is {e}"), right))?;
+	if crate::tor::is_onion(&address.host) && !crate::tor::is_onion_v3(&address.host) {
+		return Err(wrong(format!("has {text:?}, which is no onion address of version 3"), right));
+	}
 	let unspecified = address.host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_unspecified());
 	if address.port == 0 || unspecified {
 		return Err(wrong(format!("has {text:?}, which nobody can connect to"), right));

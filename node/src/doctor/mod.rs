@@ -136,7 +136,7 @@ pub(crate) async fn running(operator: &Operator) -> Doctor {
 		Ok(totals) => findings.ok("ledger", format!("{} kinds of entries can be read", totals.len())),
 		Err(e) => findings.bad("ledger", e.to_string(), DAMAGED),
 	}
-	trial::chain(&mut findings, &config.chain, &operator.hands.wallet, config.node.network).await;
+	trial::chain(&mut findings, config, &operator.hands.wallet).await;
 	findings.report(true)
 }
 

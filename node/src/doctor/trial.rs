@@ -2,14 +2,13 @@
 //! fit together.
 
 use super::{DAMAGED, Findings};
-use crate::config::{ChainBackend, Config, Gossip, Overrides, Place, network_name};
+use crate::config::{Config, Gossip, Overrides, Place, network_name};
 use crate::control::DoctorCheck;
 use crate::lightning::Lightning;
 use crate::lightning::build::Parts;
 use crate::onchain::{Broadcaster, ChainSight, Fees, ReservePolicy, Wallet, chain_sight};
 use crate::run::{STORE_FILE, chain_config};
 use crate::seed::{FILE_NAME, Seed};
-use bitcoin::Network;
 use bitcoin::constants::genesis_block;
 use inlet_storage::{Inspection, Store, free_bytes};
 use lightning::chain::BlockLocator;
@@ -93,7 +92,7 @@ pub async fn trial(flags: &Overrides, scratch: &Path) -> anyhow::Result<()> {
 	let config = Config::load(flags, std::env::vars_os())?;
 	let mut findings = Findings::default();
 	if let Some(wallet) = start(&mut findings, &config, scratch).await {
-		chain(&mut findings, &config.chain, &wallet, config.node.network).await;
+		chain(&mut findings, &config, &wallet).await;
 	}
 	println!("{}", serde_json::to_string(&findings.0)?);
 	Ok(())
@@ -138,6 +137,7 @@ pub(super) async fn built(config: &Config, scratch: &Path) -> anyhow::Result<Sta
 		routing: config.routing.clone(),
 		gossip: Gossip::None,
 		limits: config.peers,
+		way: config.tor.way,
 		reserve: ReservePolicy::of(&config.policy.capital),
 		wakes: config.policy.lsps5.enabled,
 	};
@@ -146,8 +146,9 @@ pub(super) async fn built(config: &Config, scratch: &Path) -> anyhow::Result<Sta
 }
 
 /// The wallet against the chain, if the backend can be reached.
-pub(super) async fn chain(findings: &mut Findings, backend: &ChainBackend, wallet: &Wallet, network: Network) {
-	match chain_sight(chain_config(backend), wallet, network).await {
+pub(super) async fn chain(findings: &mut Findings, config: &Config, wallet: &Wallet) {
+	let network = config.node.network;
+	match chain_sight(chain_config(&config.chain, config.tor.way), wallet, network).await {
 		Err(why) => findings.warn(
 			"chain",
 			format!("the wallet was not compared with the chain: {why}"),

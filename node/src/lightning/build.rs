@@ -10,6 +10,7 @@ use super::*;
 use crate::config::{PeerLimits, RoutingConfig};
 use crate::crash;
 use crate::onchain::ReservePolicy;
+use crate::tor::Way;
 use anyhow::{Context, bail};
 use bitcoin::Network;
 use lightning::chain::{BlockLocator, ChannelMonitorUpdateStatus};
@@ -57,6 +58,8 @@ pub struct Parts {
 	pub gossip: crate::config::Gossip,
 	/// How many connections there may be.
 	pub limits: PeerLimits,
+	/// How peers and gossip are reached.
+	pub way: Way,
 	/// For which weather anchors are kept.
 	pub reserve: ReservePolicy,
 	/// Are sleeping clients woken (bLIP-55)?
@@ -239,7 +242,7 @@ impl Lightning {
 		}
 
 		let messenger = messenger(&parts, &keys, &manager, message_router, &logger);
-		let gossip = Gossip::new(&parts.gossip, graph.clone(), logger.clone());
+		let gossip = Gossip::new(&parts.gossip, parts.way, graph.clone(), logger.clone());
 		let wire = Arc::new(Wire::default());
 		let peers: Arc<PeerManager> = Arc::new(PeerManager::new(
 			MessageHandler {
@@ -274,7 +277,7 @@ impl Lightning {
 			reserve: parts.reserve,
 			graph,
 			wire,
-			door: Door::new(parts.limits),
+			door: Door::new(parts.limits, parts.way),
 			bumper,
 			scorer,
 			gossip,

@@ -24,7 +24,7 @@ use lightning::util::persist::{
 use lightning::util::ser::Writeable;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -32,6 +32,11 @@ use tokio::time::Instant;
 /// How long a change of the manager may wait that no monitor update waits for. LDK asks for "soon": what is lost by a crash
 /// before it is what a crash a moment earlier would have lost.
 const LATER: Duration = Duration::from_millis(50);
+/// What an encoding cost is waited before the next one, for each update but one that it was made for, of so many at most: then
+/// one part in five of a processor goes into encodings,
+const COUNTED: usize = 4;
+/// ... and never longer than this.
+const LONGEST_PAUSE: Duration = Duration::from_millis(25);
 /// At most this often the monitors are asked for events. They have some when a block came or a channel was closed.
 const MONITOR_EVENTS: Duration = Duration::from_millis(100);
 
@@ -84,6 +89,9 @@ impl Clock {
 struct Pace {
 	/// Since when it differs from what was written.
 	changed: Option<Instant>,
+	/// Not before this. One payment after another causes one update at a time and never waits; of many at once, the more wait
+	/// for each encoding, the longer the next one gathers.
+	rested: Option<Instant>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -99,11 +107,20 @@ impl Pace {
 	fn next(&self, now: Instant, updates: usize, writing: bool) -> Next {
 		match self.changed {
 			_ if writing => Next::Wait,
-			_ if updates > 0 => Next::Write,
+			_ if updates > 0 => match self.rested {
+				Some(rested) if rested > now => Next::WaitUntil(rested),
+				_ => Next::Write,
+			},
 			None => Next::Wait,
 			Some(since) if since + LATER <= now => Next::Write,
 			Some(since) => Next::WaitUntil(since + LATER),
 		}
+	}
+
+	/// It was written for so many updates, which took from `begun` to `now`.
+	fn written(&mut self, begun: Instant, now: Instant, updates: usize) {
+		let counted = u32::try_from(updates.saturating_sub(1).min(COUNTED)).expect("a small number");
+		self.rested = Some(now + (now.duration_since(begun) * counted).min(LONGEST_PAUSE));
 	}
 }
 
@@ -118,6 +135,8 @@ pub(super) struct Cycle {
 	pub pulse: Arc<Pulse>,
 	/// The scorer differs from what was written.
 	pub scored: AtomicBool,
+	/// How large the manager was when it was last written.
+	pub encoded: AtomicUsize,
 }
 
 impl Cycle {
@@ -155,7 +174,9 @@ impl Cycle {
 			match pace.next(now, updates, round.is_some()) {
 				Next::Write => {
 					pace.changed = None;
+					let begun = Instant::now();
 					self.write_manager(updates).await?;
+					pace.written(begun, Instant::now(), updates);
 					if updates > 0 {
 						// Behind the updates in the queue: it costs no sync of its own.
 						round = Some(Box::pin(self.store.drain_here()));
@@ -180,11 +201,15 @@ impl Cycle {
 
 	/// The manager as it is now and, behind it, the first so many updates of monitors: it is at least as new as they are.
 	async fn write_manager(&self, updates: usize) -> Result<(), Error> {
+		// Not `encode`, which goes through all of it a first time to learn its size.
+		let mut encoded = Vec::with_capacity(self.encoded.load(Ordering::Relaxed) + SLACK);
+		self.lightning.manager.write(&mut encoded)?;
+		self.encoded.store(encoded.len(), Ordering::Relaxed);
 		let written = self.store.write(
 			CHANNEL_MANAGER_PERSISTENCE_PRIMARY_NAMESPACE,
 			CHANNEL_MANAGER_PERSISTENCE_SECONDARY_NAMESPACE,
 			CHANNEL_MANAGER_PERSISTENCE_KEY,
-			self.lightning.manager.encode(),
+			encoded,
 		);
 		written.await?;
 		self.lightning.monitor.flush(updates, &self.lightning.logger);
@@ -305,6 +330,8 @@ impl Cycle {
 	}
 }
 
+/// By so much the manager may be larger than the last time before room for it is found anew.
+const SLACK: usize = 64 << 10;
 /// Longer than a node runs.
 const NEVER: Duration = Duration::from_secs(3_600 * 24 * 365);
 
@@ -322,13 +349,30 @@ mod tests {
 		let unchanged = Pace::default();
 		assert_eq!(unchanged.next(now, 0, false), Next::Wait);
 		assert_eq!(unchanged.next(now, 1, false), Next::Write, "an update never goes without the manager before it");
-		let changed = Pace { changed: Some(now) };
+		let changed = Pace { changed: Some(now), rested: None };
 		assert_eq!(changed.next(now, 1, false), Next::Write);
 		assert_eq!(changed.next(now, 0, false), Next::WaitUntil(now + LATER));
 		assert_eq!(changed.next(now + LATER, 0, false), Next::Write);
 		for updates in [0, 1] {
 			assert_eq!(changed.next(now + LATER, updates, true), Next::Wait, "they share the next round");
 		}
+	}
+
+	#[test]
+	fn one_update_at_a_time_never_waits_and_many_wait_in_proportion_to_what_an_encoding_costs() {
+		let begun = Instant::now();
+		let ms = Duration::from_millis;
+		let after = |cost, updates| {
+			let mut pace = Pace { changed: Some(begun), rested: None };
+			pace.written(begun, begun + cost, updates);
+			pace.next(begun + cost, 1, false)
+		};
+		assert_eq!(after(ms(5), 0), Next::Write);
+		assert_eq!(after(ms(5), 1), Next::Write);
+		assert_eq!(after(ms(1), 2), Next::WaitUntil(begun + ms(1 + 1)));
+		assert_eq!(after(ms(1), 5), Next::WaitUntil(begun + ms(1 + 4)));
+		assert_eq!(after(ms(1), 50), Next::WaitUntil(begun + ms(1 + 4)));
+		assert_eq!(after(ms(20), 50), Next::WaitUntil(begun + ms(20) + LONGEST_PAUSE));
 	}
 
 	#[test]

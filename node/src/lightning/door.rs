@@ -5,6 +5,7 @@ use super::limits::{Judged, LineId, Refused, Table};
 use super::socket::WeakLine;
 use crate::config::PeerLimits;
 use crate::stop::stopped;
+use crate::tor::Way;
 use bitcoin::secp256k1::PublicKey;
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -28,6 +29,7 @@ pub struct Door {
 	lines: Mutex<HashMap<LineId, WeakLine>>,
 	errands: Arc<Semaphore>,
 	flush: Flush,
+	way: Way,
 }
 
 /// One connection's place in the [`Door`]; it is given back when dropped.
@@ -37,14 +39,15 @@ pub struct Pass {
 }
 
 impl Door {
-	/// With nobody inside.
-	pub fn new(limits: PeerLimits) -> Arc<Door> {
+	/// With nobody inside; who is outside is reached by this way.
+	pub fn new(limits: PeerLimits, way: Way) -> Arc<Door> {
 		let errands = Arc::new(Semaphore::new(MAX_ERRANDS));
 		Arc::new(Door {
 			table: Mutex::new(Table::new(limits)),
 			lines: Mutex::default(),
 			errands,
 			flush: Flush::default(),
+			way,
 		})
 	}
 
@@ -78,6 +81,11 @@ impl Door {
 	/// What lets LDK send to them.
 	pub fn flush(&self) -> &Flush {
 		&self.flush
+	}
+
+	/// How peers are reached.
+	pub fn way(&self) -> Way {
+		self.way
 	}
 
 	/// Leave to make connections on behalf of a stranger; none while too many are being made.

@@ -1,6 +1,7 @@
 //! Where the graph of public channels comes from.
 
 use super::{GossipHandler, Graph, Log, PeerGossip, RapidGossip};
+use crate::tor::Way;
 use lightning::ln::peer_handler::IgnoringMessageHandler;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,20 +21,28 @@ pub enum Gossip {
 	Rapid {
 		/// Applies snapshots.
 		sync: Arc<RapidGossip>,
-		/// Base URL of the server; the time of the last snapshot is appended.
-		url: String,
+		/// The server.
+		url: Server,
 	},
 	/// None: we know our own channels only.
 	None,
 }
 
+/// A rapid gossip sync server.
+#[derive(Clone)]
+pub struct Server {
+	/// Its base URL; the time of the last snapshot is appended.
+	url: String,
+	way: Way,
+}
+
 impl Gossip {
 	/// From the config: `p2p`, `none` or `rgs:URL`.
-	pub fn new(source: &crate::config::Gossip, graph: Arc<Graph>, logger: Log) -> Gossip {
+	pub fn new(source: &crate::config::Gossip, way: Way, graph: Arc<Graph>, logger: Log) -> Gossip {
 		match source {
 			crate::config::Gossip::P2p => Gossip::Peers(Arc::new(PeerGossip::new(graph, None, logger))),
 			crate::config::Gossip::Rgs(url) => {
-				Gossip::Rapid { sync: Arc::new(RapidGossip::new(graph, logger)), url: url.clone() }
+				Gossip::Rapid { sync: Arc::new(RapidGossip::new(graph, logger)), url: Server { url: url.clone(), way } }
 			}
 			crate::config::Gossip::None => Gossip::None,
 		}
@@ -48,9 +57,9 @@ impl Gossip {
 	}
 
 	/// Fetches snapshots for ever, if a server is to be asked.
-	pub async fn refresh(sync: Arc<RapidGossip>, url: String, mut stamp: u32) {
+	pub async fn refresh(sync: Arc<RapidGossip>, server: Server, mut stamp: u32) {
 		loop {
-			let wait = match fetch(&url, stamp).await.and_then(|bytes| {
+			let wait = match fetch(&server, stamp).await.and_then(|bytes| {
 				sync.update_network_graph(&bytes).map_err(|e| anyhow::anyhow!("the snapshot is not usable: {e:?}"))
 			}) {
 				Ok(newer) => {
@@ -58,6 +67,7 @@ impl Gossip {
 					RAPID_INTERVAL
 				}
 				Err(e) => {
+					let url = &server.url;
 					tracing::warn!(target: "inlet::gossip", "rapid gossip sync from {url} failed: {e:#}");
 					RAPID_RETRY
 				}
@@ -67,10 +77,14 @@ impl Gossip {
 	}
 }
 
-async fn fetch(url: &str, stamp: u32) -> anyhow::Result<Vec<u8>> {
-	let request = bitreq::get(format!("{}/{stamp}", url.trim_end_matches('/')))
+async fn fetch(server: &Server, stamp: u32) -> anyhow::Result<Vec<u8>> {
+	let mut request = bitreq::get(format!("{}/{stamp}", server.url.trim_end_matches('/')))
 		.with_timeout(60)
 		.with_max_body_size(Some(MAX_SNAPSHOT_BYTES));
+	let bridge = server.way.bridge(&server.url)?;
+	if let Some(bridge) = &bridge {
+		request = request.with_proxy(bitreq::Proxy::new_http(bridge.url())?);
+	}
 	let response = request.send_async().await?;
 	anyhow::ensure!(response.status_code == 200, "the server answered {}", response.status_code);
 	Ok(response.into_bytes())

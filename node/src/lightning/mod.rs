@@ -49,7 +49,7 @@ use lightning::util::wallet_utils;
 use logger::LdkLogger;
 use socket::Socket;
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock};
 use tokio::sync::{Notify, watch};
 use wire::Wire;
@@ -236,7 +236,14 @@ impl Lightning {
 		pulse: Arc<Pulse>,
 		stop: watch::Receiver<bool>,
 	) -> Result<(), lightning::io::Error> {
-		let cycle = cycle::Cycle { lightning: self, store, handler, pulse, scored: AtomicBool::new(false) };
+		let cycle = cycle::Cycle {
+			lightning: self,
+			store,
+			handler,
+			pulse,
+			scored: AtomicBool::new(false),
+			encoded: AtomicUsize::new(0),
+		};
 		cycle.run(stop).await
 	}
 

@@ -3,8 +3,10 @@
 use super::Lightning;
 use super::limits::{Judged, Known};
 use super::socket::{serve_inbound, serve_outbound};
+use crate::config::HostPort;
 use crate::driver::Driver;
 use crate::stop::stopped;
+use crate::tor::{self, Route, Way};
 use anyhow::{Context, bail};
 use bitcoin::secp256k1::PublicKey;
 use inlet_storage::Store;
@@ -24,7 +26,7 @@ const PRIMARY: &str = "inlet";
 const SECONDARY: &str = "peers";
 /// Peers that we reconnect to.
 const MAX_PERSISTENT: usize = 1_000;
-/// How long a connection attempt may take, the handshake included.
+/// How long a connection attempt may take, the handshake included; over Tor, what Tor may take besides.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// First and longest wait before another attempt.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(300));
@@ -237,11 +239,24 @@ impl Kept {
 /// # Errors
 /// Why there is no connection, for people.
 pub async fn dial(lightning: &Arc<Lightning>, peer: PublicKey, address: &str) -> anyhow::Result<()> {
+	let route = route(lightning.door.way(), address)?;
+	let patience = match route {
+		Route::Direct => CONNECT_TIMEOUT,
+		Route::Tor(_) => CONNECT_TIMEOUT + tor::socks::PATIENCE,
+	};
 	let attempt = async {
-		let stream = connect_tcp(address).await?;
+		let (stream, at) = match route {
+			Route::Direct => {
+				let stream = connect_tcp(address).await?;
+				let at = stream.peer_addr().ok();
+				(stream, at)
+			}
+			// Its address here is Tor's, and not the peer's.
+			Route::Tor(_) => (connect_over(lightning.door.way(), address).await?, None),
+		};
 		let mut connected = lightning.wire.connections();
 		let pass = lightning.door.leave_for()?;
-		let connection = serve_outbound(lightning.peers.clone(), peer, stream, pass);
+		let connection = serve_outbound(lightning.peers.clone(), peer, at, stream, pass);
 		let mut connection = tokio::spawn(connection);
 		loop {
 			if lightning.wire.is_connected(&peer) {
@@ -253,7 +268,18 @@ pub async fn dial(lightning: &Arc<Lightning>, peer: PublicKey, address: &str) ->
 			}
 		}
 	};
-	timeout(CONNECT_TIMEOUT, attempt).await.with_context(|| format!("{address} does not answer"))?
+	timeout(patience, attempt).await.with_context(|| format!("{address} does not answer"))?
+}
+
+/// How this address is reached. What was never looked at closely (an old store's) is taken for a name.
+fn route(way: Way, address: &str) -> anyhow::Result<Route> {
+	let host = address.parse().map(|HostPort { host, .. }| host);
+	Ok(way.route(host.as_deref().unwrap_or(address))?)
+}
+
+async fn connect_over(way: Way, address: &str) -> anyhow::Result<TcpStream> {
+	let HostPort { host, port } = address.parse().with_context(|| format!("{address} cannot be asked of Tor"))?;
+	prepare(way.connect(&host, port).await.with_context(|| format!("no connection to {address}"))?)
 }
 
 async fn connect_tcp(address: &str) -> anyhow::Result<TcpStream> {

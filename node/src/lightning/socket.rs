@@ -180,9 +180,14 @@ pub async fn serve_inbound(peers: impl Manager, stream: TcpStream, pass: Pass) {
 	}
 }
 
-/// Serves a connection that we made to `peer`, until its end.
-pub async fn serve_outbound(peers: impl Manager, peer: PublicKey, stream: TcpStream, pass: Pass) {
-	let address = stream.peer_addr().ok();
+/// Serves a connection that we made to `peer`, until its end. `address`: where it leads, unless a proxy stands in between.
+pub async fn serve_outbound(
+	peers: impl Manager,
+	peer: PublicKey,
+	address: Option<SocketAddr>,
+	stream: TcpStream,
+	pass: Pass,
+) {
 	let line = line(stream, &pass);
 	let socket = Socket(line.clone());
 	let Ok(hello) = peers.as_ref().new_outbound_connection(peer, socket.clone(), address.map(socket_address)) else {

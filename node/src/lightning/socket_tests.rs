@@ -2,6 +2,7 @@ use super::*;
 use crate::config::PeerLimits;
 use crate::lightning::logger::LdkLogger;
 use crate::lightning::wire::{Wire, WireEvent};
+use crate::tor::Way;
 use bitcoin::secp256k1::PublicKey;
 use lightning::ln::peer_handler::{ErroringMessageHandler, IgnoringMessageHandler, MessageHandler, PeerManager};
 use lightning::sign::{KeysManager, NodeSigner, Recipient};
@@ -54,7 +55,7 @@ async fn until(node: &Node, peer: PublicKey, connected: bool) -> bool {
 
 /// A door whose connections LDK can send through, as long as the runtime lives.
 fn door(peers: &Arc<Peers>) -> Arc<Door> {
-	let (door, peers) = (Door::new(LIMITS), peers.clone());
+	let (door, peers) = (Door::new(LIMITS, Way::default()), peers.clone());
 	let own = door.clone();
 	tokio::spawn(async move {
 		let (_never, stop) = watch::channel(false);
@@ -75,7 +76,7 @@ async fn l2_32_a_hang_up_is_noticed_while_answers_wait() {
 	let running = elsewhere.spawn(async move {
 		let out = TcpStream::connect(address).await.unwrap();
 		let door = door(&peers);
-		serve_outbound(peers, server_id, out, door.leave_for().unwrap()).await;
+		serve_outbound(peers, server_id, None, out, door.leave_for().unwrap()).await;
 	});
 	let (inc, from) = listener.accept().await.unwrap();
 	let pass = door(&server.peers).enter(from.ip()).unwrap();
@@ -110,7 +111,7 @@ async fn l0_24_what_waits_to_be_sent_goes_out_when_reading_stops_in_the_middle_o
 	let (inc, from) = listener.accept().await.unwrap();
 	let (ours, inside) = (door(&client.peers).leave_for().unwrap(), door(&server.peers));
 	let theirs = inside.enter(from.ip()).unwrap();
-	tokio::spawn(serve_outbound(client.peers.clone(), server.id, out, ours));
+	tokio::spawn(serve_outbound(client.peers.clone(), server.id, None, out, ours));
 	tokio::spawn(serve_inbound(server.peers.clone(), inc, theirs));
 	assert!(until(&server, client.id, true).await && until(&client, server.id, true).await);
 	let connected = timeout(PATIENCE, client.wire.next()).await.unwrap();

@@ -4,6 +4,7 @@
 //! the URL and those that its name resolves to, and the connection is made to the very addresses that were judged.
 
 use crate::config::NodeConfig;
+use crate::tor::{self, Way};
 use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use std::collections::BTreeSet;
@@ -92,6 +93,9 @@ pub enum Refused {
 	/// It leads to an address that is not public.
 	#[error("it leads to an address that is not public")]
 	NotPublic,
+	/// It is an onion address, and there is no Tor, or it is none of version 3.
+	#[error("it is an onion address that cannot be reached")]
+	Onion,
 	/// It leads to this node's own host.
 	#[error("it leads to our own host")]
 	Ourselves,
@@ -146,6 +150,7 @@ fn binds(address: IpAddr) -> bool {
 pub struct Guard {
 	ourselves: Ourselves,
 	judge: Box<dyn Fn(IpAddr) -> Result<(), Refused> + Send + Sync>,
+	way: Way,
 }
 
 impl Guard {
@@ -163,12 +168,22 @@ impl Guard {
 			Reach::Public => Ok(()),
 			Reach::Private | Reach::Nowhere => Err(Refused::NotPublic),
 		};
-		Guard { ourselves, judge: Box::new(judge) }
+		Guard { ourselves, judge: Box::new(judge), way: Way::default() }
 	}
 
 	/// Addresses are judged by `judge` alone; for tests, which have no public host.
 	pub fn judging(judge: impl Fn(IpAddr) -> Result<(), Refused> + Send + Sync + 'static) -> Guard {
-		Guard { ourselves: Ourselves::default(), judge: Box::new(judge) }
+		Guard { ourselves: Ourselves::default(), judge: Box::new(judge), way: Way::default() }
+	}
+
+	/// The same, with webhooks reached by this way.
+	pub fn going(self, way: Way) -> Guard {
+		Guard { way, ..self }
+	}
+
+	/// How webhooks are reached.
+	pub fn way(&self) -> Way {
+		self.way
 	}
 
 	/// Parses a webhook's URL and judges what can be judged without a look-up. The HTTP client never asks the resolver for
@@ -195,6 +210,10 @@ impl Guard {
 		match literal.parse::<IpAddr>() {
 			Ok(address) => (self.judge)(address)?,
 			Err(_) if self.ourselves.is_name(host) => return Err(Refused::Ourselves),
+			// Behind one there is nothing of our network: Tor leads to it by what it is, not by where.
+			Err(_) if tor::is_onion(host) && (self.way.socks.is_none() || !tor::is_onion_v3(host)) => {
+				return Err(Refused::Onion);
+			}
 			Err(_) => {}
 		}
 		Ok(url)
@@ -234,6 +253,22 @@ pub fn system_lookup() -> Lookup {
 	})
 }
 
+/// Tor's look-up: the name leaves this machine inside of Tor only. What it finds is judged as any address is. The HTTP client
+/// asks for addresses written in the URL too when it goes over a proxy.
+pub fn tor_lookup(socks: SocketAddr) -> Lookup {
+	let turns = Arc::new(Semaphore::new(MAX_LOOKUPS));
+	Arc::new(move |name| {
+		let turns = turns.clone();
+		Box::pin(async move {
+			if let Ok(address) = name.trim_matches(['[', ']']).parse() {
+				return Ok(vec![address]);
+			}
+			let _turn = turns.acquire().await.map_err(std::io::Error::other)?;
+			Ok(vec![tor::socks::resolve(socks, &name).await?])
+		})
+	})
+}
+
 /// The resolver of the HTTP client: what it answers has been judged, and is what the client connects to. So a name that
 /// changes its mind between look and leap (DNS rebinding) gains nothing.
 pub struct Resolver {
@@ -253,6 +288,10 @@ impl Resolve for Resolver {
 		let (guard, looked) = (self.guard.clone(), (self.lookup)(name.as_str().to_owned()));
 		Box::pin(async move {
 			let addresses = guard.addresses(looked.await?)?;
+			if addresses.is_empty() {
+				// With a proxy, the client would have that look the name up, unjudged.
+				return Err(std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address").into());
+			}
 			// Port 0: the client puts the URL's.
 			let addresses: Addrs = Box::new(addresses.into_iter().map(|address| SocketAddr::new(address, 0)));
 			Ok(addresses)

@@ -6,7 +6,7 @@ use super::stamp::Stamped;
 use futures::future::BoxFuture;
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::redirect::Policy;
-use reqwest::{Certificate, Client, Response, Url};
+use reqwest::{Certificate, Client, Proxy, Response, Url};
 use std::error::Error;
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -71,11 +71,16 @@ impl Https {
 			.redirect(Policy::none())
 			.referer(false)
 			.no_proxy()
-			.dns_resolver(Arc::new(Resolver::new(guard, lookup)))
+			.dns_resolver(Arc::new(Resolver::new(guard.clone(), lookup)))
 			.connect_timeout(limits.connect)
 			.timeout(limits.request)
 			// Webhooks are called now and then: each request makes its own connection, judged anew.
 			.pool_max_idle_per_host(0);
+		let way = guard.way();
+		let builder = match way.socks {
+			Some(_) => builder.proxy(Proxy::custom(move |url| way.webhook_proxy(url))),
+			None => builder,
+		};
 		let builder = roots(extra_roots)?.into_iter().fold(builder, |b, root| b.add_root_certificate(root));
 		let client = builder.build().map_err(|e| BadRoots(innermost(&e)))?;
 		Ok(Https { client })

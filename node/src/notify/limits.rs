@@ -119,6 +119,11 @@ impl Default for Limits {
 }
 
 impl Limits {
+	/// For everything over Tor, where a new circuit takes seconds: the payment that waits is held no longer for it.
+	pub fn over_tor() -> Limits {
+		Limits { connect: Duration::from_secs(20), request: Duration::from_secs(30), ..Limits::default() }
+	}
+
 	/// The bounds of this kind.
 	pub fn of(&self, kind: Kind) -> &Share {
 		match kind {

@@ -18,6 +18,7 @@ pub use queue::{Bound, Counts, Taken};
 
 use crate::config::Config;
 use crate::stop::stopped;
+use crate::tor::Way;
 use deliver::Courier;
 use guard::{Guard, Lookup, Ourselves};
 use https::{BadRoots, Https, Post};
@@ -66,13 +67,17 @@ impl Notifier {
 		config: &Config,
 		sign: impl Fn(&str) -> String + Send + Sync + 'static,
 	) -> Result<Arc<Notifier>, BadRoots> {
+		let way = config.tor.way;
 		Notifier::new(Parts {
-			guard: Guard::new(Ourselves::of(&config.node), config.notify.allow_private),
-			lookup: guard::system_lookup(),
+			guard: Guard::new(Ourselves::of(&config.node), config.notify.allow_private).going(way),
+			lookup: match way {
+				Way { socks: Some(socks), only: true } => guard::tor_lookup(socks),
+				_ => guard::system_lookup(),
+			},
 			extra_roots: config.notify.extra_roots.clone(),
 			sign: Arc::new(sign),
 			clock: Arc::new(SystemTime::now),
-			limits: Limits::default(),
+			limits: if way.only { Limits::over_tor() } else { Limits::default() },
 		})
 	}
 

@@ -3,6 +3,7 @@
 mod delivery;
 mod flood;
 mod guard;
+mod tor;
 
 use super::Notifier;
 use super::guard::{Guard, Ourselves};

@@ -19,6 +19,7 @@ use crate::driver::Driver;
 use crate::hands::Hands;
 use crate::lightning::payments::Payments;
 use crate::lightning::peers::Peers;
+use crate::tor;
 use async_trait::async_trait;
 use bitcoin::secp256k1::PublicKey;
 use inlet_lsp::Lsp;
@@ -55,6 +56,8 @@ pub struct Operator {
 	pub backup: Arc<Shipping>,
 	/// Events.
 	pub events: Arc<Events>,
+	/// How it stands with Tor.
+	pub tor: watch::Receiver<tor::State>,
 	/// Becomes true when the node is to stop.
 	pub stop: watch::Sender<bool>,
 }

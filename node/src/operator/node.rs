@@ -37,7 +37,7 @@ impl Operator {
 			alias: node.alias.clone(),
 			color: format!("#{red:02x}{green:02x}{blue:02x}"),
 			listening: self.listening.clone(),
-			announced: node.announce_addresses.iter().map(ToString::to_string).collect(),
+			announced: self.announced(),
 			block_height: tip.height,
 			block_hash: tip.hash.to_string(),
 			synced: tip.synced,
@@ -53,6 +53,15 @@ impl Operator {
 			data_dir: self.config.place.data_dir.display().to_string(),
 			started_at: self.started.into(),
 		}
+	}
+
+	/// What is configured, and the onion service once it is there.
+	fn announced(&self) -> Vec<String> {
+		let configured = self.config.node.announce_addresses.iter().map(ToString::to_string);
+		let mut all: Vec<String> = configured.collect();
+		let onion = self.tor.borrow().onion.as_ref().map(ToString::to_string);
+		all.extend(onion.filter(|onion| !all.contains(onion)));
+		all
 	}
 
 	pub(super) fn sync_now(&self) -> SyncState {
@@ -192,6 +201,9 @@ impl Operator {
 		}
 		for trouble in tip.troubles {
 			say("chain", trouble.text, "inlet sync");
+		}
+		for trouble in self.tor.borrow().troubles() {
+			say("tor", trouble, "inlet info");
 		}
 		if self.hands.disk.is_low() {
 			say("disk_low", self.hands.disk.complaint(), "inlet storage");

@@ -84,6 +84,19 @@ impl PgOptions {
 		&self.schema
 	}
 
+	/// Where the server is: the names or addresses by which it is reached over TCP.
+	pub fn hosts(&self) -> Vec<String> {
+		let named = self.config.get_hosts().iter().zip(0..);
+		let tcp = named.filter_map(|(host, at)| match host {
+			// An address next to a name is what is connected to.
+			Host::Tcp(name) => {
+				Some(self.config.get_hostaddrs().get::<usize>(at).map_or_else(|| name.clone(), ToString::to_string))
+			}
+			Host::Unix(_) => None,
+		});
+		tcp.collect()
+	}
+
 	/// What stands for the file's path in errors.
 	pub(crate) fn place(&self) -> PathBuf {
 		PathBuf::from(self.to_string())

@@ -32,8 +32,8 @@ const IDLE_NODES: std::ops::RangeInclusive<usize> = 8..=50;
 const AT_ONCE: usize = 4;
 /// How often thin clients look for blocks: often enough, and not so often that it disturbs the race.
 const POLL: Duration = Duration::from_millis(1_000);
-/// Longest wait for one payment.
-const PAYMENT_LIMIT: Duration = Duration::from_secs(120);
+/// Longest wait for one payment: ldk-node on a slow disk takes more than two minutes for 150 at once.
+const PAYMENT_LIMIT: Duration = Duration::from_secs(300);
 
 /// What kind of clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -34,12 +34,13 @@ pub async fn forward(
 	let bills = try_join_all((0..count).map(|n| async move { crowd.client(n).bill(MSAT).await })).await?;
 	lsp.quiet().await?;
 	let (next, before, begun) = (AtomicUsize::new(0), lsp.counts()?, Instant::now());
-	let slot = async |_: usize| {
+	// A slot keeps to its payer, so that none has more under way than its channel takes.
+	let slot = async |slot: usize| {
 		let mut times = Vec::new();
 		loop {
 			let n = next.fetch_add(1, Ordering::Relaxed);
 			let Some(bill) = bills.get(n) else { return Ok::<_, anyhow::Error>(times) };
-			times.push(crowd.payer(n).pay(bill).await?);
+			times.push(crowd.payer(slot).pay(bill).await?);
 		}
 	};
 	let times = try_join_all((0..concurrency).map(slot)).await?;

@@ -17,4 +17,5 @@ mod orders;
 mod reserve_coins;
 mod restarts;
 mod steps;
+mod tor;
 mod wake;

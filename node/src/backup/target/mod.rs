@@ -9,6 +9,7 @@ mod webdav;
 mod tests;
 
 use crate::config::BackupPlace;
+use crate::tor::Way;
 use async_trait::async_trait;
 use std::sync::Arc;
 
@@ -72,15 +73,15 @@ pub enum TargetError {
 ///
 /// # Errors
 /// What is wrong with the place.
-pub fn connect(place: &BackupPlace) -> Result<Arc<dyn Target>, TargetError> {
+pub fn connect(place: &BackupPlace, way: Way) -> Result<Arc<dyn Target>, TargetError> {
 	Ok(match place {
 		BackupPlace::Dir(path) => Arc::new(dir::Dir::new(path.clone())),
 		BackupPlace::S3 { endpoint, bucket, prefix, region, key, secret } => {
-			Arc::new(s3::S3::new(endpoint, bucket, prefix, region, key, secret.expose())?)
+			Arc::new(s3::S3::new(endpoint, (bucket, prefix, region), key, secret.expose(), way)?)
 		}
 		BackupPlace::WebDav { url, login } => {
 			let login = login.as_ref().map(|(user, password)| (user.clone(), password.expose().to_owned()));
-			Arc::new(webdav::WebDav::new(url, login)?)
+			Arc::new(webdav::WebDav::new(url, login, way)?)
 		}
 	})
 }

@@ -2,6 +2,7 @@
 
 use super::web::{body, client, refused, send};
 use super::{MAX_LISTED, Target, TargetError, away};
+use crate::tor::Way;
 use async_trait::async_trait;
 use reqwest::{Client, StatusCode, Url};
 use rusty_s3::actions::{ListObjectsV2, S3Action};
@@ -21,17 +22,17 @@ pub(super) struct S3 {
 impl S3 {
 	pub fn new(
 		endpoint: &str,
-		bucket: &str,
-		prefix: &str,
-		region: &str,
+		(bucket, prefix, region): (&str, &str, &str),
 		key: &str,
 		secret: &str,
+		way: Way,
 	) -> Result<S3, TargetError> {
+		let client = client(endpoint, way)?;
 		let endpoint: Url = endpoint.parse().map_err(away)?;
 		// Paths, not host names: so it works with a bucket on a server of one's own.
 		let bucket = Bucket::new(endpoint, UrlStyle::Path, bucket.to_owned(), region.to_owned()).map_err(away)?;
 		let prefix = if prefix.is_empty() { String::new() } else { format!("{}/", prefix.trim_end_matches('/')) };
-		Ok(S3 { bucket, credentials: Credentials::new(key, secret), prefix, client: client()? })
+		Ok(S3 { bucket, credentials: Credentials::new(key, secret), prefix, client })
 	}
 
 	fn object(&self, name: &str) -> String {

@@ -2,6 +2,8 @@
 
 use super::{Target, TargetError, connect};
 use crate::config::BackupPlace;
+use crate::tor::Way;
+use crate::tor::testing::{Socks, SocksPort};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
@@ -124,8 +126,8 @@ async fn does_what_a_target_does(target: &dyn Target) {
 #[tokio::test]
 async fn a_directory_does() {
 	let dir = tempfile::tempdir().unwrap();
-	does_what_a_target_does(&*connect(&BackupPlace::Dir(dir.path().join("t"))).unwrap()).await;
-	let elsewhere = connect(&BackupPlace::Dir(dir.path().join("no/such"))).unwrap();
+	does_what_a_target_does(&*connect(&BackupPlace::Dir(dir.path().join("t")), Way::default()).unwrap()).await;
+	let elsewhere = connect(&BackupPlace::Dir(dir.path().join("no/such")), Way::default()).unwrap();
 	assert!(matches!(elsewhere.prepare().await, Err(TargetError::Away(_))));
 }
 
@@ -134,11 +136,11 @@ async fn a_bucket_does_and_its_secret_is_in_no_error() {
 	let (server, address) = Server::start().await;
 	let place =
 		|key: &str| format!("s3:http://{key}:sec/ret@{address}/bucket/in/it?region=r").parse::<BackupPlace>().unwrap();
-	let target = connect(&place("key")).unwrap();
+	let target = connect(&place("key"), Way::default()).unwrap();
 	does_what_a_target_does(&*target).await;
 	assert!(server.objects.lock().unwrap().keys().all(|path| path.starts_with("/bucket/in/it/")));
 	assert!(
-		matches!(connect(&place("other")).unwrap().read("a").await, Err(TargetError::Away(why)) if why.contains("login"))
+		matches!(connect(&place("other"), Way::default()).unwrap().read("a").await, Err(TargetError::Away(why)) if why.contains("login"))
 	);
 	fails(&server, &*target).await;
 }
@@ -147,10 +149,10 @@ async fn a_bucket_does_and_its_secret_is_in_no_error() {
 async fn a_webdav_folder_does_and_its_password_is_in_no_error() {
 	let (server, address) = Server::start().await;
 	let place = |login: &str| format!("webdav:http://{login}@{address}/dav/b").parse::<BackupPlace>().unwrap();
-	let target = connect(&place("me:pass")).unwrap();
+	let target = connect(&place("me:pass"), Way::default()).unwrap();
 	does_what_a_target_does(&*target).await;
 	assert!(
-		matches!(connect(&place("me:sec-ret")).unwrap().read("a").await, Err(TargetError::Away(why)) if why.contains("login"))
+		matches!(connect(&place("me:sec-ret"), Way::default()).unwrap().read("a").await, Err(TargetError::Away(why)) if why.contains("login"))
 	);
 	fails(&server, &*target).await;
 }
@@ -172,4 +174,16 @@ async fn fails(server: &Server, target: &dyn Target) {
 		}
 	}
 	*server.broken.lock().unwrap() = None;
+}
+
+#[tokio::test]
+async fn a_target_on_the_network_is_reached_over_tor() {
+	let port = SocksPort::new(Socks::No(4)).await;
+	let places = ["webdav:https://me:pass@dav.example.org/b", "s3:http://K:S@abc.onion:9000/bucket?region=r"];
+	for (place, only) in places.into_iter().zip([true, false]) {
+		let target = connect(&place.parse().unwrap(), port.way(only)).unwrap();
+		assert!(matches!(target.read("a").await, Err(TargetError::Away(_))));
+	}
+	let asked: Vec<(String, u16)> = port.asked().into_iter().map(|asked| (asked.host, asked.port)).collect();
+	assert_eq!(asked, [("dav.example.org".to_owned(), 443), ("abc.onion".to_owned(), 9000)]);
 }

@@ -1,7 +1,8 @@
 //! What the targets on the web share.
 
-use super::{MAX_OBJECT, TargetError};
-use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use super::{MAX_OBJECT, TargetError, away};
+use crate::tor::{Way, socks};
+use reqwest::{Client, Proxy, RequestBuilder, Response, StatusCode};
 use std::time::Duration;
 
 /// How long a request may take to get through.
@@ -9,9 +10,15 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 const CONNECT: Duration = Duration::from_secs(10);
 
 /// A client without redirects: a login goes to the host that the operator named and to no other.
-pub(super) fn client() -> Result<Client, TargetError> {
-	let client =
-		Client::builder().timeout(TIMEOUT).connect_timeout(CONNECT).redirect(reqwest::redirect::Policy::none());
+pub(super) fn client(url: &str, way: Way) -> Result<Client, TargetError> {
+	let client = Client::builder().redirect(reqwest::redirect::Policy::none());
+	let client = match way.proxy(url).map_err(away)? {
+		None => client.timeout(TIMEOUT).connect_timeout(CONNECT),
+		Some(proxy) => {
+			let proxy = Proxy::all(proxy).map_err(|e| failed(&e))?;
+			client.proxy(proxy).timeout(TIMEOUT + socks::PATIENCE).connect_timeout(socks::PATIENCE)
+		}
+	};
 	client.build().map_err(|e| failed(&e))
 }
 

@@ -2,6 +2,7 @@
 
 use super::web::{body, client, refused, send};
 use super::{MAX_LISTED, Target, TargetError, away};
+use crate::tor::Way;
 use async_trait::async_trait;
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 
@@ -15,8 +16,8 @@ pub(super) struct WebDav {
 }
 
 impl WebDav {
-	pub fn new(url: &str, login: Option<(String, String)>) -> Result<WebDav, TargetError> {
-		Ok(WebDav { url: format!("{}/", url.trim_end_matches('/')), login, client: client()? })
+	pub fn new(url: &str, login: Option<(String, String)>, way: Way) -> Result<WebDav, TargetError> {
+		Ok(WebDav { url: format!("{}/", url.trim_end_matches('/')), login, client: client(url, way)? })
 	}
 
 	fn request(&self, method: &str, name: &str) -> Result<RequestBuilder, TargetError> {

@@ -9,6 +9,7 @@ use super::find;
 use super::mempool::Mempool;
 use super::rpc::{Rpc, RpcError};
 use super::{ChainError, Listeners, RpcAuth, Tip};
+use crate::tor::Way;
 use bitcoin::block::Header;
 use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
 use bitcoin::constants::genesis_block;
@@ -45,8 +46,13 @@ pub(super) struct Bitcoind {
 }
 
 impl Bitcoind {
-	pub(super) async fn connect(url: String, auth: RpcAuth, network: Network) -> Result<Bitcoind, ChainError> {
-		let rpc = Arc::new(Rpc::new(&url, auth)?);
+	pub(super) async fn connect(
+		url: String,
+		auth: RpcAuth,
+		way: Way,
+		network: Network,
+	) -> Result<Bitcoind, ChainError> {
+		let rpc = Arc::new(Rpc::new(&url, auth, way)?);
 		let expected = genesis_block(network).block_hash();
 		let found = first_answer(&rpc).await.map_err(|e| rpc.explain(e))?;
 		if found != expected {

@@ -12,6 +12,7 @@ use super::pace::Pace;
 use super::servers::{Server, Servers};
 use super::watched::Watched;
 use super::{ChainError, Listeners, Node, Tip};
+use crate::tor::Way;
 use bdk_esplora::EsploraAsyncExt;
 use bitcoin::{BlockHash, Network, Transaction, Txid};
 use esplora_client::Error;
@@ -50,10 +51,11 @@ pub(super) struct Esplora {
 impl Esplora {
 	pub(super) async fn connect(
 		urls: Vec<String>,
+		way: Way,
 		network: Network,
 		logger: Arc<dyn Logger + Send + Sync>,
 	) -> Result<Esplora, ChainError> {
-		let servers = Servers::connect(urls, network, Pace::of(network)).await?;
+		let servers = Servers::connect(urls, way, network, Pace::of(network)).await?;
 		let confirmer = Confirmer::from_client(servers.current().ldk.clone(), Arc::clone(&logger));
 		Ok(Esplora { watched: Arc::new(Watched::new(confirmer)), servers, logger, seen: None, full_look_at: None })
 	}

@@ -1,5 +1,6 @@
 //! Looks for unspent outputs by their scripts, for a seed whose history is lost.
 
+use super::asker::Asker;
 use super::electrum::Line;
 use super::rpc::{Rpc, RpcError};
 use super::{ChainConfig, ChainError, shown};
@@ -20,7 +21,7 @@ pub struct Finder(Source);
 
 enum Source {
 	Bitcoind(Rpc),
-	Esplora(AsyncClient, String),
+	Esplora(Asker, String),
 	Electrum(Arc<Line>),
 }
 
@@ -42,12 +43,11 @@ impl Finder {
 	/// The backend's address is wrong.
 	pub fn new(chain: &ChainConfig) -> Result<Finder, ChainError> {
 		Ok(Finder(match chain {
-			ChainConfig::Bitcoind { url, auth } => Source::Bitcoind(Rpc::new(url, auth.clone())?),
-			ChainConfig::Electrum { url } => Source::Electrum(Line::new(url)?),
-			ChainConfig::Esplora { urls } => {
+			ChainConfig::Bitcoind { url, auth, way } => Source::Bitcoind(Rpc::new(url, auth.clone(), *way)?),
+			ChainConfig::Electrum { url, way } => Source::Electrum(Line::new(url, *way)?),
+			ChainConfig::Esplora { urls, way } => {
 				let url = urls.first().ok_or_else(|| ChainError::Config("there is no Esplora server".into()))?;
-				let client = esplora_client::Builder::new(url).build_async();
-				Source::Esplora(client.map_err(|e| ChainError::Config(e.to_string()))?, shown(url))
+				Source::Esplora(Asker::new(url, *way, |builder| builder)?, shown(url))
 			}
 		}))
 	}

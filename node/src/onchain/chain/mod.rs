@@ -1,5 +1,6 @@
 //! The chain, seen through one backend: LDK and the wallet are led along it together.
 
+mod asker;
 mod bitcoind;
 mod doubt;
 mod electrum;
@@ -14,15 +15,17 @@ mod sight;
 mod watched;
 mod witness;
 
-use super::broadcast::{Broadcaster, RESEND};
+use super::broadcast::{Broadcaster, Outlet, RESEND};
 use super::fees::{Estimates, Fees};
 use super::wallet::{Wallet, WalletError};
 use crate::config::network_name;
 use crate::stop::stopped;
+use crate::tor::Way;
 use bitcoin::{BlockHash, Network};
 use lightning::chain::{BlockLocator, Confirm, Filter, Listen};
 use lightning::util::logger::Logger;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
@@ -40,11 +43,15 @@ pub enum ChainConfig {
 	Esplora {
 		/// At least one.
 		urls: Vec<String>,
+		/// How they are reached.
+		way: Way,
 	},
 	/// An Electrum server.
 	Electrum {
 		/// `tcp://host:port` or `ssl://host:port`.
 		url: String,
+		/// How it is reached.
+		way: Way,
 	},
 	/// Bitcoin Core's RPC, `http://host:port`. A pruned node does.
 	Bitcoind {
@@ -52,6 +59,8 @@ pub enum ChainConfig {
 		url: String,
 		/// Who we are.
 		auth: RpcAuth,
+		/// How it is reached.
+		way: Way,
 	},
 }
 
@@ -219,14 +228,14 @@ impl Chain {
 		logger: Arc<dyn Logger + Send + Sync>,
 	) -> Result<Chain, ChainError> {
 		let backend = match cfg {
-			ChainConfig::Esplora { urls } => {
-				Backend::Esplora(Box::new(esplora::Esplora::connect(urls, network, logger).await?))
+			ChainConfig::Esplora { urls, way } => {
+				Backend::Esplora(Box::new(esplora::Esplora::connect(urls, way, network, logger).await?))
 			}
-			ChainConfig::Electrum { url } => {
-				Backend::Electrum(Box::new(electrum::Electrum::connect(&url, network).await?))
+			ChainConfig::Electrum { url, way } => {
+				Backend::Electrum(Box::new(electrum::Electrum::connect(&url, way, network).await?))
 			}
-			ChainConfig::Bitcoind { url, auth } => {
-				Backend::Bitcoind(Box::new(bitcoind::Bitcoind::connect(url, auth, network).await?))
+			ChainConfig::Bitcoind { url, auth, way } => {
+				Backend::Bitcoind(Box::new(bitcoind::Bitcoind::connect(url, auth, way, network).await?))
 			}
 		};
 		let witnesses = trust.witnesses.into_iter().map(Witness::new).collect::<Result<Vec<_>, _>>()?;
@@ -347,7 +356,11 @@ impl Chain {
 		let before = listeners.wallet.tip();
 		let seen = match &mut self.backend {
 			Backend::Esplora(esplora) => esplora.look(listeners, &self.broadcaster).await?,
-			Backend::Electrum(electrum) => electrum.look(listeners, &self.broadcaster).await?,
+			Backend::Electrum(electrum) => {
+				let outbox = electrum.outbox();
+				let look = electrum.look(listeners, &self.broadcaster);
+				sending(look, outbox.as_ref(), &self.broadcaster).await?
+			}
 			Backend::Bitcoind(bitcoind) => bitcoind.look(listeners, &self.broadcaster).await?,
 		};
 		listeners.wallet.tidy();
@@ -380,7 +393,7 @@ impl Chain {
 		let now = Instant::now();
 		let result = match &self.backend {
 			Backend::Esplora(esplora) => self.broadcaster.flush(esplora.as_ref(), now, new_block).await,
-			Backend::Electrum(electrum) => self.broadcaster.flush(electrum.as_ref(), now, new_block).await,
+			Backend::Electrum(electrum) => self.broadcaster.flush(electrum.outbox().as_ref(), now, new_block).await,
 			Backend::Bitcoind(bitcoind) => self.broadcaster.flush(bitcoind.as_ref(), now, new_block).await,
 		};
 		if let Err(e) = result {
@@ -401,6 +414,21 @@ impl Chain {
 				}
 			}
 			Err(e) => tracing::debug!("no fee estimates: {e}"),
+		}
+	}
+}
+
+/// What is wanted on the chain during a look goes out at once, and not after it.
+async fn sending<T>(look: impl Future<Output = T>, outlet: &impl Outlet, broadcaster: &Broadcaster) -> T {
+	let mut look = pin!(look);
+	loop {
+		tokio::select! {
+			seen = &mut look => return seen,
+			() = broadcaster.wanted() => {}
+		}
+		// The look goes on meanwhile on its own thread.
+		if let Err(e) = broadcaster.flush(outlet, Instant::now(), false).await {
+			tracing::debug!("transactions wait for the chain backend: {e:?}");
 		}
 	}
 }
@@ -475,12 +503,27 @@ fn shown(url: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+	use super::super::testing::{Bench, Recorder, payment};
 	use super::*;
+	use bitcoin::ScriptBuf;
 
 	/// The node spawns it.
 	#[expect(dead_code, reason = "it is compiled, not called")]
 	fn following_can_be_spawned(chain: Chain, l: Listeners, tip: watch::Sender<Tip>, stop: watch::Receiver<bool>) {
 		tokio::spawn(chain.run(l, tip, stop));
+	}
+
+	#[tokio::test]
+	async fn what_is_to_be_sent_does_not_wait_for_a_look() {
+		let (bench, backend) = (Bench::new().await, Recorder::default());
+		let tx = payment(10_000, ScriptBuf::new());
+		let looking = async {
+			bench.broadcaster.send(vec![tx.clone()]);
+			// It ends when the transaction is out.
+			bench.broadcaster.outcome(tx.compute_txid(), Duration::from_secs(60)).await
+		};
+		assert_eq!(sending(looking, &backend, &bench.broadcaster).await, Some(Ok(())));
+		assert_eq!(backend.take(), [[tx.compute_txid()]]);
 	}
 
 	#[test]

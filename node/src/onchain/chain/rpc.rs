@@ -1,6 +1,7 @@
 //! Bitcoin Core's JSON-RPC over HTTP/1.1: one connection a request, a bound on everything.
 
 use super::{ChainError, RpcAuth, shown};
+use crate::tor::{Route, Way, socks};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bitcoin::BlockHash;
@@ -16,7 +17,6 @@ use std::str::FromStr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
 /// Requests under way at once; bitcoind serves few and refuses more than 16 that wait.
@@ -53,6 +53,7 @@ pub(super) struct Rpc {
 	path: String,
 	pub(super) url: String,
 	auth: RpcAuth,
+	way: Way,
 	header: Mutex<Option<String>>,
 	turns: Semaphore,
 	/// It knows of headers whose blocks it has not got.
@@ -60,7 +61,7 @@ pub(super) struct Rpc {
 }
 
 impl Rpc {
-	pub(super) fn new(url: &str, auth: RpcAuth) -> Result<Rpc, ChainError> {
+	pub(super) fn new(url: &str, auth: RpcAuth, way: Way) -> Result<Rpc, ChainError> {
 		let shown = shown(url);
 		let wrong =
 			|what: &str| ChainError::Config(format!("{shown} {what}; a bitcoind URL looks like http://127.0.0.1:8332"));
@@ -73,6 +74,7 @@ impl Rpc {
 		Ok(Rpc {
 			host,
 			port,
+			way,
 			path: uri.path().to_owned(),
 			url: shown,
 			auth,
@@ -159,8 +161,11 @@ impl Rpc {
 
 	async fn exchange_now(&self, credentials: &str, body: Bytes) -> Result<Value, RpcError> {
 		let away = |e: &dyn std::fmt::Display| RpcError::Unreachable(e.to_string());
-		let connected =
-			tokio::time::timeout(CONNECT_PATIENCE, TcpStream::connect((self.host.as_str(), self.port))).await;
+		let patience = match self.way.route(&self.host).map_err(|e| away(&e))? {
+			Route::Direct => CONNECT_PATIENCE,
+			Route::Tor(_) => socks::PATIENCE,
+		};
+		let connected = tokio::time::timeout(patience, self.way.connect(&self.host, self.port)).await;
 		let stream = connected.map_err(|_| RpcError::Unreachable("connecting takes too long".into()))?;
 		let stream = stream.map_err(|e| away(&e))?;
 		let _ = stream.set_nodelay(true);
@@ -257,6 +262,7 @@ impl BlockSource for Rpc {
 #[cfg(test)]
 mod tests {
 	use super::*;
+	use crate::tor::testing::{Socks, SocksPort};
 	use std::path::Path;
 	use tokio::io::{AsyncReadExt, AsyncWriteExt};
 	use tokio::net::TcpListener;
@@ -293,7 +299,7 @@ mod tests {
 	}
 
 	fn with_cookie(url: &str, path: &Path) -> Rpc {
-		Rpc::new(url, RpcAuth::Cookie(path.to_owned())).unwrap()
+		Rpc::new(url, RpcAuth::Cookie(path.to_owned()), Way::default()).unwrap()
 	}
 
 	#[tokio::test]
@@ -327,7 +333,7 @@ mod tests {
 		let (url, _served) =
 			server(vec![chunked, answer("404 Not Found", body), busy, answer("200 OK", "<html>")]).await;
 		let auth = RpcAuth::UserPass { user: "u".into(), password: "p".into() };
-		let rpc = Rpc::new(&url, auth).unwrap();
+		let rpc = Rpc::new(&url, auth, Way::default()).unwrap();
 		for _ in 0..2 {
 			let refused = rpc.call("getblock", json!([])).await;
 			assert!(matches!(refused, Err(RpcError::Refused { code: -5, .. })), "{refused:?}");
@@ -340,9 +346,20 @@ mod tests {
 	async fn answers_of_a_batch_are_put_in_order() {
 		let body = r#"[{"result":"b","error":null,"id":1},{"result":"a","error":null,"id":0}]"#;
 		let (url, _served) = server(vec![answer("200 OK", body)]).await;
-		let rpc = Rpc::new(&url, RpcAuth::UserPass { user: "u".into(), password: "p".into() }).unwrap();
+		let rpc = Rpc::new(&url, RpcAuth::UserPass { user: "u".into(), password: "p".into() }, Way::default()).unwrap();
 		let answers = rpc.batch("getrawtransaction", &[json!([1]), json!([2])]).await.unwrap();
 		let answers: Vec<Value> = answers.into_iter().map(Result::unwrap).collect();
 		assert_eq!(answers, ["a", "b"]);
+	}
+
+	#[tokio::test]
+	async fn a_bitcoind_behind_an_onion_address_is_reached_over_tor() {
+		let port = SocksPort::new(Socks::No(4)).await;
+		let auth = RpcAuth::UserPass { user: "u".into(), password: "p".into() };
+		let rpc = Rpc::new("http://abc.onion:8332", auth, port.way(false)).unwrap();
+		assert!(
+			matches!(rpc.call("getblockcount", json!([])).await, Err(RpcError::Unreachable(why)) if why.contains("Tor"))
+		);
+		assert_eq!(port.asked()[0].host, "abc.onion");
 	}
 }

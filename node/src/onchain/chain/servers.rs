@@ -1,7 +1,9 @@
 //! Several Esplora servers: which one is asked, and when one that failed is asked again.
 
+use super::asker::Asker;
 use super::pace::Pace;
 use super::{ChainError, shown};
+use crate::tor::Way;
 use bdk_esplora::esplora_client as bdk_client;
 use bitcoin::Network;
 use bitcoin::constants::genesis_block;
@@ -15,7 +17,7 @@ pub(super) struct Server {
 	/// For people.
 	pub(super) url: String,
 	/// The client that LDK's crate wants.
-	pub(super) ldk: esplora_client::AsyncClient,
+	pub(super) ldk: Asker,
 	/// The client that BDK's crate wants.
 	pub(super) bdk: bdk_client::AsyncClient,
 	/// Its genesis block is ours.
@@ -39,8 +41,13 @@ pub(super) struct Servers {
 
 impl Servers {
 	/// One of them must answer; one that answers from another network is refused.
-	pub(super) async fn connect(urls: Vec<String>, network: Network, pace: Pace) -> Result<Servers, ChainError> {
-		let all = urls.iter().map(|url| Server::new(url)).collect::<Result<Vec<_>, _>>()?;
+	pub(super) async fn connect(
+		urls: Vec<String>,
+		way: Way,
+		network: Network,
+		pace: Pace,
+	) -> Result<Servers, ChainError> {
+		let all = urls.iter().map(|url| Server::new(url, way)).collect::<Result<Vec<_>, _>>()?;
 		let mut servers = Servers { all, current: 0, network, pace };
 		let mut first_error = None;
 		for index in 0..servers.all.len() {
@@ -103,7 +110,7 @@ impl Servers {
 }
 
 impl Server {
-	fn new(url: &str) -> Result<Server, ChainError> {
+	fn new(url: &str, way: Way) -> Result<Server, ChainError> {
 		let base = url.trim_end_matches('/');
 		let shown = shown(base);
 		if !base.starts_with("https://") && !base.starts_with("http://") {
@@ -112,11 +119,14 @@ impl Server {
 			return Err(ChainError::Config(what));
 		}
 		let wrong = |cause: String| ChainError::Config(format!("{shown} cannot be used: {cause}"));
-		let ldk = esplora_client::Builder::new(base).timeout(REQUEST_PATIENCE).max_retries(RETRIES).build_async();
-		let bdk = bdk_client::Builder::new(base).timeout(REQUEST_PATIENCE.as_secs()).max_retries(RETRIES).build_async();
+		let ldk = Asker::new(base, way, |builder| builder.timeout(REQUEST_PATIENCE).max_retries(RETRIES))?;
+		let mut bdk = bdk_client::Builder::new(base).timeout(REQUEST_PATIENCE.as_secs()).max_retries(RETRIES);
+		if let Some(proxy) = way.proxy(base).map_err(|e| wrong(e.to_string()))? {
+			bdk = bdk.proxy(&proxy);
+		}
 		Ok(Server {
-			ldk: ldk.map_err(|e| wrong(e.to_string()))?,
-			bdk: bdk.map_err(|e| wrong(e.to_string()))?,
+			ldk,
+			bdk: bdk.build_async().map_err(|e| wrong(e.to_string()))?,
 			url: shown,
 			checked: false,
 			failing: None,
@@ -133,9 +143,11 @@ impl Server {
 #[cfg(test)]
 mod tests {
 	use super::*;
+	use crate::tor::testing::{Socks, SocksPort};
 
 	fn servers(count: usize) -> Servers {
-		let all = (0..count).map(|n| Server::new(&format!("http://127.0.0.1:{}", n + 1)).unwrap()).collect();
+		let all =
+			(0..count).map(|n| Server::new(&format!("http://127.0.0.1:{}", n + 1), Way::default()).unwrap()).collect();
 		Servers { all, current: 0, network: Network::Bitcoin, pace: Pace::of(Network::Bitcoin) }
 	}
 
@@ -166,6 +178,19 @@ mod tests {
 
 	#[test]
 	fn nonsense_is_refused() {
-		assert!(matches!(Server::new("mempool.space"), Err(ChainError::Config(_))));
+		assert!(matches!(Server::new("mempool.space", Way::default()), Err(ChainError::Config(_))));
+	}
+
+	#[tokio::test]
+	async fn both_clients_of_a_server_go_over_tor() {
+		let port = SocksPort::new(Socks::No(4)).await;
+		let server = Server::new("http://abc.onion:3000/api", port.way(false)).unwrap();
+		assert!(server.ldk.get_height().await.is_err());
+		assert!(server.bdk.get_height().await.is_err());
+		let asked = port.asked();
+		assert!(
+			asked.len() >= 2 && asked.iter().all(|a| (a.host.as_str(), a.port) == ("abc.onion", 3000)),
+			"{asked:?}"
+		);
 	}
 }

@@ -4,6 +4,7 @@
 //! that nobody else mines on. A witness that does not answer proves nothing: the operator is told, sales go on.
 
 use super::super::wallet::Wallet;
+use super::asker::Asker;
 use super::electrum::Line;
 use super::pace::Pace;
 use super::rpc::Rpc;
@@ -47,9 +48,9 @@ pub(super) struct Witness {
 }
 
 pub(super) enum Source {
-	Esplora(Box<esplora_client::AsyncClient>),
+	Esplora(Box<Asker>),
 	Electrum(Arc<Line>),
-	Bitcoind(Rpc),
+	Bitcoind(Box<Rpc>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,15 +72,16 @@ impl Witness {
 	/// Nothing is asked yet.
 	pub(super) fn new(cfg: ChainConfig) -> Result<Witness, ChainError> {
 		let (url, source) = match cfg {
-			ChainConfig::Bitcoind { url, auth } => (shown(&url), Source::Bitcoind(Rpc::new(&url, auth)?)),
-			ChainConfig::Electrum { url } => {
-				let line = Line::new(&url)?;
+			ChainConfig::Bitcoind { url, auth, way } => {
+				(shown(&url), Source::Bitcoind(Box::new(Rpc::new(&url, auth, way)?)))
+			}
+			ChainConfig::Electrum { url, way } => {
+				let line = Line::new(&url, way)?;
 				(line.url(), Source::Electrum(line))
 			}
-			ChainConfig::Esplora { urls } => {
+			ChainConfig::Esplora { urls, way } => {
 				let url = urls.first().ok_or_else(|| ChainError::Config("a witness without a URL".into()))?;
-				let client = esplora_client::Builder::new(url).timeout(PATIENCE).max_retries(0).build_async();
-				let client = client.map_err(|e| ChainError::Config(format!("{} cannot be used: {e}", shown(url))))?;
+				let client = Asker::new(url, way, |builder| builder.timeout(PATIENCE).max_retries(0))?;
 				(shown(url), Source::Esplora(Box::new(client)))
 			}
 		};
@@ -250,10 +252,15 @@ pub(super) async fn watch(
 #[cfg(test)]
 mod tests {
 	use super::*;
+	use crate::tor::Way;
 	use bitcoin::hashes::Hash;
 
 	fn witness() -> Witness {
-		Witness::new(ChainConfig::Esplora { urls: vec!["https://user:secret@example.org/api".into()] }).unwrap()
+		Witness::new(ChainConfig::Esplora {
+			urls: vec!["https://user:secret@example.org/api".into()],
+			way: Way::default(),
+		})
+		.unwrap()
 	}
 
 	fn differs(n: u8) -> Finding {

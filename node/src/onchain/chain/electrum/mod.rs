@@ -1,6 +1,6 @@
 //! An Electrum server: LDK and the wallet are led to the same block in the same look.
 //!
-//! Everything that is asked blocks a thread of its own for a bounded time (`wire`), one thing after the other. What a
+//! Everything that is asked blocks a thread of its own for a bounded time (`wire`), one thing after the other; transactions go out on a connection of their own. What a
 //! server says is mined is believed with a Merkle proof only, by LDK's side (`confirm`) and by BDK's.
 
 mod confirm;
@@ -15,6 +15,7 @@ use super::find::Found;
 use super::pace::Pace;
 use super::watched::{Unheard, Watched};
 use super::{ChainError, Listeners, Node, Tip};
+use crate::tor::Way;
 use bdk_electrum::BdkElectrumClient;
 use bitcoin::constants::genesis_block;
 use bitcoin::{Amount, BlockHash, Network, OutPoint, Script, ScriptBuf, Transaction, TxOut, Txid};
@@ -37,6 +38,7 @@ const MAX_PREVOUTS: usize = 50;
 
 pub(super) struct Electrum {
 	line: Arc<Line>,
+	outbox: Arc<Outbox>,
 	watched: Arc<Watched<Unheard>>,
 	told: Arc<Mutex<Told>>,
 	pace: Pace,
@@ -57,19 +59,25 @@ struct Look {
 }
 
 impl Electrum {
-	pub(super) async fn connect(url: &str, network: Network) -> Result<Electrum, ChainError> {
-		let line = Line::new(url)?;
+	pub(super) async fn connect(url: &str, way: Way, network: Network) -> Result<Electrum, ChainError> {
+		let line = Line::new(url, way)?;
+		let outbox = Arc::new(Outbox { line: Line::new(url, way)? });
 		let found = line.hash(0).await?;
 		if found != genesis_block(network).block_hash() {
 			return Err(ChainError::WrongNetwork { url: line.url(), expected: network, found });
 		}
 		let watched = Arc::new(Watched::new(Unheard));
 		let pace = Pace::of(network);
-		Ok(Electrum { line, watched, told: Arc::default(), pace, seen: None, full_look_at: None })
+		Ok(Electrum { line, outbox, watched, told: Arc::default(), pace, seen: None, full_look_at: None })
 	}
 
 	pub(super) fn filter(&self) -> Arc<dyn Filter + Send + Sync> {
 		Arc::clone(&self.watched) as Arc<dyn Filter + Send + Sync>
+	}
+
+	/// Where transactions go out, also during a look.
+	pub(super) fn outbox(&self) -> Arc<Outbox> {
+		Arc::clone(&self.outbox)
 	}
 
 	/// Resolves when something was registered.
@@ -159,13 +167,33 @@ impl Drop for Electrum {
 	fn drop(&mut self) {
 		// A thread that waits for an answer would keep the runtime from ending.
 		self.line.end();
+		self.outbox.line.end();
 	}
 }
 
-impl Outlet for Electrum {
+/// Where transactions go out: a connection of its own, for a look may take its time.
+pub(super) struct Outbox {
+	line: Arc<Line>,
+}
+
+impl Outbox {
+	/// Asks, and asks again if the connection had ended meanwhile: servers end idle ones, and a claim must not wait for the next
+	/// round for that. What arrived the first time is known already the second time.
+	async fn ask<T: Send + 'static>(
+		&self,
+		what: impl Fn(&Api) -> Result<T, Failure> + Clone + Send + 'static,
+	) -> Result<T, Failure> {
+		match self.line.ask(PATIENCE, what.clone()).await {
+			Err(Failure::Api(Error::IOError(_) | Error::SharedIOError(_))) => self.line.ask(PATIENCE, what).await,
+			done => done,
+		}
+	}
+}
+
+impl Outlet for Outbox {
 	async fn submit(&self, package: &[Transaction]) -> Result<(), NotSent> {
 		let package = package.to_vec();
-		let sent = self.line.ask(PATIENCE, move |api| Ok(send(api, &package)?)).await;
+		let sent = self.ask(move |api| Ok(send(api, &package)?)).await;
 		sent.map_err(|e| NotSent::Unreachable(e.to_string()))?
 	}
 
@@ -179,7 +207,7 @@ impl Outlet for Electrum {
 			let histories = confirm::histories(api, &[script.as_script()])?;
 			Ok(histories.iter().flatten().any(|entry| entry.tx_hash == txid))
 		};
-		match self.line.ask(PATIENCE, asked).await {
+		match self.ask(asked).await {
 			Ok(true) => Ok(()),
 			Ok(false) => Err(NotSent::Refused(HELD_BACK.to_owned())),
 			Err(e) => Err(NotSent::Unreachable(e.to_string())),
@@ -346,7 +374,8 @@ impl Line {
 
 	/// The block at this height.
 	pub(super) async fn hash(self: &Arc<Line>, height: u32) -> Result<BlockHash, ChainError> {
-		self.told(PATIENCE, move |api| Ok(api.block_header(height as usize)?.block_hash())).await
+		let none = move || Failure::Wrong(format!("it has no block at height {height}"));
+		self.told(PATIENCE, move |api| Ok(confirm::header(api, height)?.ok_or_else(none)?.block_hash())).await
 	}
 
 	/// Is this output confirmed, and not spent?

@@ -75,7 +75,8 @@ fn server(header: Header, tx: Transaction) -> Arc<Line> {
 				let result = match request["method"].as_str().unwrap() {
 					"server.version" => json!(["test", "1.4"]),
 					"blockchain.headers.subscribe" => json!({ "height": 1, "hex": block }),
-					"blockchain.block.header" => json!(block),
+					// The one before is of no matter.
+					"blockchain.block.headers" => json!({ "count": 2, "hex": block.repeat(2), "max": 2016 }),
 					"blockchain.scripthash.get_history" => json!([{ "tx_hash": txid, "height": 1 }]),
 					"blockchain.transaction.get" => json!(raw),
 					"blockchain.transaction.get_merkle" => json!({ "block_height": 1, "merkle": [], "pos": 0 }),
@@ -88,7 +89,7 @@ fn server(header: Header, tx: Transaction) -> Arc<Line> {
 			}
 		}
 	});
-	Line::new(&url).unwrap()
+	Line::new(&url, Default::default()).unwrap()
 }
 
 /// Leads a recorder that looks for the payment, twice; what it was told each time, and how it ended.
@@ -131,4 +132,40 @@ async fn r19_what_a_reorganisation_undid_is_told_first() {
 	assert_eq!(ended, Ok(()));
 	assert_eq!(told[..2], [format!("{gone} undone"), "best 1".to_owned()]);
 	assert_eq!(told.len(), 3, "what is still in its block was not undone: {told:?}");
+}
+
+/// A server that ends each connection after its second answer: a greeting and one more.
+fn impatient(asked: Arc<Mutex<usize>>) -> Outbox {
+	let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+	let url = format!("tcp://{}", listener.local_addr().unwrap());
+	std::thread::spawn(move || {
+		for stream in listener.incoming() {
+			let mut stream = stream.unwrap();
+			for line in BufReader::new(stream.try_clone().unwrap()).lines().take(2) {
+				let request: Value = serde_json::from_str(&line.unwrap()).unwrap();
+				let result = match request["method"].as_str().unwrap() {
+					"server.version" => json!(["test", "1.4"]),
+					"blockchain.transaction.broadcast" => {
+						*asked.lock().unwrap() += 1;
+						json!(payment().compute_txid())
+					}
+					other => panic!("{other}"),
+				};
+				let answer = json!({ "jsonrpc": "2.0", "id": request["id"], "result": result });
+				stream.write_all(format!("{answer}\n").as_bytes()).unwrap();
+			}
+		}
+	});
+	Outbox { line: Line::new(&url, Default::default()).unwrap() }
+}
+
+#[tokio::test]
+async fn a_broadcast_is_not_lost_with_an_idle_connection() {
+	let asked = Arc::default();
+	let outbox = impatient(Arc::clone(&asked));
+	for times in 1..4 {
+		assert_eq!(outbox.submit(&[payment()]).await, Ok(()));
+		assert_eq!(*asked.lock().unwrap(), times);
+	}
+	outbox.line.end();
 }

@@ -4,12 +4,14 @@
 //! read lines of any length, and a server that sends a byte now and then holds them for ever.
 
 use super::super::{ChainError, shown};
+use crate::tor::{Route, Way, socks};
 use electrum_client::raw_client::RawClient;
 use electrum_client::{ElectrumApi, Error, Param};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,6 +23,10 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(15);
 const READ_PATIENCE: Duration = Duration::from_secs(30);
 /// What a server may send for all that is asked at once. The scan of a wallet with 50,000 transactions fits.
 const MAX_BYTES: u64 = 256 * 1024 * 1024;
+/// What is asked along with everything else of a server that holds short answers back ([`Limits::company`]): the first headers of the
+/// chain, 1280 digits.
+const COMPANY: &[u8] =
+	b"{\"jsonrpc\":\"2.0\",\"id\":\"company\",\"method\":\"blockchain.block.headers\",\"params\":[0,8]}\n";
 /// Addresses of a name that are tried.
 const MAX_ADDRESSES: usize = 4;
 
@@ -41,16 +47,22 @@ enum Stream {
 struct Limits {
 	socket: TcpStream,
 	left: Mutex<Left>,
+	/// ElectrumX (seen: 1.19.0) sends an answer that is shorter than 1024 bytes a second later, unless more comes to be sent
+	/// with it: a look of a dozen questions would take a dozen seconds. So it is asked for something longer each time.
+	company: AtomicBool,
 }
 
 struct Left {
 	until: Instant,
 	bytes: u64,
+	/// Questions, or batches of them, that were sent.
+	rounds: u64,
 }
 
 /// A server that is connected to when something is asked.
 pub(in super::super) struct Line {
 	url: Url,
+	way: Way,
 	open: Mutex<Option<Open>>,
 	cut: Mutex<Cut>,
 }
@@ -112,12 +124,12 @@ impl std::fmt::Display for Url {
 
 impl Line {
 	/// Nothing is asked yet.
-	pub(in super::super) fn new(url: &str) -> Result<Arc<Line>, ChainError> {
+	pub(in super::super) fn new(url: &str, way: Way) -> Result<Arc<Line>, ChainError> {
 		let url = Url::parse(url).ok_or_else(|| {
 			let what = "is not the address of an Electrum server; one looks like ssl://electrum.example.org:50002";
 			ChainError::Config(format!("{} {what}", shown(url)))
 		})?;
-		Ok(Arc::new(Line { url, open: Mutex::new(None), cut: Mutex::default() }))
+		Ok(Arc::new(Line { url, way, open: Mutex::new(None), cut: Mutex::default() }))
 	}
 
 	/// Which, for people.
@@ -144,7 +156,10 @@ impl Line {
 			None => self.connect()?,
 		};
 		connection.limits.renew(patience);
+		let began = Instant::now();
 		let result = what(&connection.api);
+		let rounds = unpoisoned(&connection.limits.left).rounds;
+		tracing::debug!(target: "inlet::electrum", rounds, ms = began.elapsed().as_millis(), "asked");
 		let usable = match &result {
 			Ok(_) | Err(Failure::Api(Error::Protocol(_)) | Failure::Raced | Failure::Wallet(_)) => true,
 			Err(_) => false,
@@ -156,11 +171,11 @@ impl Line {
 	}
 
 	fn connect(&self) -> Result<Open, Failure> {
-		let end = Instant::now() + CONNECT_PATIENCE;
 		let tcp = self.connect_tcp().map_err(Error::IOError)?;
+		let end = Instant::now() + CONNECT_PATIENCE;
 		let limits = tcp.try_clone().map_err(Error::IOError)?;
-		let left = Left { until: end, bytes: MAX_BYTES };
-		let limits = Arc::new(Limits { socket: limits, left: Mutex::new(left) });
+		let left = Left { until: end, bytes: MAX_BYTES, rounds: 0 };
+		let limits = Arc::new(Limits { socket: limits, left: Mutex::new(left), company: AtomicBool::new(false) });
 		{
 			let mut cut = unpoisoned(&self.cut);
 			if cut.ended {
@@ -172,11 +187,16 @@ impl Line {
 		let api = Api::from(Wire { stream, limits: Arc::clone(&limits) });
 		let versions = vec![PROTOCOL.to_owned(), PROTOCOL.to_owned()];
 		let name = concat!("inlet/", env!("CARGO_PKG_VERSION")).to_owned();
-		api.raw_call("server.version", [Param::String(name), Param::StringVec(versions)])?;
+		let server = api.raw_call("server.version", [Param::String(name), Param::StringVec(versions)])?;
+		let holds_back = server[0].as_str().is_some_and(|software| software.starts_with("ElectrumX"));
+		limits.company.store(holds_back, Ordering::Relaxed);
 		Ok(Open { api, limits })
 	}
 
 	fn connect_tcp(&self) -> io::Result<TcpStream> {
+		if let Route::Tor(port) = self.way.route(&self.url.host)? {
+			return Ok(socks::connect_blocking(port, &self.url.host, self.url.port, &self.url.host)?);
+		}
 		let addresses: Vec<_> =
 			(self.url.host.as_str(), self.url.port).to_socket_addrs()?.take(MAX_ADDRESSES).collect();
 		let each = CONNECT_PATIENCE / u32::try_from(addresses.len().max(1)).expect("at most four");
@@ -232,7 +252,7 @@ impl Line {
 
 impl Limits {
 	fn renew(&self, patience: Duration) {
-		*unpoisoned(&self.left) = Left { until: Instant::now() + patience, bytes: MAX_BYTES };
+		*unpoisoned(&self.left) = Left { until: Instant::now() + patience, bytes: MAX_BYTES, rounds: 0 };
 	}
 
 	/// Is there time for another read or write?
@@ -281,7 +301,13 @@ impl Write for Wire {
 		}
 	}
 
+	/// A question is complete.
 	fn flush(&mut self) -> io::Result<()> {
+		unpoisoned(&self.limits.left).rounds += 1;
+		if self.limits.company.load(Ordering::Relaxed) {
+			// Nobody waits for the answer: the client above passes over it.
+			self.write_all(COMPANY)?;
+		}
 		match &mut self.stream {
 			Stream::Plain(stream) => stream.flush(),
 			Stream::Tls(stream) => stream.flush(),
@@ -306,6 +332,7 @@ fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
 	use super::*;
+	use crate::tor::testing::{Socks, SocksPort};
 	use std::io::{BufRead, BufReader};
 	use std::net::{Ipv4Addr, TcpListener};
 
@@ -314,10 +341,10 @@ mod tests {
 	#[test]
 	fn addresses_are_read_and_nonsense_is_refused() {
 		for good in ["tcp://127.0.0.1:50001", "ssl://electrum.example.org:50002", "tcp://[::1]:50001"] {
-			assert_eq!(Line::new(good).unwrap().url(), good);
+			assert_eq!(Line::new(good, Way::default()).unwrap().url(), good);
 		}
 		for bad in ["127.0.0.1:50001", "http://h:1", "tcp://h", "ssl://:50002", "tcp://h:0", "tcp://h:99999", ""] {
-			assert!(matches!(Line::new(bad), Err(ChainError::Config(_))), "{bad}");
+			assert!(matches!(Line::new(bad, Way::default()), Err(ChainError::Config(_))), "{bad}");
 		}
 	}
 
@@ -336,7 +363,7 @@ mod tests {
 				}
 			}
 		});
-		Line::new(&url).unwrap()
+		Line::new(&url, Way::default()).unwrap()
 	}
 
 	#[test]
@@ -372,5 +399,57 @@ mod tests {
 		let _ = line.ask_here(SOON, |api| Ok(api.relay_fee()?)).unwrap_err();
 		let failure = line.ask_here(SOON, |api| Ok(api.relay_fee()?)).unwrap_err();
 		assert_eq!(failure.to_string(), "we are stopping");
+	}
+
+	#[tokio::test(flavor = "multi_thread")]
+	async fn a_server_behind_an_onion_address_is_reached_over_tor() {
+		let port = SocksPort::new(Socks::No(4)).await;
+		let line = Line::new("tcp://abc.onion:50001", port.way(false)).unwrap();
+		let failure = line.ask(SOON, |api| Ok(api.relay_fee()?)).await.unwrap_err();
+		assert!(failure.to_string().contains("Tor does not get there"), "{failure}");
+		assert_eq!((port.asked()[0].host.as_str(), port.asked()[0].port), ("abc.onion", 50001));
+	}
+
+	/// A server of this name. What it says first it says at once; from then on it keeps short answers until there is a long one to
+	/// go with them.
+	fn holding_back(name: &'static str) -> (Arc<Line>, Arc<Mutex<usize>>) {
+		let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+		let (url, long) = (format!("tcp://{}", listener.local_addr().unwrap()), Arc::<Mutex<usize>>::default());
+		let told = Arc::clone(&long);
+		std::thread::spawn(move || {
+			let (mut stream, _) = listener.accept().unwrap();
+			let (mut kept, lines) = (String::new(), BufReader::new(stream.try_clone().unwrap()).lines());
+			for line in lines.map_while(Result::ok) {
+				let request: serde_json::Value = serde_json::from_str(&line).unwrap();
+				let (method, id) = (request["method"].as_str().unwrap(), &request["id"]);
+				let result = match method {
+					"server.version" => serde_json::json!([name, "1.4"]),
+					"blockchain.relayfee" => 0.00001.into(),
+					"blockchain.block.headers" => {
+						*told.lock().unwrap() += 1;
+						serde_json::json!({ "count": 8, "hex": "00".repeat(640), "max": 2016 })
+					}
+					other => panic!("{other}"),
+				};
+				kept += &format!("{}\n", serde_json::json!({ "jsonrpc": "2.0", "id": id, "result": result }));
+				if kept.len() >= 1024 || method == "server.version" {
+					stream.write_all(std::mem::take(&mut kept).as_bytes()).unwrap();
+				}
+			}
+		});
+		(Line::new(&url, Way::default()).unwrap(), long)
+	}
+
+	#[test]
+	fn a_server_that_holds_short_answers_back_is_asked_for_a_long_one_along_with_them() {
+		let (line, long) = holding_back("ElectrumX 1.19.0");
+		for asked in 1..4 {
+			assert_eq!(line.ask_here(SOON, |api| Ok(api.relay_fee()?)).unwrap(), 0.000_01);
+			assert_eq!(*long.lock().unwrap(), asked);
+		}
+		let (line, long) = holding_back("electrs/0.10.9");
+		let failure = line.ask_here(Duration::from_millis(300), |api| Ok(api.relay_fee()?)).unwrap_err();
+		assert!(failure.to_string().contains("it is too slow"), "{failure}");
+		assert_eq!(*long.lock().unwrap(), 0, "others are asked for nothing more");
 	}
 }
