@@ -204,10 +204,11 @@ fn the_image_brings_what_it_promises() {
 	}
 }
 
-const SCRIPTS: [&str; 9] = [
+const SCRIPTS: [&str; 10] = [
 	"debian/build",
 	"debian/check",
 	"debian/checks",
+	"debian/emulate",
 	"image/build",
 	"image/nuc",
 	"image/pi",
