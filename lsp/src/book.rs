@@ -16,14 +16,16 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 mod accounts;
 mod hex_u128;
 mod index;
+mod months;
 mod state;
 mod wake;
 
 pub use accounts::{
-	Account, BookedTx, Books, BooksRow, BooksState, ChannelSums, FINAL_AFTER, MonthSums, NoAccount, Posting, month_of,
+	Account, BookedTx, Books, BooksRow, BooksState, ChannelSums, FINAL_AFTER, MonthSums, NoAccount, Posting,
 };
 pub(crate) use index::order_reserved;
 pub use index::{LEDGER_IN_MEMORY, Lease, MAX_CLIENTS, MAX_FINISHED, MAX_OFFENCES_IN_MEMORY};
+pub use months::month_of;
 pub use state::SETTLED;
 pub(crate) use state::{DUST, push_bounded};
 pub use wake::{Changes, HeldHtlc, MAX_WAKE_HISTORY, Wake, Webhook};

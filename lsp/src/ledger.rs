@@ -233,16 +233,23 @@ pub(crate) fn record(turn: &mut Turn<'_>, draft: Draft<'_>) {
 	month.entries = month.entries.saturating_add(1);
 	let sum = month.kinds.entry(kind).or_default();
 	*sum = sum.saturating_add(amount_msat);
+	let mut capital = Vec::new();
 	for posting in &postings {
 		let sum = month.accounts.entry(posting.account.collapsed()).or_default();
 		*sum = sum.saturating_add(posting.msat);
 		if let Account::Channel(id) = posting.account {
 			let mut sums = turn.channel_sums(&ChannelSums::key_of(&id));
-			sums.move_balance(posting.msat, turn.now);
+			let before = sums.move_balance(posting.msat, turn.now);
 			turn.put_books(BooksRow::Channel(sums));
+			capital.extend(before);
 		}
 	}
 	turn.put_books(BooksRow::Month(month));
+	for (name, sat_secs) in capital.into_iter().filter(|(_, sat_secs)| *sat_secs > 0) {
+		let mut month = turn.month(&name).unwrap_or_else(|| MonthSums { month: name, ..MonthSums::default() });
+		month.sat_secs = month.sat_secs.saturating_add(sat_secs);
+		turn.put_books(BooksRow::Month(month));
+	}
 	if kind.is_profit() {
 		attribute(turn, kind, amount_msat, client, channel, reference);
 	}

@@ -166,14 +166,21 @@ impl<'a> Basis<'a> {
 
 	/// The capacity that lets us forward `payment` at once and leaves the client some room: payment, headroom, anchors,
 	/// the commitment transaction with `htlcs` (at least 8) parts in it, and the reserve of 1 % that the client asks of
-	/// us (R15). `None` on overflow.
+	/// us (R15). Where that is more than the client may have, it is the headroom that gives way, not the payment: a client
+	/// that has grown can be paid as much at once as one that has not. `None` on overflow.
 	pub fn jit_capacity(&self, payment: Msat, htlcs: u64) -> Option<Sat> {
 		let payment = payment.to_sat_ceil();
+		let wished = self.capacity_for(payment, self.standing.headroom_ppm.of_sat_ceil(payment), htlcs)?;
+		if wished <= self.standing.max_channel {
+			return Some(wished);
+		}
+		Some(self.capacity_for(payment, Sat::ZERO, htlcs)?.max(self.standing.max_channel))
+	}
+
+	fn capacity_for(&self, payment: Sat, headroom: Sat, htlcs: u64) -> Option<Sat> {
 		let weight = htlcs.max(MIN_HTLCS).checked_mul(HTLC_WEIGHT)?.checked_add(COMMITMENT_WEIGHT)?;
-		let usable = payment
-			.checked_add(self.standing.headroom_ppm.of_sat_ceil(payment))?
-			.checked_add(ANCHORS)?
-			.checked_add(self.feerate.cost_ceil(weight))?;
+		let usable =
+			payment.checked_add(headroom)?.checked_add(ANCHORS)?.checked_add(self.feerate.cost_ceil(weight))?;
 		// The reserve is a share of the whole: usable = 99 % of it.
 		let with_share = Sat(usable.0.checked_mul(100)?.div_ceil(99));
 		let with_least = usable.checked_add(MIN_RESERVE)?;

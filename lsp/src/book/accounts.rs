@@ -1,6 +1,6 @@
 //! The double-entry side of the ledger: accounts, what moved between them, and the sums that outlive the entries.
 
-use super::{EntryKind, NodeId};
+use super::{EntryKind, NodeId, months};
 use crate::money::{Msat, Sat};
 use crate::time::Timestamp;
 use bitcoin::hex::{DisplayHex, FromHex};
@@ -203,6 +203,9 @@ pub struct MonthSums {
 	pub accounts: BTreeMap<Account, i64>,
 	/// By kind of entry.
 	pub kinds: BTreeMap<EntryKind, i64>,
+	/// The capital that was in channels, in satoshi-seconds, as far as it is known from channels that moved since.
+	#[serde(default)]
+	pub sat_secs: u64,
 }
 
 /// What a channel earned and cost, for ever; or what a client did that belongs to no channel.
@@ -222,6 +225,9 @@ pub struct ChannelSums {
 	/// What it was sold for, by the quote.
 	#[serde(default)]
 	pub quoted: Option<Msat>,
+	/// What it was expected to cost when it was opened: opening, close, capital and the margin for risk.
+	#[serde(default)]
+	pub expected: Option<Msat>,
 	/// Its size.
 	#[serde(default)]
 	pub capacity: Sat,
@@ -286,6 +292,7 @@ impl ChannelSums {
 			sold_as: None,
 			tier: None,
 			quoted: None,
+			expected: None,
 			capacity: Sat::ZERO,
 			funding: None,
 			opened_at: now,
@@ -326,13 +333,20 @@ impl ChannelSums {
 		self.sat_secs.saturating_add(balance.saturating_mul(secs)) / 86_400
 	}
 
-	/// Takes a change of our side into account.
-	pub(crate) fn move_balance(&mut self, msat: i64, now: Timestamp) {
-		let secs = now.0.saturating_sub(self.since.0) / 1000;
+	/// What was in it since it moved last, in satoshi-seconds by month.
+	pub(super) fn since_last(&self, now: Timestamp) -> Vec<(String, u64)> {
 		let balance = u64::try_from(self.balance_msat / 1000).unwrap_or(0);
-		self.sat_secs = self.sat_secs.saturating_add(balance.saturating_mul(secs));
+		let by_month = months::split(self.since, now).into_iter();
+		by_month.map(|(month, secs)| (month, balance.saturating_mul(secs))).collect()
+	}
+
+	/// Takes a change of our side into account. Gives what was in it before, in satoshi-seconds by month.
+	pub(crate) fn move_balance(&mut self, msat: i64, now: Timestamp) -> Vec<(String, u64)> {
+		let before = self.since_last(now);
+		self.sat_secs = before.iter().fold(self.sat_secs, |sum, (_, sat_secs)| sum.saturating_add(*sat_secs));
 		self.balance_msat = self.balance_msat.saturating_add(msat);
 		self.since = now;
+		before
 	}
 }
 
@@ -462,34 +476,9 @@ impl Books {
 	}
 }
 
-/// `2026-11`: the month of a moment, UTC (Howard Hinnant's civil-from-days).
-pub fn month_of(at: Timestamp) -> String {
-	let days = i64::try_from(at.0 / 86_400_000).unwrap_or(0).saturating_add(719_468);
-	let era_day = days.rem_euclid(146_097);
-	let year_of_era =
-		(era_day.saturating_sub(era_day / 1_460).saturating_add(era_day / 36_524).saturating_sub(era_day / 146_096))
-			/ 365;
-	let past = year_of_era.saturating_mul(365).saturating_add(year_of_era / 4).saturating_sub(year_of_era / 100);
-	let month = era_day.saturating_sub(past).saturating_mul(5).saturating_add(2) / 153;
-	let year = year_of_era.saturating_add((days.div_euclid(146_097)).saturating_mul(400));
-	let (year, month) =
-		if month < 10 { (year, month.saturating_add(3)) } else { (year.saturating_add(1), month.saturating_sub(9)) };
-	format!("{year:04}-{month:02}")
-}
-
 #[cfg(test)]
 mod tests {
 	use super::*;
-
-	#[test]
-	fn months_are_those_of_the_calendar() {
-		let of = |text: &str| month_of(Timestamp::parse(text).unwrap());
-		assert_eq!(month_of(Timestamp(0)), "1970-01");
-		assert_eq!(of("2024-02-29T23:59:59.999Z"), "2024-02");
-		assert_eq!(of("2024-03-01T00:00:00.000Z"), "2024-03");
-		assert_eq!(of("2026-12-31T23:59:59.999Z"), "2026-12");
-		assert_eq!(of("2027-01-01T00:00:00.000Z"), "2027-01");
-	}
 
 	#[test]
 	fn every_account_is_read_back_by_its_name() {

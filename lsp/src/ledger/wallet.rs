@@ -199,10 +199,12 @@ fn funding(turn: &mut Turn<'_>, tx: &WalletTx) -> Booking {
 	let who = sale.map(|sale| sale.client).or(order.map(|order| order.client)).or(*client);
 	let sold_as = sale.map(|sale| sale.id.clone()).or(order.map(|order| order.id.clone()));
 	let quoted = sale.and_then(|sale| sale.fee).or(order.and_then(|order| order.fee_total.to_msat()));
+	let expected = sale.map(|sale| sale.expected_cost).or(order.map(|order| order.expected_cost));
 	let mut sums = turn.channel_sums(&ChannelSums::key_of(channel_id));
 	sums.client = who;
 	sums.sold_as = sums.sold_as.or(sold_as);
 	sums.quoted = quoted;
+	sums.expected = expected.and_then(|cost| cost.to_msat());
 	sums.tier = who.and_then(|who| turn.book.client(&who)).map(|client| match client.tier.as_str() {
 		"" => "new".to_owned(),
 		tier => tier.to_owned(),

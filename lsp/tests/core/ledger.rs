@@ -10,7 +10,7 @@ use inlet_lsp::money::{Msat, Sat};
 use inlet_lsp::time::Timestamp;
 use inlet_lsp::{Lsp, Policy};
 use proptest::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What LDK and BDK would say, kept by adding up what is done.
 #[derive(Default)]
@@ -355,4 +355,28 @@ fn a_channel_keeps_its_sums_and_the_capital_that_was_in_it() {
 	let hours = (ledger.now.0 - opened.0) / 3_600_000;
 	assert!(sums.settled_at.is_some() && sums.sat_secs <= 100_000 * hours * 3_600 && sums.sat_secs >= 100_000 * 3_600);
 	assert!(ledger.book.books().channel(&channel).is_none(), "a settled channel is not kept in memory");
+}
+
+#[test]
+fn the_months_have_all_the_capital_that_the_channels_had() {
+	let mut ledger = Ledger::new();
+	ledger.make(Move::Fund { size: 100_000, fee: 700, given: 0 });
+	let opened = ledger.now;
+	ledger.now = Timestamp(opened.0 + 40 * 86_400_000);
+	let books = ledger.book.books();
+	let by_month = |books: &inlet_lsp::book::Books, now: Timestamp| -> u64 {
+		let names: BTreeSet<String> =
+			(0..=40).map(|day| inlet_lsp::book::month_of(Timestamp(opened.0 + day * 86_400_000))).collect();
+		names.iter().map(|name| books.month_sat_days(name, now)).sum()
+	};
+	let due = 100_000 * 40;
+	// Each month rounds down.
+	assert!((due - 3..=due).contains(&by_month(books, ledger.now)), "while nothing has moved since");
+	ledger.make(Move::Close { fee: 250 });
+	let (sum, hours) = (by_month(ledger.book.books(), ledger.now), (ledger.now.0 - opened.0) / 3_600_000);
+	assert!(sum >= due - 3 && sum <= 100_000 * hours / 24, "and when it is over: {sum}");
+	let books = ledger.book.books();
+	assert_eq!(books.days_seen(opened, opened), 0);
+	let seen = books.days_seen(opened, ledger.now) + books.days_seen(Timestamp(opened.0 + 31 * 86_400_000), ledger.now);
+	assert!((27..=62).contains(&seen), "no more than the two months have: {seen}");
 }

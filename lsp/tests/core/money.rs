@@ -181,3 +181,19 @@ fn every_cost_has_its_term() {
 	let cheaper = Basis { standing: &known, ..basis }.order(Sat(1_000_000), Sat(500_000), 52_560).unwrap();
 	assert_eq!(cheaper.risk, Sat(1_613));
 }
+
+#[test]
+fn r15_headroom_gives_way_to_the_limit_before_the_payment_does() {
+	let mut policy = plain();
+	policy.lsps2.headroom_ppm = Ppm(1_000_000);
+	let mut standing = standing(&policy, "new");
+	standing.max_channel = Sat(500_000);
+	let basis = basis(&policy, &standing, 1000);
+	let capacity = |sat: u64| basis.jit_capacity(Msat(sat * 1000), 0).unwrap();
+	assert!(capacity(200_000) > Sat(400_000), "all of it");
+	assert_eq!(capacity(300_000), Sat(500_000), "what there is room for");
+	assert!(capacity(499_000) > Sat(500_000), "the payment and its reserve have to fit");
+	let largest = basis.largest_payment(Sat(10_000_000), standing.max_channel).unwrap();
+	assert!(largest > Sat(480_000), "{largest}");
+	assert_eq!(capacity(largest.0), Sat(500_000));
+}

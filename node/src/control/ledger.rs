@@ -246,8 +246,12 @@ pub struct LedgerReportLine {
 	pub profit_msat: i64,
 	/// What the quotes asked for the sales in it.
 	pub quoted_msat: u64,
-	/// Our side of its channels times time, in satoshi-days; `null` for months.
+	/// What these sales were expected to cost when they were opened: opening, close, capital and the margin for risk. Zero for months.
+	#[serde(default)]
+	pub expected_cost_msat: u64,
+	/// Our side of its channels times time, in satoshi-days.
 	pub sat_days: Option<u64>,
-	/// Profit on that capital in a year, in parts per million; `null` where there was none.
+	/// Profit on that capital in a year, in parts per million; `null` where there was none, and where its oldest channel was there
+	/// (of a month: the books have seen) less than a week: an opening fee says nothing of a year.
 	pub yearly_ppm: Option<i64>,
 }

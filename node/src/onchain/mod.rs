@@ -24,4 +24,6 @@ pub use reserve::{Reserve, ReservePolicy, anchor_reserve};
 pub use wallet::{Balance, Bumped, Funded, Refunded, Sent, Utxo, Wallet, WalletError, WalletView};
 
 #[cfg(test)]
+mod forced_tests;
+#[cfg(test)]
 pub(crate) mod testing;

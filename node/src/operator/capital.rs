@@ -33,7 +33,11 @@ impl Operator {
 		}
 		if picture.coins.missing > 0 && policy.capital.coins_feerate_sat_per_vb == 0 {
 			let text = "send the wallet some in outputs of their own, or set capital.coins_feerate_sat_per_vb";
-			advice.push(format!("{} coins of the reserve are missing: {text}", picture.coins.missing));
+			let missing = match picture.coins.missing {
+				1 => "a coin of the reserve is missing".to_owned(),
+				more => format!("{more} coins of the reserve are missing"),
+			};
+			advice.push(format!("{missing}: {text}"));
 		}
 		if picture.idle > Sat::ZERO {
 			advice.push(format!("{} sat are in idle channels: inlet capital reclaim", picture.idle.0));

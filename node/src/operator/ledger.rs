@@ -4,13 +4,16 @@ use super::Operator;
 use crate::control::*;
 use crate::driver::now;
 use crate::hands::books::Comparison;
-use inlet_lsp::book::{self, BooksRow, ChannelSums, MonthSums};
+use inlet_lsp::book::{self, Books, BooksRow, ChannelSums, MonthSums};
 use inlet_lsp::time::Timestamp;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// How often a check looks again while it waits.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// What came in less time than this says nothing of a year, in days: most of it is an opening fee.
+const MIN_DAYS_FOR_A_YEAR: u64 = 7;
+const DAY_MS: u64 = 86_400_000;
 /// Channels that are settled and a report looks at, the newest.
 const MAX_REPORTED: usize = 20_000;
 
@@ -64,11 +67,14 @@ impl Operator {
 
 	pub(super) async fn report_ledger(&self, request: LedgerReportRequest) -> Result<LedgerReport, Refusal> {
 		if request.by == ReportBy::Month {
-			let lines = self.driver.read(|book| book.books().months().rev().map(month_line).collect());
+			let at = now();
+			let lines = self
+				.driver
+				.read(|book| book.books().months().rev().map(|month| month_line(book.books(), month, at)).collect());
 			return Ok(LedgerReport { lines, cut: false });
 		}
 		let (all, cut) = self.channel_sums().await?;
-		let mut lines: BTreeMap<String, LedgerReportLine> = BTreeMap::new();
+		let mut lines: BTreeMap<String, (LedgerReportLine, u64)> = BTreeMap::new();
 		for sums in &all {
 			let name = match request.by {
 				ReportBy::Channel => sums.channel_id().map(|_| sums.key.trim_start_matches("channel:").to_owned()),
@@ -76,9 +82,9 @@ impl Operator {
 				_ => sums.client.map(|client| client.to_string()),
 			};
 			let Some(name) = name else { continue };
-			add(lines.entry(name.clone()).or_insert_with(|| empty(name)), sums, now());
+			add(lines.entry(name.clone()).or_insert_with(|| (empty(name), 0)), sums, now());
 		}
-		let mut lines: Vec<LedgerReportLine> = lines.into_values().map(finish).collect();
+		let mut lines: Vec<LedgerReportLine> = lines.into_values().map(|(line, days)| finish(line, days)).collect();
 		lines.sort_by_key(|line| std::cmp::Reverse(line.profit_msat));
 		Ok(LedgerReport { lines, cut })
 	}
@@ -152,39 +158,53 @@ fn empty(name: String) -> LedgerReportLine {
 		cost_msat: 0,
 		profit_msat: 0,
 		quoted_msat: 0,
+		expected_cost_msat: 0,
 		sat_days: Some(0),
 		yearly_ppm: None,
 	}
 }
 
-fn add(line: &mut LedgerReportLine, sums: &ChannelSums, now: Timestamp) {
+/// Adds a channel to a line, beside which the days are kept for which its oldest channel was there.
+fn add((line, days): &mut (LedgerReportLine, u64), sums: &ChannelSums, now: Timestamp) {
+	let until = sums.closed_at.unwrap_or(now);
+	*days = (*days).max(until.0.saturating_sub(sums.opened_at.0) / DAY_MS);
 	line.channels += u64::from(sums.channel_id().is_some());
 	line.cost_msat = line.cost_msat.saturating_add(sums.cost_msat());
 	line.profit_msat = line.profit_msat.saturating_add(sums.profit_msat());
 	line.quoted_msat = line.quoted_msat.saturating_add(sums.quoted.map_or(0, |quoted| quoted.0));
+	line.expected_cost_msat = line.expected_cost_msat.saturating_add(sums.expected.map_or(0, |expected| expected.0));
 	line.sat_days = line.sat_days.map(|days| days.saturating_add(sums.sat_days(now)));
 }
 
-fn finish(mut line: LedgerReportLine) -> LedgerReportLine {
+fn finish(mut line: LedgerReportLine, days_seen: u64) -> LedgerReportLine {
 	line.earned_msat = line.profit_msat.saturating_add(line.cost_msat);
-	let days = line.sat_days.filter(|days| *days > 0);
-	line.yearly_ppm = days.map(|days| {
+	let capital = line.sat_days.filter(|days| *days > 0 && days_seen >= MIN_DAYS_FOR_A_YEAR);
+	line.yearly_ppm = capital.map(|days| {
 		let ppm = i128::from(line.profit_msat) * 365 * 1_000_000 / (i128::from(days) * 1_000);
 		i64::try_from(ppm).unwrap_or(if ppm < 0 { i64::MIN } else { i64::MAX })
 	});
 	line
 }
 
-fn month_line(month: &MonthSums) -> LedgerReportLine {
+fn month_line(books: &Books, month: &MonthSums, now: Timestamp) -> LedgerReportLine {
 	let sum = |which: fn(book::EntryKind) -> bool| -> i64 {
 		month.kinds.iter().filter(|(kind, _)| which(**kind)).map(|(_, msat)| *msat).sum()
 	};
 	let (profit_msat, cost_msat) = (sum(book::EntryKind::is_profit), -sum(book::EntryKind::is_cost));
-	LedgerReportLine {
-		profit_msat,
-		cost_msat,
-		earned_msat: profit_msat + cost_msat,
-		sat_days: None,
-		..empty(month.month.clone())
+	let days = Timestamp::parse(&format!("{}-01T00:00:00.000Z", month.month)).map_or(0, |at| books.days_seen(at, now));
+	let sat_days = Some(books.month_sat_days(&month.month, now));
+	finish(LedgerReportLine { profit_msat, cost_msat, sat_days, ..empty(month.month.clone()) }, days)
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	#[test]
+	fn what_came_in_less_than_a_week_says_nothing_of_a_year() {
+		let line = || LedgerReportLine { profit_msat: 1_840_000, sat_days: Some(9_300_000), ..empty("client".into()) };
+		assert_eq!(finish(line(), 6).yearly_ppm, None);
+		assert_eq!(finish(line(), 7).yearly_ppm, Some(72_215));
+		assert_eq!(finish(LedgerReportLine { sat_days: Some(0), ..line() }, 30).yearly_ppm, None, "no capital");
 	}
 }

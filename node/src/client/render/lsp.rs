@@ -1,7 +1,7 @@
 //! What is sold.
 
 use super::table::{Column::*, Table, cut, pairs};
-use super::{Style, WIDTH, ends, feerate, msat, number, prefix, signed_msat, word};
+use super::{Style, WIDTH, ends, feerate, msat, number, plural, prefix, signed_msat, word};
 use crate::control::{
 	Capital, HistoryLine, Ledger, LedgerCheck, LedgerReport, Order, OrderDetail, Page, Quote, QuoteKind, ReclaimPlan,
 	Sale, SaleDetail, SaleStatus, SoldChannel,
@@ -270,6 +270,7 @@ pub(in crate::client) fn ledger_report(r: &LedgerReport, _: &Style) -> String {
 		("COST", Right),
 		("PROFIT", Right),
 		("QUOTED", Right),
+		("EXPECTED COST", Right),
 		("SAT-DAYS", Right),
 		("A YEAR", Right),
 	]);
@@ -281,10 +282,10 @@ pub(in crate::client) fn ledger_report(r: &LedgerReport, _: &Style) -> String {
 			signed_msat(line.cost_msat),
 			signed_msat(line.profit_msat),
 			msat(line.quoted_msat),
+			msat(line.expected_cost_msat),
 			line.sat_days.map(number).unwrap_or_default(),
 			line.yearly_ppm
-				.map(|ppm| format!("{}.{} %", ppm / 10_000, ppm.unsigned_abs() / 1_000 % 10))
-				.unwrap_or_default(),
+				.map_or("-".to_owned(), |ppm| format!("{}.{} %", ppm / 10_000, ppm.unsigned_abs() / 1_000 % 10)),
 		]);
 	}
 	let cut = if r.cut { "\nthe oldest channels are left out" } else { "" };
@@ -312,8 +313,13 @@ pub(in crate::client) fn capital(c: &Capital, _: &Style) -> String {
 	}
 	let coming = if c.coins_coming > 0 { format!(", {} coming", c.coins_coming) } else { String::new() };
 	let coins = format!(
-		"{} channels, coins for {}\nreserve coins: {} there{coming}, {} wanted, {} missing; next: {}",
-		c.channels, c.channels_carried, c.coins_there, c.coins_wanted, c.coins_missing, c.coins_next
+		"{}, coins for {}\nreserve coins: {} there{coming}, {} wanted, {} missing; next: {}",
+		plural(c.channels, "channel"),
+		c.channels_carried,
+		c.coins_there,
+		c.coins_wanted,
+		c.coins_missing,
+		c.coins_next
 	);
 	let advice: String = c.advice.iter().map(|line| format!("\n→ {line}")).collect();
 	format!("{}\n{coins}\n\n{}{advice}", table.text(), sellable.text())

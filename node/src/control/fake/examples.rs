@@ -553,6 +553,7 @@ pub(crate) fn ledger_report(request: LedgerReportRequest) -> LedgerReport {
 		cost_msat: 360_000,
 		profit_msat: 1_840_000,
 		quoted_msat: 2_200_000,
+		expected_cost_msat: 1_510_000,
 		sat_days: Some(9_300_000),
 		yearly_ppm: Some(72_215),
 	};
