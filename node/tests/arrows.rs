@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 
 const LDK: &[&str] = &[
 	"lightning",
-	"lightning_background_processor",
 	"lightning_block_sync",
 	"lightning_invoice",
 	"lightning_liquidity",

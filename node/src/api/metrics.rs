@@ -118,6 +118,8 @@ fn store(text: &mut Text, status: &Status, storage: &Storage) {
 	text.counter("inlet_store_syncs", "Syncs (fdatasync).", storage.syncs);
 	text.counter("inlet_store_batches", "Transactions.", storage.batches);
 	text.gauge("inlet_store_queued_bytes", "Bytes that wait to be written.", storage.queued_bytes);
+	let updates = "inlet_channel_updates_waiting";
+	text.gauge(updates, "Updates of channels that are not on the disk, or a backup, yet.", storage.updates_waiting);
 	let (asked, recorded) = ("inlet_store_asked_bytes", "inlet_store_recorded_bytes");
 	text.head(asked, "counter", "Bytes that the node asked to have written.");
 	for purpose in &storage.purposes {

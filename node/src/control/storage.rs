@@ -24,6 +24,8 @@ pub struct Storage {
 	pub queued_bytes: u64,
 	/// Most bytes that ever waited.
 	pub queued_bytes_peak: u64,
+	/// Updates of channels that are not on the disk yet, or not on a backup that they wait for (`backup.mode = "sync"`).
+	pub updates_waiting: u64,
 	/// `written_bytes` for a day, at the rate since the start.
 	pub bytes_per_day: u64,
 	/// Payments forwarded since the start, and payments that brought a channel.

@@ -1,10 +1,10 @@
 //! LDK's loop: events, what is to be sent, what is to be persisted, and chores by the clock.
 //!
-//! `lightning-background-processor` has such a loop, and this one does what that does, but for three things, each measured (see
-//! the decision record 0010). It encodes the channel manager only when updates of monitors wait for it, or a little later when
+//! `lightning-background-processor` has such a loop, and this one does what that does, but for four things, each measured (see
+//! the decision record 0005). It encodes the channel manager only when updates of monitors wait for it, or a little later when
 //! none do: an encoding costs 3 kB a channel, and a payment caused one after every message. It has one round of writing under
-//! way at a time: what comes meanwhile shares the next one. And it asks the monitors for events, one by one as LDK does, when
-//! there may be some and not at each turn.
+//! way at a time: what comes meanwhile shares the next one. It rests after an encoding that many updates waited for. And it
+//! asks the monitors for events, one by one as LDK does, when there may be some and not at each turn.
 
 use super::events::Handler;
 use super::gossip::Gossip;

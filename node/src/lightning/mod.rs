@@ -181,6 +181,13 @@ impl Lightning {
 		tx.input.iter().any(|input| self.wallet.is_unsent(&input.previous_output.txid))
 	}
 
+	/// Updates of channels that are not durable yet: what they allow has not been said to any peer.
+	pub fn updates_waiting(&self) -> u64 {
+		let queued = self.monitor.pending_operation_count();
+		let written: usize = self.monitor.list_pending_monitor_updates().values().map(Vec::len).sum();
+		u64::try_from(queued + written).unwrap_or(u64::MAX)
+	}
+
 	/// Grows whenever channels come or go: what is reckoned from all channels holds until then (or until a block comes).
 	pub fn changes(&self) -> u64 {
 		self.changes.load(Ordering::Acquire)

@@ -11,7 +11,8 @@ impl Operator {
 		let totals = self.store.ledger_totals().await.map_err(|e| Refusal::internal(e.to_string()))?;
 		let (stats, disk) = (self.store.stats(), &self.hands.disk);
 		let uptime_secs = self.started.elapsed().map_or(0, |up| up.as_secs());
-		Ok(storage(&stats, uptime_secs, disk.payments_since(&totals), disk))
+		let waiting = self.hands.lightning.updates_waiting();
+		Ok(storage(&stats, uptime_secs, disk.payments_since(&totals), waiting, disk))
 	}
 
 	pub(super) fn disk_now(&self) -> DiskStatus {
@@ -29,7 +30,7 @@ impl Operator {
 	}
 }
 
-fn storage(stats: &Stats, uptime_secs: u64, payments: u64, disk: &Disk) -> Storage {
+fn storage(stats: &Stats, uptime_secs: u64, payments: u64, updates_waiting: u64, disk: &Disk) -> Storage {
 	let (wear, space, written_bytes) = (disk.wear(), disk.space(), written(stats));
 	Storage {
 		uptime_secs,
@@ -41,6 +42,7 @@ fn storage(stats: &Stats, uptime_secs: u64, payments: u64, disk: &Disk) -> Stora
 		checkpoints: stats.checkpoints,
 		queued_bytes: stats.queued_bytes,
 		queued_bytes_peak: stats.queued_bytes_peak,
+		updates_waiting,
 		bytes_per_day: wear.bytes_per_day,
 		payments,
 		bytes_per_payment: written_bytes.checked_div(payments),

@@ -65,7 +65,12 @@ fn r17_the_machine_is_lost_in_mid_payment_and_restored_elsewhere() {
 		let invoice = wallet.invoice(Some(20_000_000)).await?;
 		wallet.freeze()?;
 		let payment = payer.pay(&invoice, None).await?;
-		let on_its_way = async || Ok((sendable(&world).await? < before).then_some(()));
+		// What can be sent falls when the HTLC is in memory. It is offered to the wallet once it is on the disk and its copy.
+		let on_its_way = async || {
+			let added = sendable(&world).await? < before;
+			let waiting = number(&world.lsp.json(&["storage"]).await?, "updates_waiting")?;
+			Ok((added && waiting == 0).then_some(()))
+		};
 		eventually(SOON, "the payment is forwarded", on_its_way).await?;
 		world.lsp.kill()?;
 		wallet.thaw()?;

@@ -117,6 +117,7 @@ pub(crate) fn storage() -> Storage {
 		checkpoints: 4,
 		queued_bytes: 0,
 		queued_bytes_peak: 95_507,
+		updates_waiting: 0,
 		bytes_per_day: 82_000_000,
 		payments: 1_366,
 		bytes_per_payment: Some(30_014),
