@@ -37,7 +37,8 @@ const LATER: Duration = Duration::from_millis(50);
 const COUNTED: usize = 4;
 /// ... and never longer than this.
 const LONGEST_PAUSE: Duration = Duration::from_millis(25);
-/// At most this often the monitors are asked for events. They have some when a block came or a channel was closed.
+/// At most this often the monitors are asked for events, apart from after a chore. They have some when a block came, a channel was
+/// closed, or a claim is to pay more.
 const MONITOR_EVENTS: Duration = Duration::from_millis(100);
 
 /// What is done by the clock, with LDK's own periods (of 0.3): first after, and then every.
@@ -156,6 +157,8 @@ impl Cycle {
 			let now = Instant::now();
 			while let Some(chore) = clock.take(now) {
 				self.chore(chore).await;
+				// A claim that is due for a higher fee is such an event, and LDK does not notify of it.
+				ask_monitors = now;
 			}
 			ldk.manager.process_pending_events_async(|event| self.event(event)).await;
 			ldk.messenger.process_pending_events_async(|event| Box::pin(self.event(event))).await;
