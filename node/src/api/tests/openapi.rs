@@ -199,8 +199,14 @@ fn document() -> Value {
 	d.get::<Capital>("/v1/capital", "capital", "Where the capital is, and how many channels it still makes.");
 	d.get::<ReclaimPlan>(
 		"/v1/capital/reclaim",
-		"reclaim",
+		"reclaimPlan",
 		"Which idle channels could give their capital back. Nothing is done.",
+	);
+	d.send::<ReclaimRequest, Reclaimed>(
+		"POST",
+		"/v1/capital/reclaim",
+		"reclaim",
+		"Tells the clients of these channels that they are idle, or closes them, as the plan says. Others are left alone.",
 	);
 	let (check, report) = (d.reply::<LedgerCheck>(), d.reply::<LedgerReport>());
 	let wait = json!({ "parameters": [parameter("wait_secs", json!({ "type": "integer", "minimum": 0, "maximum": MAX_CHECK_WAIT_SECS, "default": 0 }), "How long to wait for what is just being settled.")] });
