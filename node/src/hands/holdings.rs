@@ -4,6 +4,7 @@ use super::Hands;
 use super::books::ours;
 use crate::driver::{Driver, now};
 use crate::stop::stopped;
+use bitcoin::Network;
 use inlet_lsp::book::NodeId;
 use inlet_lsp::capital::Holding;
 use inlet_lsp::input::Input;
@@ -18,8 +19,10 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// Between two looks at all channels.
+/// Between two looks at all channels,
 const EVERY: Duration = Duration::from_secs(60);
+/// ... and on a private regtest.
+const EVERY_ON_REGTEST: Duration = Duration::from_secs(4);
 /// Between two looks for clients that are waited for: a phone that was woken is here for half a minute.
 const ATTEND: Duration = Duration::from_secs(2);
 
@@ -57,7 +60,8 @@ impl Hands {
 		if !policy.reclaim {
 			return stopped(&mut stop).await;
 		}
-		let (mut due, mut away) = (Instant::now() + EVERY, BTreeSet::new());
+		let every = if self.network == Network::Regtest { EVERY_ON_REGTEST } else { EVERY };
+		let (mut due, mut away) = (Instant::now() + every, BTreeSet::new());
 		loop {
 			tokio::select! {
 				() = stopped(&mut stop) => return,
@@ -66,7 +70,7 @@ impl Hands {
 			if Instant::now() < due && !away.iter().any(|client| self.has_usable(client)) {
 				continue;
 			}
-			due = Instant::now() + EVERY;
+			due = Instant::now() + every;
 			let (holdings, feerate) = (self.holdings(&driver), self.fees.fresh());
 			let waits = |held: &&Holding| reclaim::verdict(&policy, feerate, held, now()) == Verdict::Wait(CLIENT_AWAY);
 			away = holdings.iter().filter(waits).map(|held| held.client).collect();

@@ -62,10 +62,7 @@ impl Shop {
 			client: channel.client,
 			capacity: Sat(channel.capacity),
 			ours: Msat(channel.ours.unsigned_abs()),
-			theirs: Sat(channel.capacity)
-				.to_msat()
-				.unwrap_or(Msat::ZERO)
-				.saturating_sub(Msat(channel.ours.unsigned_abs())),
+			theirs: Msat((channel.capacity * 1000).saturating_sub(channel.ours.unsigned_abs())),
 			opened_by_us: true,
 			public: false,
 			connected: true,

@@ -351,6 +351,7 @@ fn example_body(route: &str) -> &'static str {
 		"POST /v1/channels" => "{\"node_id\":\"02\",\"capacity_sat\":100000}",
 		"POST /v1/invoices" => "{\"amount_msat\":1000,\"description\":\"x\",\"expiry_secs\":60}",
 		"POST /v1/offers" => "{\"amount_msat\":1000,\"expiry_secs\":60}",
+		"POST /v1/capital/reclaim" => "{\"channels\":[\"9c1e\"]}",
 		"POST /v1/tokens" => "{\"tier\":\"known\"}",
 		"POST /v1/payments" => "{\"to\":\"lnbc1\"}",
 		_ => "",

@@ -341,39 +341,26 @@ pub(in crate::client) fn reclaimed(done: &Reclaimed, _: &Style) -> String {
 pub(in crate::client) fn reclaim_plan(plan: &ReclaimPlan, style: &Style) -> String {
 	let mut table = Table::new([
 		("CHANNEL", Left),
-		("CLIENT", Left),
-		("", Left),
 		("OURS", Right),
 		("CLIENT'S", Right),
-		("USED", Left),
-		("TOLD", Left),
-		("LEASE", Right),
-		("PROFIT", Right),
-		("SAT-DAYS", Right),
 		("COST/YEAR", Right),
+		("USED", Left),
 		("", Left),
 	]);
 	for line in &plan.channels {
 		table.row([
 			prefix(&line.id),
-			prefix(&line.client),
-			if line.connected { String::new() } else { "away".to_owned() },
 			number(line.local_sat),
 			number(line.remote_sat),
-			line.used_at.map(|at| style.short(at)).unwrap_or_default(),
-			line.told_at.map(|at| style.short(at)).unwrap_or_default(),
-			number(u64::from(line.lease_left_blocks)),
-			signed_msat(line.profit_msat),
-			number(line.sat_days),
 			number(line.costs_sat_per_year),
+			line.used_at.map(|at| style.short(at)).unwrap_or_default(),
 			format!("{}: {}", line.verdict, line.because),
 		]);
 	}
-	let when = if plan.reclaims_by_itself {
-		"by itself (capital.reclaim is on)"
-	} else {
-		"when you say so: inlet capital reclaim"
-	};
 	let brings = number(plan.brings_sat);
-	format!("{}\nclosing what says close would bring home {brings} sat less fees; it happens {when}", table.text())
+	let when = match plan.reclaims_by_itself {
+		true => "it happens by itself (capital.reclaim)",
+		false => "it happens when you say so: inlet capital reclaim",
+	};
+	format!("{}\nclosing what says close would bring home {brings} sat less fees; {when}", table.text())
 }
