@@ -204,8 +204,9 @@ fn the_image_brings_what_it_promises() {
 	}
 }
 
-const SCRIPTS: [&str; 10] = [
+const SCRIPTS: [&str; 11] = [
 	"debian/build",
+	"debian/twice",
 	"debian/check",
 	"debian/checks",
 	"debian/emulate",
