@@ -1,6 +1,7 @@
 //! The Debian package in a clean Debian tree. Builds the package first: many minutes, as root, with Debian's `mmdebstrap`.
 //!
-//! `cargo test -p inlet-tests --test package -- --ignored`; `INLET_DEB` names a package that is there already.
+//! `cargo test -p inlet-tests --test package -- --ignored`; `INLET_DEB` names a package that is there already,
+//! `INLET_EARLIER_DEB` the one before it.
 
 use anyhow::{Context, Result, ensure};
 use inlet_tests::bitcoind::Bitcoind;
@@ -18,8 +19,10 @@ async fn the_package_installs_serves_upgrades_and_goes_without_the_keys() -> Res
 		None => build(&deploy, scratch.path()).await?,
 	};
 	let bitcoind = Bitcoind::start(&scratch).await?;
-	let status =
-		Command::new(deploy.join("check")).arg(deb).arg(format!("bitcoind:{}", bitcoind.url())).status().await?;
+	bitcoind.load_chain(&deploy.join("../../node/tests/data/0.1.0-with-chain/blocks.dat")).await?;
+	let mut check = Command::new(deploy.join("check"));
+	check.arg(deb).arg(format!("bitcoind:{}", bitcoind.url())).args(std::env::var_os("INLET_EARLIER_DEB"));
+	let status = check.status().await?;
 	ensure!(status.success(), "deploy/debian/check: {status}");
 	bitcoind.stop().await
 }
