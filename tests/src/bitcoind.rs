@@ -271,13 +271,13 @@ impl Bitcoind {
 		self.mine(1).await
 	}
 
-	/// Writes all blocks but the first to a file, in the form that bitcoind has on its disk and takes by `-loadblock`.
+	/// Writes all blocks to a file, in the form that bitcoind has on its disk and takes by `-loadblock`.
 	///
 	/// # Errors
 	/// bitcoind is not there, or the file cannot be written.
 	pub async fn save_chain(&self, to: &Path) -> Result<()> {
 		let mut bytes = Vec::new();
-		for height in 1..=self.height().await? {
+		for height in 0..=self.height().await? {
 			let hash = self.call("getblockhash", json!([height])).await?;
 			let block = Vec::<u8>::from_hex(&text(self.call("getblock", json!([hash, 0])).await?)?)?;
 			bytes.extend(Network::Regtest.magic().to_bytes());

@@ -4,9 +4,7 @@
 //! `cargo test -p inlet-tests --test package -- --ignored`; `INLET_DEB` names one that is there already, `INLET_EARLIER_DEB` the one before it.
 
 use anyhow::{Context, Result, ensure};
-use inlet_tests::artifacts::inlet_exe;
-use inlet_tests::bitcoind::Bitcoind;
-use inlet_tests::scratch::Scratch;
+use inlet_tests::{Bitcoind, Scratch, inlet_exe};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use tokio::process::Command;
@@ -18,9 +16,12 @@ const ARCH: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }
 
 #[tokio::test]
 async fn a_package_of_this_build_installs_serves_upgrades_and_goes_without_the_keys() -> Result<()> {
-	for needed in
-		["mmdebstrap --version", "dh --help", "dpkg-buildpackage --version", "unshare --mount --pid --fork true"]
-	{
+	for needed in [
+		"mmdebstrap --version",
+		"dh_assistant --help",
+		"dpkg-buildpackage --version",
+		"unshare --mount --pid --fork true",
+	] {
 		if !works(needed).await {
 			eprintln!("`{needed}` does not work here: no package was tried");
 			return Ok(());
