@@ -326,9 +326,18 @@ impl Bitcoind {
 			return self.mine(depth + 1).await;
 		}
 		for _ in 0..=depth {
-			let address = self.address().await?;
-			self.call("generateblock", json!([address, []])).await?;
+			self.mine_empty().await?;
 		}
+		Ok(())
+	}
+
+	/// Mines a block that leaves the mempool as it is.
+	///
+	/// # Errors
+	/// bitcoind is not there.
+	pub async fn mine_empty(&self) -> Result<()> {
+		let address = self.address().await?;
+		self.call("generateblock", json!([address, []])).await?;
 		Ok(())
 	}
 }

@@ -6,11 +6,15 @@ use inlet_tests::wallet::{number, text};
 use inlet_tests::world::{CHANNEL_DEPTH, SOON};
 use inlet_tests::{Backend, Scratch, Wallet, World, eventually, scenario};
 use serde_json::json;
+use std::time::Duration;
 
 /// What miners and rounding may take of one side when a channel ends.
 const TOLERANCE_SAT: u64 = 5_000;
 /// Longer than a side waits for its own money after closing by force (144 blocks, LDK's default on both ends).
 const DELAY_BLOCKS: u32 = 150;
+
+/// How often LDK is asked whether a claim is to pay more.
+const CLAIMS_AGAIN: Duration = Duration::from_secs(30);
 
 /// What both ends take for the feerate on a regtest without estimates, in sat/vB.
 const FEERATE: f64 = 2.0;
@@ -143,6 +147,37 @@ fn the_client_closes_by_force() {
 		let id = text(&wallet.channels().await?[0], "user_channel_id")?;
 		wallet.call("force_close", json!({ "user_channel_id": id })).await?;
 		before.comes_back(&world, &wallet, DELAY_BLOCKS).await
+	});
+}
+
+/// A transaction's weight is guessed before it is signed.
+const WEIGHED: f64 = 0.99;
+
+/// What a transaction of the mempool and those that spend from it pay together, in sat/vB.
+async fn package_feerate(world: &World<'_>, txid: &str) -> Result<f64> {
+	let entry = world.bitcoind.call("getmempoolentry", json!([txid])).await?;
+	let fees_sat = entry["fees"]["descendant"].as_f64().context("no fees")? * 1e8;
+	Ok(fees_sat / number(&entry, "descendantsize")? as f64)
+}
+
+/// LDK raises such a claim by the clock alone and tells nobody: no block, message or payment comes that would have it looked at.
+#[test]
+fn r10_a_close_that_waits_follows_the_feerate_without_a_block() {
+	scenario(async |scratch| {
+		let world = World::start(scratch, Backend::Esplora).await?;
+		let (_wallet, channel, _payer) = sold_channel(&world).await?;
+		world.lsp.json(&["channels", "force-close", &channel, "--break-lease", "--yes"]).await?;
+		let commitment = world.bitcoind.wait_for_mempool(1, SOON).await?.remove(0);
+		let bumped = async || Ok((package_feerate(&world, &commitment).await? >= FEERATE * WEIGHED).then_some(()));
+		eventually(SOON, "the close pays the first feerate", bumped).await?;
+
+		// The new feerate comes with a block that has no room. LDK adds a quarter to the old one at this block.
+		let raised = FEERATE * 3.0;
+		world.esplora.as_ref().context("chosen above")?.set_fee_estimates([(1, raised), (6, raised)]);
+		world.bitcoind.mine_empty().await?;
+		let follows = async || Ok((package_feerate(&world, &commitment).await? >= raised * WEIGHED).then_some(()));
+		eventually(CLAIMS_AGAIN * 2, "the close pays the new feerate", follows).await?;
+		world.mine(CHANNEL_DEPTH, &[]).await
 	});
 }
 
