@@ -7,7 +7,9 @@ pub use fetch::{Program, find};
 use crate::process::Process;
 use crate::rpc::{Rpc, RpcError};
 use crate::scratch::{Scratch, eventually, free_port};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use bitcoin::hex::{DisplayHex, FromHex};
+use bitcoin::{Block, Network};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -267,6 +269,45 @@ impl Bitcoind {
 			.collect();
 		self.wallet_call("sendmany", json!(["", amounts])).await?;
 		self.mine(1).await
+	}
+
+	/// Writes all blocks to a file, in the form that bitcoind has on its disk and takes by `-loadblock`.
+	///
+	/// # Errors
+	/// bitcoind is not there, or the file cannot be written.
+	pub async fn save_chain(&self, to: &Path) -> Result<()> {
+		let mut bytes = Vec::new();
+		for height in 0..=self.height().await? {
+			let hash = self.call("getblockhash", json!([height])).await?;
+			let block = Vec::<u8>::from_hex(&text(self.call("getblock", json!([hash, 0])).await?)?)?;
+			bytes.extend(Network::Regtest.magic().to_bytes());
+			bytes.extend(u32::try_from(block.len())?.to_le_bytes());
+			bytes.extend(block);
+		}
+		Ok(std::fs::write(to, bytes)?)
+	}
+
+	/// Gives it the blocks of [`Bitcoind::save_chain`], which become its chain if they are more than it has.
+	///
+	/// # Errors
+	/// bitcoind is not there, the file is damaged, or its last block is not the tip afterwards.
+	pub async fn load_chain(&self, from: &Path) -> Result<()> {
+		let bytes = std::fs::read(from)?;
+		let (mut rest, mut last) = (bytes.as_slice(), None);
+		while let Some((head, more)) = rest.split_first_chunk::<8>() {
+			let [_, _, _, _, length @ ..] = *head;
+			let (block, after) =
+				more.split_at_checked(u32::from_le_bytes(length) as usize).context("a block is cut off")?;
+			self.call("submitblock", json!([block.to_lower_hex_string()])).await?;
+			last = Some(bitcoin::consensus::deserialize::<Block>(block)?.block_hash().to_string());
+			rest = after;
+		}
+		ensure!(
+			rest.is_empty() && Some(self.tip().await?) == last,
+			"the blocks in {} are not its chain",
+			from.display()
+		);
+		Ok(())
 	}
 
 	/// A reorganisation: takes the last `depth` blocks away and mines `depth + 1` others. Their transactions are mined

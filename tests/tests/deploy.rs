@@ -199,13 +199,34 @@ fn the_image_brings_what_it_promises() {
 	for unit in ["inlet-firstboot", "inlet-console"] {
 		assert!(deploy(&format!("image/files/etc/systemd/system/{unit}.service")).exists() && build.contains(unit));
 	}
+	// What the operator may lay on the boot partition is taken from there, and nothing else.
+	let (firstboot, promised) = (read("image/files/usr/lib/inlet/firstboot"), read("image/boot-partition/README.txt"));
+	for file in ["authorized_keys", "inlet.toml", "hostname", "network", "pruned-bitcoind"] {
+		assert!(firstboot.contains(&format!("$boot/{file}\"")) && promised.contains(file), "{file}");
+	}
+	let (_, variable) = firstboot.split_once("\"INLET_CHAIN_BACKEND=").unwrap();
+	let (backend, _) = variable.split_once('"').unwrap();
+	with_variables(&[
+		("INLET_CHAIN_BACKEND", &backend.replace("$password", "00ff")),
+		("INLET_NODE_NETWORK", "regtest"),
+	]);
+	let units = "image/files/etc/systemd/system";
+	assert_eq!(
+		only(&read(&format!("{units}/inlet.service.d/image.conf")), "EnvironmentFile=-"),
+		"/etc/inlet/bitcoind.env"
+	);
+	for unit in ["inlet-chain.service", "bitcoin-knots.service.d/image.conf"] {
+		let settings = read(&format!("{units}/{unit}"));
+		assert_eq!(only(&settings, "ConditionPathExists="), "/etc/bitcoin/inlet.conf", "{unit}");
+	}
 	for line in read("image/files/usr/lib/inlet/console").lines().filter_map(|l| l.trim().strip_prefix("inlet ")) {
 		takes(&format!("inlet {line}"));
 	}
 }
 
-const SCRIPTS: [&str; 10] = [
+const SCRIPTS: [&str; 12] = [
 	"debian/build",
+	"debian/twice",
 	"debian/check",
 	"debian/checks",
 	"debian/emulate",
@@ -215,6 +236,7 @@ const SCRIPTS: [&str; 10] = [
 	"image/boot",
 	"image/files/usr/lib/inlet/firstboot",
 	"image/files/usr/lib/inlet/console",
+	"image/files/usr/lib/inlet/chain",
 ];
 
 #[test]

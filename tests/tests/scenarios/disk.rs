@@ -1,7 +1,8 @@
 //! The disk: little room, a second process, damage, and data directories of versions that were released.
 
-use crate::steps::{LEASE_BLOCKS, PAYER_CHANNEL_SAT, check_sale, pay_just_in_time, pay_plainly};
+use crate::steps::{LEASE_BLOCKS, PAYER_CHANNEL_SAT, check_sale, order_invoice, pay_just_in_time, pay_plainly};
 use anyhow::{Context, Result, ensure};
+use inlet_tests::wallet::text;
 use inlet_tests::world::SOON;
 use inlet_tests::{Backend, InletOptions, Scratch, World, scenario};
 use serde_json::Value;
@@ -128,8 +129,9 @@ fn take_a_monitor_away(data_dir: &Path) -> Result<()> {
 	})
 }
 
-/// The data directory as this version leaves it: channels of three kinds, sales, an order, payments. Written once for each
-/// release, never again: what was released is read for ever (`node/src/doctor/tests.rs`).
+/// The data directory as this version leaves it: channels of three kinds, sales, orders, payments, and the blocks that it has seen.
+/// Written once for each release, never again: what was released is read for ever (`node/src/doctor/tests.rs`), and
+/// `deploy/debian/check` starts on it before and after an upgrade. `INLET_EXE` names a binary that was released.
 #[test]
 #[ignore = "makes the frozen directory, which is in git"]
 fn make_the_frozen_data_directory() {
@@ -146,15 +148,25 @@ async fn make_frozen(scratch: &Scratch) -> Result<()> {
 	for _ in 0..3 {
 		pay_plainly(&payer, &wallet, 1_000).await?;
 	}
-	let open = wallet.jit_invoice(Some(50_000_000)).await?;
-	ensure!(!open.text.is_empty());
+	let order = wallet.order_channel(300_000, 0, LEASE_BLOCKS).await?;
+	let payment = wallet.pay(&order_invoice(&order)?, None).await?;
+	wallet.paid(&payment, SOON).await?;
+	world.lsp.order_is(&text(&order, "order_id")?, "completed", SOON).await?;
+	world.mine(6, &[&wallet, &payer]).await?;
+	wallet.usable_channels(2, SOON).await?;
+	// And what somebody has asked for, and not yet paid.
+	wallet.order_channel(200_000, 0, LEASE_BLOCKS).await?;
+	wallet.jit_invoice(Some(50_000_000)).await?;
 	let (channels, sales) = (world.lsp.channels().await?.len(), world.lsp.list("sales").await?.len());
+	ensure!(channels == 3, "{channels} channels");
 	world.lsp.stop().await?;
-	let to = Path::new(env!("CARGO_MANIFEST_DIR")).join("../node/tests/data").join(env!("CARGO_PKG_VERSION"));
-	std::fs::create_dir_all(&to)?;
+	let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../node/tests/data");
+	let to = data.join(format!("{}-with-chain", env!("CARGO_PKG_VERSION")));
+	std::fs::create_dir(&to).context("there is one already")?;
 	for name in ["seed", "network", "inlet.toml", "inlet.sqlite"] {
 		std::fs::copy(world.lsp.data_dir().join(name), to.join(name))?;
 	}
+	world.bitcoind.save_chain(&to.join("blocks.dat")).await?;
 	let expected = serde_json::json!({ "channels": channels, "sales": sales });
 	std::fs::write(to.join("expected.json"), expected.to_string() + "\n")?;
 	Ok(())
