@@ -61,11 +61,11 @@ pub fn verdict(policy: &CapitalPolicy, feerate: Option<FeePerKw>, holding: &Hold
 		return Verdict::Keep("too little of ours");
 	}
 	if holding.theirs > Msat::ZERO && holding.theirs.to_sat_floor() < DUST {
-		return Verdict::Keep("the client's part is too small for the chain: it would lose it");
+		return Verdict::Keep("the client's part would be lost as dust");
 	}
 	let Some(told) = holding.told_at else { return Verdict::Tell };
 	if now.0.saturating_sub(told.0) < u64::from(policy.reclaim_grace_days).saturating_mul(DAY_MS) || told >= now {
-		return Verdict::Wait("its client was told, and has time to use it");
+		return Verdict::Wait("told, and has time to use it");
 	}
 	let Some(rate) = feerate else { return Verdict::Wait("no feerate") };
 	// The fee comes off our side: what is left must be worth it.

@@ -87,9 +87,9 @@ impl Operator {
 		for holding in &holdings {
 			let (verdict, because) = match reclaim::verdict(policy, feerate, holding, at) {
 				Verdict::Keep(why) => ("keep", why),
-				Verdict::Tell => (TELL, "idle: its client is to be told first"),
+				Verdict::Tell => (TELL, "its client is to be told"),
 				Verdict::Wait(why) => ("wait", why),
-				Verdict::Close => (CLOSE, "idle, its client was told and is here, and fees are low"),
+				Verdict::Close => (CLOSE, "told, here, and fees are low"),
 			};
 			if verdict == CLOSE {
 				brings = brings.saturating_add(holding.ours.to_sat_floor());

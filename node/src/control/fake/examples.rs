@@ -600,7 +600,7 @@ pub(crate) fn reclaim_plan() -> ReclaimPlan {
 		told_at: Some(T0),
 		lease_left_blocks: 0,
 		verdict: s("close"),
-		because: s("idle, its client was told and is here, and fees are low"),
+		because: s("told, here, and fees are low"),
 		costs_sat_per_year: 15_500,
 		profit_msat: 1_840_000,
 		sat_days: 9_300_000,
