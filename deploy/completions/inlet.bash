@@ -457,7 +457,7 @@ _inlet() {
             return 0
             ;;
         inlet__subcmd__capital__subcmd__reclaim)
-            opts="-h --dry-run --data-dir --network --json --help"
+            opts="-h --dry-run --yes --data-dir --network --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -468,13 +468,14 @@ testnet4\t'For tests, fourth of its kind'
 regtest\t'For tests, of one\'s own'"
 complete -c inlet -n "__fish_inlet_using_subcommand capital; and not __fish_seen_subcommand_from reclaim" -l json -d 'Print what the API says, as JSON'
 complete -c inlet -n "__fish_inlet_using_subcommand capital; and not __fish_seen_subcommand_from reclaim" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c inlet -n "__fish_inlet_using_subcommand capital; and not __fish_seen_subcommand_from reclaim" -f -a "reclaim" -d 'Which idle channels could give it back; nothing is done (inlet channels close ID does it)'
+complete -c inlet -n "__fish_inlet_using_subcommand capital; and not __fish_seen_subcommand_from reclaim" -f -a "reclaim" -d 'Bring it home from idle channels: first their clients are told, later they are closed'
 complete -c inlet -n "__fish_inlet_using_subcommand capital; and __fish_seen_subcommand_from reclaim" -l data-dir -d 'Where everything is kept [default: ~/.inlet/NETWORK]' -r -F
 complete -c inlet -n "__fish_inlet_using_subcommand capital; and __fish_seen_subcommand_from reclaim" -l network -d 'Which network: only this decides what a coin is worth [default: signet]' -r -f -a "mainnet\t'Real money'
 signet\t'For tests, blocks are signed'
 testnet4\t'For tests, fourth of its kind'
 regtest\t'For tests, of one\'s own'"
-complete -c inlet -n "__fish_inlet_using_subcommand capital; and __fish_seen_subcommand_from reclaim" -l dry-run -d 'Only look, as it always does: closing is left to you'
+complete -c inlet -n "__fish_inlet_using_subcommand capital; and __fish_seen_subcommand_from reclaim" -l dry-run -d 'Only show what would be done, and why'
+complete -c inlet -n "__fish_inlet_using_subcommand capital; and __fish_seen_subcommand_from reclaim" -l yes -d 'Do not ask'
 complete -c inlet -n "__fish_inlet_using_subcommand capital; and __fish_seen_subcommand_from reclaim" -l json -d 'Print what the API says, as JSON'
 complete -c inlet -n "__fish_inlet_using_subcommand capital; and __fish_seen_subcommand_from reclaim" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c inlet -n "__fish_inlet_using_subcommand ledger; and not __fish_seen_subcommand_from list check report export" -l limit -d 'How many' -r

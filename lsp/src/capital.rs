@@ -1,11 +1,12 @@
-//! The operator's capital: how much of it is free, promised, at risk or locked, how many channels more it makes, and
-//! which channels it could come home from.
+//! The operator's capital: how much of it is free, promised, at risk or locked, and how many channels more it makes.
+//! How it comes home is in [`reclaim`].
 
 use crate::book::{Book, NodeId, Sale, SaleState};
 use crate::coins::{self, Counts, Next};
 use crate::money::{FeePerKw, Msat, Sat};
-use crate::policy::{CapitalPolicy, Policy};
-use crate::quote::{CLOSE_WEIGHT, funding_need};
+use crate::policy::Policy;
+use crate::quote::funding_need;
+use crate::reclaim;
 use crate::time::Timestamp;
 use std::collections::BTreeMap;
 
@@ -45,12 +46,16 @@ pub struct Holding {
 	pub capacity: Sat,
 	/// Our side.
 	pub ours: Msat,
+	/// The client's side, contracts included.
+	pub theirs: Msat,
 	/// Did we open it?
 	pub opened_by_us: bool,
 	/// Public channels carry what the others earn: they are not the reclaimer's.
 	pub public: bool,
-	/// Is its peer here?
+	/// Is its peer here, and the channel in use again?
 	pub connected: bool,
+	/// Either side has begun to close it.
+	pub closing: bool,
 	/// HTLCs on their way.
 	pub in_flight: usize,
 	/// Blocks that are still promised.
@@ -59,6 +64,8 @@ pub struct Holding {
 	pub opened_at: Timestamp,
 	/// When a payment over it was last settled.
 	pub used_at: Option<Timestamp>,
+	/// When its client was told that we want the capital back, if it has not used it since.
+	pub told_at: Option<Timestamp>,
 }
 
 /// What is where.
@@ -100,7 +107,7 @@ pub fn picture(policy: &Policy, book: &Book, purse: &Purse, holdings: &[Holding]
 	let free = confirmed.saturating_sub(kept).saturating_sub(reserved);
 	let feerate = purse.feerate.unwrap_or(FeePerKw::FLOOR);
 	let ours = |holding: &Holding| holding.ours.to_sat_floor();
-	let idle_since = |holding: &&Holding| is_idle(&policy.capital, holding, now);
+	let idle_since = |holding: &&Holding| reclaim::is_idle(&policy.capital, holding, now);
 	let sizes = [policy.lsps2.min_channel_sat, Sat(500_000), Sat(1_000_000), policy.risk.max_channel_sat];
 	let mut sellable: BTreeMap<Sat, u64> = BTreeMap::new();
 	for size in sizes.into_iter().filter(|size| *size <= policy.risk.max_channel_sat) {
@@ -164,54 +171,6 @@ pub fn exceeds(policy: &Policy, book: &Book, client: NodeId, now: Timestamp) -> 
 	above(since(DAY_MS), own.max_channels_per_day).then_some("capital.max_channels_per_day")
 }
 
-/// What could become of a channel.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-	/// It stays, because of this.
-	Keep(&'static str),
-	/// It is idle, and cannot be closed together with its client now, because of this.
-	Wait(&'static str),
-	/// It is idle: it can be closed now, together with its client.
-	Close,
-}
-
-/// What could become of this channel. Never before the promise is over, never one that is in use, and never by force.
-pub fn verdict(policy: &CapitalPolicy, feerate: Option<FeePerKw>, holding: &Holding, now: Timestamp) -> Verdict {
-	if !holding.opened_by_us || holding.public {
-		return Verdict::Keep("not sold");
-	}
-	if holding.lease_left > 0 {
-		return Verdict::Keep("promised");
-	}
-	if holding.in_flight > 0 {
-		return Verdict::Keep("in use");
-	}
-	if !is_idle(policy, holding, now) {
-		return Verdict::Keep("used");
-	}
-	let ours = holding.ours.to_sat_floor();
-	if ours < policy.reclaim_min_sat {
-		return Verdict::Keep("too little of ours");
-	}
-	if !holding.connected {
-		return Verdict::Wait("client away");
-	}
-	match feerate {
-		None => Verdict::Wait("no feerate"),
-		Some(rate) if rate.to_sat_per_vb_ceil() > policy.reclaim_feerate_sat_per_vb => Verdict::Wait("fees"),
-		// The fee comes off our side: what is left must be worth it.
-		Some(rate) if ours.saturating_sub(rate.cost_ceil(CLOSE_WEIGHT)) < policy.reclaim_min_sat => {
-			Verdict::Wait("fees")
-		}
-		Some(_) => Verdict::Close,
-	}
-}
-
-fn is_idle(policy: &CapitalPolicy, holding: &Holding, now: Timestamp) -> bool {
-	let since = holding.used_at.unwrap_or(holding.opened_at).max(holding.opened_at);
-	now.0.saturating_sub(since.0) >= u64::from(policy.idle_days).saturating_mul(DAY_MS)
-}
-
 fn sum(amounts: impl Iterator<Item = Sat>) -> Sat {
 	amounts.fold(Sat::ZERO, Sat::saturating_add)
 }
@@ -229,40 +188,17 @@ mod tests {
 			client: PublicKey::from_secret_key(&Secp256k1::new(), &SecretKey::from_slice(&[1; 32]).unwrap()),
 			capacity: Sat(500_000),
 			ours: Msat(400_000_000),
+			theirs: Msat(100_000_000),
 			opened_by_us: true,
 			public: false,
 			connected: true,
+			closing: false,
 			in_flight: 0,
 			lease_left: 0,
 			opened_at: Timestamp(0),
 			used_at: None,
+			told_at: None,
 		}
-	}
-
-	fn judge(holding: &Holding, sat_per_vb: u32, days: u64) -> Verdict {
-		verdict(&CapitalPolicy::default(), Some(FeePerKw(sat_per_vb * 250)), holding, Timestamp(days * DAY))
-	}
-
-	#[test]
-	fn r11_an_idle_channel_is_closed_when_fees_are_low_and_its_client_is_here() {
-		assert_eq!(judge(&holding(), 1, 60), Verdict::Close);
-		assert_eq!(judge(&holding(), 1, 59), Verdict::Keep("used"));
-		assert_eq!(judge(&holding(), 50, 60), Verdict::Wait("fees"));
-		assert_eq!(judge(&Holding { connected: false, ..holding() }, 1, 60), Verdict::Wait("client away"));
-		let none = verdict(&CapitalPolicy::default(), None, &holding(), Timestamp(60 * DAY));
-		assert_eq!(none, Verdict::Wait("no feerate"));
-	}
-
-	#[test]
-	fn r11_never_before_the_promise_never_an_active_one_never_for_too_little() {
-		let kept = |holding: Holding| matches!(judge(&holding, 1, 400), Verdict::Keep(_));
-		assert!(kept(Holding { lease_left: 1, ..holding() }));
-		assert!(kept(Holding { in_flight: 1, ..holding() }));
-		assert!(kept(Holding { used_at: Some(Timestamp(341 * DAY)), ..holding() }));
-		assert!(kept(Holding { ours: Msat(49_999_000), ..holding() }));
-		assert!(kept(Holding { opened_by_us: false, ..holding() }) && kept(Holding { public: true, ..holding() }));
-		let thin = Holding { ours: Msat(50_100_000), ..holding() };
-		assert_eq!(judge(&thin, 1, 400), Verdict::Wait("fees"), "what is left after the fee is too little");
 	}
 
 	#[test]

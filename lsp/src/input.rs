@@ -1,6 +1,7 @@
 //! What goes into the core and what comes out of it.
 
 use crate::book::{NodeId, OrderId, PaymentHash, SaleId, Write};
+use crate::capital::Holding;
 use crate::ledger::{Fact, Flow};
 use crate::market::Market;
 use crate::money::{FeePerKw, Msat, Sat};
@@ -287,6 +288,13 @@ pub enum Input {
 		/// What it is to be told.
 		notice: Notice,
 	},
+	/// Channels as the node sees them, to find those whose capital is idle.
+	Holdings {
+		/// The channels.
+		holdings: Vec<Holding>,
+		/// The operator wants it now, of these, whether the reclaimer is on or not, and however many.
+		asked: bool,
+	},
 	/// What moved in the wallet or the channels that no other input tells: for the books.
 	Money(Fact),
 	/// The operator decided something at run time.
@@ -466,6 +474,16 @@ pub enum Action {
 		number: u32,
 		/// Where to.
 		address: String,
+	},
+	/// Begin to close a channel together with its peer, at this feerate. If it cannot be done now, it is not: it is asked
+	/// for again.
+	CloseTogether {
+		/// LDK's channel id.
+		channel_id: [u8; 32],
+		/// Its peer.
+		peer: NodeId,
+		/// Feerate of the closing transaction.
+		feerate: FeePerKw,
 	},
 	/// Send a notification to a webhook (bLIP-55), after any earlier one to the same. It may get lost.
 	Notify {

@@ -20,6 +20,7 @@ pub mod policy;
 pub mod promise;
 pub mod protocol;
 pub mod quote;
+pub mod reclaim;
 pub mod step;
 pub mod tiers;
 pub mod time;

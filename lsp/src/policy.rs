@@ -221,8 +221,14 @@ pub struct CapitalPolicy {
 	pub max_channels_per_day: u32,
 	/// The part of what can be sold that one channel may take.
 	pub max_wallet_share_ppm: Ppm,
-	/// A channel that no payment went over for so many days is idle.
+	/// A channel that no payment went over for so many days is idle; with 0 as soon as its promise is over.
 	pub idle_days: u32,
+	/// Are idle channels closed without being asked?
+	pub reclaim: bool,
+	/// So many days before that, their clients are told.
+	pub reclaim_grace_days: u32,
+	/// So many in a day, at most.
+	pub reclaims_per_day: u32,
 	/// Idle channels are worth closing while the feerate is at most this, in sat/vB.
 	pub reclaim_feerate_sat_per_vb: u64,
 	/// Closing must bring home at least this.
@@ -242,6 +248,9 @@ impl Default for CapitalPolicy {
 			max_channels_per_day: 1_000,
 			max_wallet_share_ppm: Ppm(1_000_000),
 			idle_days: 60,
+			reclaim: false,
+			reclaim_grace_days: 7,
+			reclaims_per_day: 10,
 			reclaim_feerate_sat_per_vb: 3,
 			reclaim_min_sat: Sat(50_000),
 		}

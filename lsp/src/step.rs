@@ -7,7 +7,7 @@ use crate::protocol::lsps0::{self, Incoming, RpcError};
 use crate::protocol::{Call, Offered, lsps1};
 use crate::time::Timestamp;
 use crate::turn::Turn;
-use crate::{jit, ledger, order, tiers, tokens, wake};
+use crate::{jit, ledger, order, reclaim, tiers, tokens, wake};
 use serde_json::Value;
 use std::fmt;
 
@@ -111,6 +111,7 @@ impl Lsp {
 			Input::Operator(Deed::SetClient { client, overrides }) => tiers::set(&mut turn, client, overrides),
 			Input::Survey { clients } => wake::survey(&mut turn, clients),
 			Input::Wanted { peer, notice } => wake::wanted(&mut turn, *peer, notice),
+			Input::Holdings { holdings, asked } => reclaim::look(&mut turn, holdings, *asked),
 		}
 		tiers::settle(&mut turn);
 		turn.finish()
@@ -131,7 +132,12 @@ impl Input {
 			| Input::Connected { peer }
 			| Input::ForwardFailed { peer, .. }
 			| Input::Wanted { peer, .. } => Some(*peer),
-			Input::Tick | Input::Started | Input::Survey { .. } | Input::Operator(_) | Input::Money(_) => None,
+			Input::Tick
+			| Input::Started
+			| Input::Survey { .. }
+			| Input::Holdings { .. }
+			| Input::Operator(_)
+			| Input::Money(_) => None,
 			Input::HtlcIntercepted { scid, channel, .. } => {
 				let by_channel = || channel.map(|channel| channel.peer);
 				book.sale_by_scid(*scid).map(|sale| sale.client).or_else(by_channel)

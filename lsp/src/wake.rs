@@ -103,7 +103,14 @@ pub(crate) fn started(turn: &mut Turn<'_>) {
 
 /// [`Input::Wanted`](crate::input::Input::Wanted).
 pub(crate) fn wanted(turn: &mut Turn<'_>, peer: NodeId, notice: &Notice) {
-	if turn.world.peer.connected || !can_wake(turn, &peer) {
+	if !turn.world.peer.connected {
+		call(turn, peer, notice);
+	}
+}
+
+/// Tells a client that is away.
+pub(crate) fn call(turn: &mut Turn<'_>, peer: NodeId, notice: &Notice) {
+	if !can_wake(turn, &peer) {
 		return;
 	}
 	let mut client = turn.client(&peer);

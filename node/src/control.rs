@@ -139,7 +139,9 @@ pub trait Control: Send + Sync + 'static {
 	/// Where the capital is, and how many channels it still makes.
 	async fn capital(&self) -> Result<Capital, Refusal>;
 	/// Which idle channels could give theirs back. Nothing is done.
-	async fn reclaim(&self) -> Result<ReclaimPlan, Refusal>;
+	async fn reclaim_plan(&self) -> Result<ReclaimPlan, Refusal>;
+	/// Tells clients of idle channels, or closes these together with them, as the plan says.
+	async fn reclaim(&self, request: ReclaimRequest) -> Result<Reclaimed, Refusal>;
 	/// Compares the ledger with what LDK and BDK say that there is.
 	async fn ledger_check(&self, request: LedgerCheckRequest) -> Result<LedgerCheck, Refusal>;
 	/// What each client, channel, tier or month brought, and what capital it took.

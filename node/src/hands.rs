@@ -1,6 +1,7 @@
 //! What the core's actions do to the node, and what the core is told of it.
 
 pub mod books;
+mod holdings;
 
 use crate::control::{EventKind, Events};
 use crate::disk::Disk;
@@ -405,6 +406,10 @@ impl Surroundings for Hands {
 			}
 			Action::BumpRefund { order, number, address } => {
 				self.refunds().bump(order, number, address);
+				Vec::new()
+			}
+			Action::CloseTogether { channel_id, peer, feerate } => {
+				self.close_together(channel_id, peer, feerate);
 				Vec::new()
 			}
 			Action::Notify { client, app_name, url, notice } => {

@@ -446,6 +446,8 @@ fn start(
 	tasks.spawn(listen(node.driver.clone(), lightning.wire.clone(), events.clone(), stopping.clone()));
 	tasks.spawn(node.hands.notify.clone().run(stopping.clone()));
 	tasks.spawn(node.hands.clone().keep_coins(node.config.policy.capital.clone(), stopping.clone()));
+	let capital = node.config.policy.capital.clone();
+	tasks.spawn(node.hands.clone().reclaim(node.driver.clone(), capital, stopping.clone()));
 	for listener in listeners {
 		tasks.spawn(peers::accept(listener, lightning.clone(), stopping.clone()));
 	}

@@ -67,14 +67,21 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-	/// A long copy a few bytes on, with as many bytes left out on both sides.
+	/// The next copy with as many bytes left out on both sides, if a long one that shows that both run side by side is near.
 	fn replaced(&self, from: usize, at: usize) -> Option<Match> {
 		let (old, new) = (self.old.get(from..)?, &self.new[at..]);
-		let skipped = (0..REPLACED.min(old.len()).min(new.len())).find(|skipped| {
-			old[*skipped] == new[*skipped] && common_prefix(&old[*skipped..], &new[*skipped..]) >= REPLACED
-		})?;
-		let len = common_prefix(&old[skipped..], &new[skipped..]);
-		Some(Match { source: from + skipped, target: at + skipped, len })
+		let (mut skipped, mut first) = (0, None);
+		while skipped < REPLACED.min(old.len()).min(new.len()) {
+			let len = common_prefix(&old[skipped..], &new[skipped..]);
+			if len >= MIN_COPY {
+				first.get_or_insert(Match { source: from + skipped, target: at + skipped, len });
+			}
+			if len >= REPLACED {
+				return first;
+			}
+			skipped += len + 1;
+		}
+		None
 	}
 
 	/// The best copy from where the values part ways; `Some(None)`: there is no more, `None`: more is new than `limit` allows.

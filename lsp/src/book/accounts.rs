@@ -245,6 +245,15 @@ pub struct ChannelSums {
 	/// A payment over it was settled last.
 	#[serde(default)]
 	pub used_at: Option<Timestamp>,
+	/// Its client was told that we want the capital back. Void if it was used since.
+	#[serde(default, skip_serializing_if = "Option::is_none")]
+	pub told_at: Option<Timestamp>,
+	/// The last notice about it.
+	#[serde(default, skip_serializing_if = "Option::is_none")]
+	pub called_at: Option<Timestamp>,
+	/// The reclaimer began to close it.
+	#[serde(default, skip_serializing_if = "Option::is_none")]
+	pub reclaimed_at: Option<Timestamp>,
 	/// Our side.
 	pub balance_msat: i64,
 	/// When `balance_msat` became what it is.
@@ -299,6 +308,9 @@ impl ChannelSums {
 			closed_at: None,
 			settled_at: None,
 			used_at: None,
+			told_at: None,
+			called_at: None,
+			reclaimed_at: None,
 			balance_msat: 0,
 			since: now,
 			sat_secs: 0,

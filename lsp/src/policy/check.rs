@@ -174,7 +174,6 @@ fn check_capital(own: &CapitalPolicy) -> Checked {
 	demand(own.coins_feerate_sat_per_vb <= 1_000, "capital.coins_feerate_sat_per_vb", || {
 		"must be at most 1000; 0 makes no coins".to_string()
 	})?;
-	demand(own.idle_days >= 1, "capital.idle_days", || "must be at least 1".to_string())?;
 	demand(own.max_channels_per_hour >= 1, "capital.max_channels_per_hour", || "must be at least 1".to_string())?;
 	demand(own.max_channels_per_day >= own.max_channels_per_hour, "capital.max_channels_per_day", || {
 		format!("must not be below capital.max_channels_per_hour ({})", own.max_channels_per_hour)

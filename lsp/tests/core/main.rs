@@ -23,6 +23,7 @@ mod order_rules;
 mod policy;
 mod random_jit;
 mod random_orders;
+mod reclaim;
 mod tiers;
 mod tokens;
 mod wake;

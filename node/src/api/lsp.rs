@@ -1,11 +1,11 @@
 //! What is sold: orders, sales, clients, prices and the ledger.
 
 use super::context::{Context, Reply};
-use super::extract::{Args, Id, List};
+use super::extract::{Args, Body, Id, List};
 use super::routes::{Endpoint, on};
 use crate::control::{
 	Capital, HoldTimes, Ledger, LedgerCheck, LedgerCheckRequest, LedgerReport, LedgerReportRequest, Order, OrderDetail,
-	Page, Quote, QuoteRequest, ReclaimPlan, Sale, SaleDetail,
+	Page, Quote, QuoteRequest, ReclaimPlan, ReclaimRequest, Reclaimed, Sale, SaleDetail,
 };
 use axum::extract::State;
 use axum::http::Method;
@@ -20,7 +20,8 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 		on(Method::GET, "/v1/quote", quote),
 		on(Method::GET, "/v1/ledger", ledger),
 		on(Method::GET, "/v1/capital", capital),
-		on(Method::GET, "/v1/capital/reclaim", reclaim),
+		on(Method::GET, "/v1/capital/reclaim", reclaim_plan),
+		on(Method::POST, "/v1/capital/reclaim", reclaim),
 		on(Method::GET, "/v1/ledger/check", ledger_check),
 		on(Method::GET, "/v1/ledger/report", ledger_report),
 	]
@@ -69,6 +70,10 @@ async fn capital(State(context): State<Context>) -> Reply<Capital> {
 	context.ask(|node| async move { node.capital().await }).await
 }
 
-async fn reclaim(State(context): State<Context>) -> Reply<ReclaimPlan> {
-	context.ask(|node| async move { node.reclaim().await }).await
+async fn reclaim_plan(State(context): State<Context>) -> Reply<ReclaimPlan> {
+	context.ask(|node| async move { node.reclaim_plan().await }).await
+}
+
+async fn reclaim(State(context): State<Context>, Body(request): Body<ReclaimRequest>) -> Reply<Reclaimed> {
+	context.ask(|node| async move { node.reclaim(request).await }).await
 }

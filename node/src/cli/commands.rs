@@ -760,10 +760,13 @@ pub enum ExportFormat {
 /// What can be done with the capital.
 #[derive(Clone, Debug, Subcommand)]
 pub enum CapitalCommand {
-	/// Which idle channels could give it back; nothing is done (inlet channels close ID does it)
+	/// Bring it home from idle channels: first their clients are told, later they are closed
 	Reclaim {
-		/// Only look, as it always does: closing is left to you
+		/// Only show what would be done, and why
 		#[arg(long)]
 		dry_run: bool,
+		/// Do not ask
+		#[arg(long, conflicts_with = "dry_run")]
+		yes: bool,
 	},
 }

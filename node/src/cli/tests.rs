@@ -83,6 +83,7 @@ fn commands_of_the_contract() {
 		"inlet capital",
 		"inlet capital reclaim",
 		"inlet capital reclaim --dry-run",
+		"inlet capital reclaim --yes",
 		"inlet ledger check",
 		"inlet ledger check --wait 10",
 		"inlet ledger report --by channel",

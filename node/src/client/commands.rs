@@ -63,9 +63,10 @@ pub(super) async fn perform(cli: Cli, ui: &mut Ui<'_>) -> Result<(), Failure> {
 		Command::Tokens { verb } => s.tokens(verb.unwrap_or_else(|| TokensCommand::List(PageArgs::default()))).await,
 		Command::Quote(args) => s.quote(args).await,
 		Command::Capital { verb: None } => s.show(Request::get("/v1/capital"), render::capital).await,
-		Command::Capital { verb: Some(CapitalCommand::Reclaim { .. }) } => {
-			s.show(Request::get("/v1/capital/reclaim"), render::reclaim).await
+		Command::Capital { verb: Some(CapitalCommand::Reclaim { dry_run: true, .. }) } => {
+			s.show(Request::get("/v1/capital/reclaim"), render::reclaim_plan).await
 		}
+		Command::Capital { verb: Some(CapitalCommand::Reclaim { yes, .. }) } => s.reclaim(yes).await,
 		Command::Ledger(args) => s.ledger(args).await,
 		Command::Fees => s.show(Request::get("/v1/fees"), render::fees).await,
 		Command::Doctor(_) => {
@@ -252,6 +253,20 @@ impl Session<'_, '_> {
 		};
 		let verb = if force { "force-close" } else { "close" };
 		self.show(Request::post(format!("{path_to_close}/{verb}")).body(&body), render::closing).await
+	}
+
+	/// Does to all channels what the plan says now.
+	async fn reclaim(&mut self, yes: bool) -> Result<(), Failure> {
+		let plan: ReclaimPlan = understand(&self.node.ask(Request::get("/v1/capital/reclaim")).await?)?;
+		let due = plan.channels.iter().filter(|line| ["tell", "close"].contains(&line.verdict.as_str()));
+		let channels: Vec<String> = due.map(|line| line.id.clone()).take(MAX_RECLAIMED).collect();
+		if channels.is_empty() {
+			let hint = "what becomes of each channel, and why: inlet capital reclaim --dry-run";
+			return Err(Failure::refused("nothing_idle", "no channel is due", hint));
+		}
+		self.ui.confirm(yes, &render::reclaim_question(&plan, &self.ui.style))?;
+		let body = ReclaimRequest { channels };
+		self.show(Request::post("/v1/capital/reclaim").body(&body), render::reclaimed).await
 	}
 
 	async fn policy(&mut self, args: PolicyArgs) -> Result<(), Failure> {

@@ -1,6 +1,6 @@
 //! The operator's capital: where it is, how many channels it still makes, and what idle channels keep of it.
 
-use super::Time;
+use super::{Refusal, Time};
 use serde::{Deserialize, Serialize};
 
 /// What is where, in satoshis.
@@ -57,6 +57,44 @@ pub struct Sellable {
 	pub count: u64,
 }
 
+/// The most channels that are reclaimed at once: LDK is asked for each while the driver waits.
+pub const MAX_RECLAIMED: usize = 100;
+
+/// Channels whose capital is to come home.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ReclaimRequest {
+	/// Whole channel ids, as the plan has them. Those that are not due are left alone.
+	pub channels: Vec<String>,
+}
+
+impl ReclaimRequest {
+	/// Is it one?
+	///
+	/// # Errors
+	/// There are none, or too many.
+	pub fn check(&self) -> Result<(), Refusal> {
+		if (1..=MAX_RECLAIMED).contains(&self.channels.len()) {
+			return Ok(());
+		}
+		let detail = format!("{} channels: from 1 to {MAX_RECLAIMED} can be reclaimed at once", self.channels.len());
+		Err(Refusal::invalid("bad_channels", detail, "see which there are: inlet capital reclaim --dry-run"))
+	}
+}
+
+/// What was done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Reclaimed {
+	/// Channels whose clients were told that they are idle; to be closed after `capital.reclaim_grace_days`.
+	pub told: Vec<String>,
+	/// Channels that are being closed.
+	pub closing: Vec<String>,
+	/// Channels of which the closing did not begin: the client went away, or does something in this moment.
+	pub failed: Vec<String>,
+}
+
 /// What the reclaimer thinks of idle channels. Nothing is done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -65,6 +103,8 @@ pub struct ReclaimPlan {
 	pub channels: Vec<ReclaimLine>,
 	/// What closing those with `close` would bring home, miners' fees not deducted.
 	pub brings_sat: u64,
+	/// `capital.reclaim` is on: this happens without being asked.
+	pub reclaims_by_itself: bool,
 }
 
 /// One channel.
@@ -79,11 +119,15 @@ pub struct ReclaimLine {
 	pub connected: bool,
 	/// Our side.
 	pub local_sat: u64,
+	/// The client's side.
+	pub remote_sat: u64,
 	/// When a payment over it was last settled; `null` if none was since the books were opened.
 	pub used_at: Option<Time>,
+	/// When its client was told that it is idle; `null` if it was not, or has used it since.
+	pub told_at: Option<Time>,
 	/// Blocks that are still promised.
 	pub lease_left_blocks: u32,
-	/// `keep`, `wait` or `close`.
+	/// `keep`, `tell`, `wait` or `close`.
 	pub verdict: String,
 	/// Why, for people.
 	pub because: String,
@@ -91,4 +135,6 @@ pub struct ReclaimLine {
 	pub profit_msat: i64,
 	/// The capital that was in it, in satoshi-days.
 	pub sat_days: u64,
+	/// What our side would earn elsewhere in a year, at `price.capital_ppm_per_year`.
+	pub costs_sat_per_year: u64,
 }

@@ -253,8 +253,13 @@ impl Control for Fake {
 		Ok(capital())
 	}
 
-	async fn reclaim(&self) -> Result<ReclaimPlan, Refusal> {
-		Ok(reclaim())
+	async fn reclaim_plan(&self) -> Result<ReclaimPlan, Refusal> {
+		Ok(reclaim_plan())
+	}
+
+	async fn reclaim(&self, request: ReclaimRequest) -> Result<Reclaimed, Refusal> {
+		request.check()?;
+		Ok(reclaimed())
 	}
 
 	async fn ledger_check(&self, _: LedgerCheckRequest) -> Result<LedgerCheck, Refusal> {

@@ -3,12 +3,18 @@
 use super::Operator;
 use crate::control::*;
 use crate::driver::now;
-use crate::hands::books::ours;
+use bitcoin::hex::DisplayHex;
 use inlet_lsp::book::ChannelSums;
-use inlet_lsp::capital::{self, Holding, Verdict};
+use inlet_lsp::capital::{self, Holding};
 use inlet_lsp::coins::Next;
+use inlet_lsp::input::Input;
 use inlet_lsp::money::Sat;
-use lightning::ln::channel_state::ChannelDetails;
+use inlet_lsp::reclaim::{self, Verdict};
+
+/// [`ReclaimLine::verdict`]
+const TELL: &str = "tell";
+/// [`ReclaimLine::verdict`]
+const CLOSE: &str = "close";
 
 /// What the wallet does about the reserve's coins next, for people.
 fn in_words(next: &Next) -> String {
@@ -21,7 +27,7 @@ fn in_words(next: &Next) -> String {
 
 impl Operator {
 	pub(super) fn capital_now(&self) -> Capital {
-		let (purse, holdings) = (self.hands.purse().0, self.holdings());
+		let (purse, holdings) = (self.hands.purse().0, self.hands.holdings(&self.driver));
 		let policy = &self.config.policy;
 		let picture = self.driver.read(|book| capital::picture(policy, book, &purse, &holdings, now()));
 		let mut advice = Vec::new();
@@ -72,26 +78,31 @@ impl Operator {
 	/// What should become of each channel that was sold. Nothing is done.
 	pub(super) fn reclaim_plan(&self) -> ReclaimPlan {
 		let (policy, feerate, at) = (&self.config.policy.capital, self.hands.fees.fresh(), now());
-		let mut holdings = self.holdings();
+		let price = self.config.policy.price.capital_ppm_per_year;
+		let mut holdings = self.hands.holdings(&self.driver);
 		holdings.retain(|holding| holding.opened_by_us && !holding.public);
 		holdings.sort_by_key(|holding| std::cmp::Reverse(holding.ours));
 		let mut brings = Sat::ZERO;
 		let mut channels = Vec::new();
 		for holding in &holdings {
-			let (verdict, because) = match capital::verdict(policy, feerate, holding, at) {
+			let (verdict, because) = match reclaim::verdict(policy, feerate, holding, at) {
 				Verdict::Keep(why) => ("keep", why),
+				Verdict::Tell => (TELL, "its client is to be told"),
 				Verdict::Wait(why) => ("wait", why),
-				Verdict::Close => ("close", "idle, its client is here, and fees are low"),
+				Verdict::Close => (CLOSE, "told, here, and fees are low"),
 			};
-			if verdict == "close" {
+			if verdict == CLOSE {
 				brings = brings.saturating_add(holding.ours.to_sat_floor());
 			}
 			let sums = self.driver.read(|book| book.books().channel(&holding.channel_id).cloned());
 			channels.push(ReclaimLine {
-				id: ChannelSums::key_of(&holding.channel_id).trim_start_matches("channel:").to_owned(),
+				id: holding.channel_id.to_lower_hex_string(),
 				client: holding.client.to_string(),
 				connected: holding.connected,
 				local_sat: holding.ours.to_sat_floor().0,
+				remote_sat: holding.theirs.to_sat_floor().0,
+				costs_sat_per_year: reclaim::costs_per_year(price, holding).0,
+				told_at: holding.told_at.map(Into::into),
 				used_at: holding.used_at.map(Into::into),
 				lease_left_blocks: holding.lease_left,
 				verdict: verdict.to_owned(),
@@ -100,30 +111,25 @@ impl Operator {
 				sat_days: sums.as_ref().map_or(0, |sums| sums.sat_days(at)),
 			});
 		}
-		ReclaimPlan { channels, brings_sat: brings.0 }
+		ReclaimPlan { channels, brings_sat: brings.0, reclaims_by_itself: policy.reclaim }
 	}
 
-	fn holdings(&self) -> Vec<Holding> {
-		let (height, at) = (self.hands.tip.borrow().height, now());
-		let channels = self.hands.lightning.manager.list_channels();
-		let funded = channels.iter().filter(|channel| channel.funding_txo.is_some());
-		let holding = |channel: &ChannelDetails| {
-			let id = channel.channel_id.0;
-			let (sums, lease) = self.driver.read(|book| (book.books().channel(&id).cloned(), book.lease(&id)));
-			Holding {
-				channel_id: id,
-				client: channel.counterparty.node_id,
-				capacity: Sat(channel.channel_value_satoshis),
-				ours: ours(channel),
-				opened_by_us: channel.is_outbound,
-				public: channel.is_announced,
-				connected: channel.is_usable,
-				in_flight: channel.pending_inbound_htlcs.len() + channel.pending_outbound_htlcs.len(),
-				lease_left: lease.map_or(0, |lease| lease.blocks_left(height, at)),
-				opened_at: sums.as_ref().map_or(at, |sums| sums.opened_at),
-				used_at: sums.as_ref().and_then(|sums| sums.used_at),
-			}
+	/// Does what the plan says, to these channels and no others. What is not due is left alone.
+	pub(super) async fn reclaim(&self, request: ReclaimRequest) -> Result<Reclaimed, Refusal> {
+		request.check()?;
+		let due = |plan: ReclaimPlan, verdict: &str| -> Vec<String> {
+			let lines = plan.channels.into_iter().filter(|line| line.verdict == verdict);
+			lines.map(|line| line.id).filter(|id| request.channels.contains(id)).collect()
 		};
-		funded.map(holding).collect()
+		let (told, wanted) = (due(self.reclaim_plan(), TELL), due(self.reclaim_plan(), CLOSE));
+		let name = |holding: &Holding| holding.channel_id.to_lower_hex_string();
+		let mut holdings = self.hands.holdings(&self.driver);
+		holdings.retain(|holding| told.contains(&name(holding)) || wanted.contains(&name(holding)));
+		let input = Input::Holdings { holdings, asked: true };
+		self.driver.submit(input).await.map_err(|e| Refusal::internal(e.to_string()))?;
+		let open = self.hands.holdings(&self.driver);
+		let is_open = |id: &String| open.iter().any(|holding| !holding.closing && name(holding) == *id);
+		let (failed, closing) = wanted.into_iter().partition(is_open);
+		Ok(Reclaimed { told, closing, failed })
 	}
 }

@@ -219,8 +219,12 @@ impl Control for Operator {
 		Ok(self.capital_now())
 	}
 
-	async fn reclaim(&self) -> Result<ReclaimPlan, Refusal> {
+	async fn reclaim_plan(&self) -> Result<ReclaimPlan, Refusal> {
 		Ok(self.reclaim_plan())
+	}
+
+	async fn reclaim(&self, request: ReclaimRequest) -> Result<Reclaimed, Refusal> {
+		self.reclaim(request).await
 	}
 
 	async fn ledger_check(&self, request: LedgerCheckRequest) -> Result<LedgerCheck, Refusal> {

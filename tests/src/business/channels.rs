@@ -70,6 +70,11 @@ impl Shop {
 				let fee = Some(self.feerate().cost_ceil(FUNDING_WEIGHT));
 				self.give(Input::Funded { user_channel_id, channel_id, funding, fee });
 			}
+			Action::CloseTogether { channel_id, .. } => {
+				let mark = self.channels.iter().find(|(_, channel)| channel.id == channel_id).map(|(mark, _)| *mark);
+				self.tally.reclaimed += 1;
+				self.close(mark.expect("it was shown"), false);
+			}
 			Action::DiscardFunding { user_channel_id, funding, .. } => self.discard(user_channel_id, funding),
 			Action::AbandonChannel { user_channel_id, .. } => {
 				let reason = "abandoned".to_owned();

@@ -6,7 +6,7 @@ use super::shop::{Shop, bytes32, signed};
 use bitcoin::Txid;
 use bitcoin::hashes::Hash;
 use inlet_lsp::book::Account;
-use inlet_lsp::capital::{self, Holding, Verdict};
+use inlet_lsp::capital::Holding;
 use inlet_lsp::input::Input;
 use inlet_lsp::ledger::{Fact, Flow, Purpose};
 use inlet_lsp::money::{Msat, Sat};
@@ -22,13 +22,8 @@ const SWAP_SAT_PER_VB: u64 = 20;
 impl Shop {
 	pub(super) fn day(&mut self) {
 		self.give(Input::Tick);
-		let (policy, feerate) = (self.lsp.policy.capital.clone(), Some(self.feerate()));
-		for (mark, holding) in self.holdings() {
-			if capital::verdict(&policy, feerate, &holding, Timestamp(self.now)) == Verdict::Close {
-				self.tally.reclaimed += 1;
-				self.close(mark, false);
-			}
-		}
+		let holdings = self.holdings();
+		self.give(Input::Holdings { holdings, asked: true });
 		self.swap();
 		self.tally.locked_sat_days += self.locked_sat();
 		self.check_books();
@@ -59,24 +54,24 @@ impl Shop {
 		ours.unsigned_abs() / 1000
 	}
 
-	fn holdings(&self) -> Vec<(u128, Holding)> {
+	fn holdings(&self) -> Vec<Holding> {
 		let (height, now) = (self.height(), Timestamp(self.now));
-		let out = self.channels.iter().filter(|(_, channel)| channel.is_out() && channel.ready);
-		out.map(|(mark, channel)| {
-			let holding = Holding {
-				channel_id: channel.id,
-				client: channel.client,
-				capacity: Sat(channel.capacity),
-				ours: Msat(channel.ours.unsigned_abs()),
-				opened_by_us: true,
-				public: false,
-				connected: true,
-				in_flight: 0,
-				lease_left: self.book.lease(&channel.id).map_or(0, |lease| lease.blocks_left(height, now)),
-				opened_at: channel.opened_at,
-				used_at: channel.used_at,
-			};
-			(*mark, holding)
+		let out = self.channels.values().filter(|channel| channel.is_out() && channel.ready);
+		out.map(|channel| Holding {
+			channel_id: channel.id,
+			client: channel.client,
+			capacity: Sat(channel.capacity),
+			ours: Msat(channel.ours.unsigned_abs()),
+			theirs: Msat((channel.capacity * 1000).saturating_sub(channel.ours.unsigned_abs())),
+			opened_by_us: true,
+			public: false,
+			connected: true,
+			closing: false,
+			in_flight: 0,
+			lease_left: self.book.lease(&channel.id).map_or(0, |lease| lease.blocks_left(height, now)),
+			opened_at: channel.opened_at,
+			used_at: channel.used_at,
+			told_at: None,
 		})
 		.collect()
 	}

@@ -169,6 +169,9 @@ impl Sim {
 				}
 				Ok(Vec::new())
 			}
+			Action::CloseTogether { .. } => {
+				super::demand(false, || "nothing is reclaimed here: it is off".into()).map(|()| Vec::new())
+			}
 			Action::Notify { client, app_name, url, notice } => {
 				self.notified(client, app_name, &url, &notice).map(|()| Vec::new())
 			}

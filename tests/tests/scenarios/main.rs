@@ -14,6 +14,7 @@ mod failover;
 mod just_in_time;
 mod notices;
 mod orders;
+mod reclaim;
 mod reserve_coins;
 mod restarts;
 mod steps;

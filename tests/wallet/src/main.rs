@@ -4,9 +4,12 @@
 //! standard output, `{"id":1,"ok":{...}}` or `{"id":1,"error":"..."}`. Lines `{"event":{...}}` come in between as
 //! things happen. The first line is `{"ready":{"node_id":"..."}}`. It ends when its standard input ends, so that it
 //! never outlives the test that drives it.
+//!
+//! `play` is another matter: see [`play`].
 
 mod commands;
 mod options;
+mod play;
 mod store;
 mod view;
 
@@ -28,7 +31,13 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-	let node = Arc::new(options::Options::from_args(std::env::args().skip(1))?.build()?);
+	let args: Vec<String> = std::env::args().skip(1).collect();
+	if let [first, rest @ ..] = args.as_slice()
+		&& first == "play"
+	{
+		return play::play(rest);
+	}
+	let node = Arc::new(options::Options::from_args(args.into_iter())?.build()?);
 	node.start()?;
 	say(&json!({ "ready": { "node_id": node.node_id().to_string() } }))?;
 	let telling = Arc::clone(&node);

@@ -199,8 +199,14 @@ fn document() -> Value {
 	d.get::<Capital>("/v1/capital", "capital", "Where the capital is, and how many channels it still makes.");
 	d.get::<ReclaimPlan>(
 		"/v1/capital/reclaim",
-		"reclaim",
+		"reclaimPlan",
 		"Which idle channels could give their capital back. Nothing is done.",
+	);
+	d.send::<ReclaimRequest, Reclaimed>(
+		"POST",
+		"/v1/capital/reclaim",
+		"reclaim",
+		"Tells the clients of these channels that they are idle, or closes them, as the plan says. Others are left alone.",
 	);
 	let (check, report) = (d.reply::<LedgerCheck>(), d.reply::<LedgerReport>());
 	let wait = json!({ "parameters": [parameter("wait_secs", json!({ "type": "integer", "minimum": 0, "maximum": MAX_CHECK_WAIT_SECS, "default": 0 }), "How long to wait for what is just being settled.")] });
@@ -345,6 +351,7 @@ fn example_body(route: &str) -> &'static str {
 		"POST /v1/channels" => "{\"node_id\":\"02\",\"capacity_sat\":100000}",
 		"POST /v1/invoices" => "{\"amount_msat\":1000,\"description\":\"x\",\"expiry_secs\":60}",
 		"POST /v1/offers" => "{\"amount_msat\":1000,\"expiry_secs\":60}",
+		"POST /v1/capital/reclaim" => "{\"channels\":[\"9c1e\"]}",
 		"POST /v1/tokens" => "{\"tier\":\"known\"}",
 		"POST /v1/payments" => "{\"to\":\"lnbc1\"}",
 		_ => "",

@@ -4,7 +4,7 @@ use super::table::{Column::*, Table, cut, pairs};
 use super::{Style, WIDTH, ends, feerate, msat, number, plural, prefix, signed_msat, word};
 use crate::control::{
 	Capital, HistoryLine, Ledger, LedgerCheck, LedgerReport, Order, OrderDetail, Page, Quote, QuoteKind, ReclaimPlan,
-	Sale, SaleDetail, SaleStatus, SoldChannel,
+	Reclaimed, Sale, SaleDetail, SaleStatus, SoldChannel,
 };
 
 pub(in crate::client) fn sales(page: &Page<Sale>, style: &Style) -> String {
@@ -325,28 +325,42 @@ pub(in crate::client) fn capital(c: &Capital, _: &Style) -> String {
 	format!("{}\n{coins}\n\n{}{advice}", table.text(), sellable.text())
 }
 
-pub(in crate::client) fn reclaim(plan: &ReclaimPlan, style: &Style) -> String {
+pub(in crate::client) fn reclaim_question(plan: &ReclaimPlan, style: &Style) -> String {
+	let count = |verdict: &str| plan.channels.iter().filter(|line| line.verdict == verdict).count() as u64;
+	let (tell, close) = (plural(count("tell"), "client"), plural(count("close"), "channel"));
+	format!("{}\nTell {tell}, and close {close} for good?", reclaim_plan(plan, style))
+}
+
+pub(in crate::client) fn reclaimed(done: &Reclaimed, _: &Style) -> String {
+	let lines =
+		|what: &str, ids: &[String]| -> String { ids.iter().map(|id| format!("{what} {}\n", prefix(id))).collect() };
+	let (told, closing) = (lines("told the client of", &done.told), lines("closing", &done.closing));
+	format!("{told}{closing}{}", lines("could not be closed now, try again later:", &done.failed))
+}
+
+pub(in crate::client) fn reclaim_plan(plan: &ReclaimPlan, style: &Style) -> String {
 	let mut table = Table::new([
 		("CHANNEL", Left),
-		("CLIENT", Left),
 		("OURS", Right),
+		("CLIENT'S", Right),
+		("COST/YEAR", Right),
 		("USED", Left),
-		("LEASE", Right),
-		("PROFIT", Right),
-		("SAT-DAYS", Right),
 		("", Left),
 	]);
 	for line in &plan.channels {
 		table.row([
 			prefix(&line.id),
-			prefix(&line.client),
 			number(line.local_sat),
+			number(line.remote_sat),
+			number(line.costs_sat_per_year),
 			line.used_at.map(|at| style.short(at)).unwrap_or_default(),
-			number(u64::from(line.lease_left_blocks)),
-			signed_msat(line.profit_msat),
-			number(line.sat_days),
 			format!("{}: {}", line.verdict, line.because),
 		]);
 	}
-	format!("{}\nclosing what says close would bring home {} sat less fees", table.text(), number(plan.brings_sat))
+	let brings = number(plan.brings_sat);
+	let when = match plan.reclaims_by_itself {
+		true => "it happens by itself (capital.reclaim)",
+		false => "it happens when you say so: inlet capital reclaim",
+	};
+	format!("{}\nclosing what says close would bring home {brings} sat less fees; {when}", table.text())
 }

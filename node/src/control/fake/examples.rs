@@ -585,18 +585,25 @@ pub(crate) fn capital() -> Capital {
 	}
 }
 
-pub(crate) fn reclaim() -> ReclaimPlan {
+pub(crate) fn reclaimed() -> Reclaimed {
+	Reclaimed { told: Vec::new(), closing: vec![s(CHANNEL)], failed: Vec::new() }
+}
+
+pub(crate) fn reclaim_plan() -> ReclaimPlan {
 	let line = ReclaimLine {
 		id: s(CHANNEL),
 		client: s(CLIENT),
 		connected: true,
 		local_sat: 310_000,
+		remote_sat: 90_000,
 		used_at: Some(T0),
+		told_at: Some(T0),
 		lease_left_blocks: 0,
 		verdict: s("close"),
-		because: s("idle, its client is here, and fees are low"),
+		because: s("told, here, and fees are low"),
+		costs_sat_per_year: 15_500,
 		profit_msat: 1_840_000,
 		sat_days: 9_300_000,
 	};
-	ReclaimPlan { channels: vec![line], brings_sat: 310_000 }
+	ReclaimPlan { channels: vec![line], brings_sat: 310_000, reclaims_by_itself: false }
 }

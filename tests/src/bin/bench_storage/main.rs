@@ -1,11 +1,12 @@
 //! `cargo bench-storage`: bytes and syncs of a forwarded payment.
 //!
 //! A real LSP forwards payments, and what it asks its store to write is recorded. The recording is then played into our
-//! store and into `lightning-persister`'s `FilesystemStore`, each in a process of its own under strace. (`lightning-persister`
-//! 0.3.0-rc3 has no `SqliteStore`; ldk-node has one of its own.)
+//! store, into `lightning-persister`'s `FilesystemStore` and into ldk-node 0.7.1's `SqliteStore`, each in a process of its own
+//! under strace.
 //!
 //! `cargo bench-storage pauses DIR COMMITS`: how long a payment waits for the disk, checkpoints and the graph included.
 
+mod entries;
 mod pauses;
 mod record;
 mod replay;
@@ -65,7 +66,7 @@ fn rows(recording: &Recording) -> Result<()> {
 	];
 	for (what, part, count) in parts {
 		let asked = part.end.checked_sub(part.start).context("a part")? / count as u64;
-		for kind in [Kind::Inlet, Kind::Files] {
+		for kind in Kind::ALL {
 			let written = measure(kind, &recording.file, part)?;
 			let (bytes, syncs) = (written.bytes / count as u64, written.syncs as f64 / count as f64);
 			println!("| {} | {what} | {asked} | {kind:?} | {bytes} | {syncs:.1} |", recording.channels);

@@ -13,6 +13,7 @@ const AT_ONCE: usize = 4;
 /// Peers that open the idle channels.
 const PEERS: usize = 8;
 const CHANNEL_SAT: u64 = 200_000;
+const ANCHOR_COIN_SAT: u64 = 20_000;
 /// Channels sold just in time: the LSP has eight coins.
 const SALES: usize = 5;
 /// An LSP that takes as many channels as it is offered.
@@ -70,6 +71,12 @@ pub async fn record(dir: &Path, channels: usize, payments: usize) -> Result<Reco
 		..InletOptions::default()
 	};
 	let world = World::start_with(&scratch, Backend::Bitcoind, options).await?;
+	// The anchors of so many channels want coins before anything is sold.
+	let mut coins = Vec::new();
+	for _ in 0..channels {
+		coins.push((world.lsp.address().await?, ANCHOR_COIN_SAT));
+	}
+	world.bitcoind.fund(&coins).await?;
 	let payer = ThinNode::start(&world.bitcoind, ThinConfig::stranger("payer")).await?;
 	let payee = ThinNode::start(&world.bitcoind, ThinConfig::stranger("payee")).await?;
 	let uri = world.lsp.uri();

@@ -1,7 +1,9 @@
 //! A recording, played into a store in a process of its own, and what that process wrote, counted with strace.
 
+use super::entries::{self, Entry, Key, MARK, play_ldks};
 use anyhow::{Context, Result, bail, ensure};
 use inlet_storage::Store;
+use inlet_tests::wallet_exe;
 use lightning::util::persist::{KVStore, KVStoreSync};
 use lightning_persister::fs_store::v1::FilesystemStore;
 use std::ops::Range;
@@ -15,19 +17,25 @@ pub enum Kind {
 	Inlet,
 	/// `lightning-persister`'s.
 	Files,
+	/// ldk-node 0.7.1's. Played by the wallet's program, which is built with it.
+	LdkNode,
 }
 
 impl Kind {
+	/// All of them.
+	pub const ALL: [Kind; 3] = [Kind::Inlet, Kind::Files, Kind::LdkNode];
+
 	fn name(self) -> &'static str {
 		match self {
 			Kind::Inlet => "inlet",
 			Kind::Files => "files",
+			Kind::LdkNode => "ldk-node",
 		}
 	}
 
 	/// From its name.
 	pub fn named(name: &str) -> Result<Kind> {
-		[Kind::Inlet, Kind::Files].into_iter().find(|kind| kind.name() == name).context("no such store")
+		Kind::ALL.into_iter().find(|kind| kind.name() == name).context("no such store")
 	}
 }
 
@@ -40,49 +48,9 @@ pub struct Written {
 	pub syncs: u64,
 }
 
-/// What strace sees on standard error when the part that counts begins and ends.
-const MARK: &str = "bench-storage: here";
-
-enum Entry {
-	Put([String; 3], Vec<u8>),
-	Remove([String; 3]),
-	/// Bytes of the book and the wallet.
-	Other(usize),
-	Committed,
-}
-
-fn take<'a>(bytes: &mut &'a [u8], len: usize) -> Result<&'a [u8]> {
-	let (taken, rest) = bytes.split_at_checked(len).context("the recording ends in the middle")?;
-	*bytes = rest;
-	Ok(taken)
-}
-
-fn entries(mut bytes: &[u8]) -> Result<Vec<Entry>> {
-	let mut all = Vec::new();
-	while !bytes.is_empty() {
-		let kind = take(&mut bytes, 1)?[0];
-		let mut key: [String; 3] = Default::default();
-		for part in &mut key {
-			let len = usize::from(take(&mut bytes, 1)?[0]);
-			*part = String::from_utf8(take(&mut bytes, len)?.to_vec())?;
-		}
-		let len = usize::try_from(u64::from_le_bytes(take(&mut bytes, 8)?.try_into()?))?;
-		let value = take(&mut bytes, len)?.to_vec();
-		all.push(match kind {
-			b'P' => Entry::Put(key, value),
-			b'R' => Entry::Remove(key),
-			b'O' => Entry::Other(usize::try_from(u64::from_le_bytes(value.as_slice().try_into()?))?),
-			b'C' => Entry::Committed,
-			_ => bail!("no recording"),
-		});
-	}
-	Ok(all)
-}
-
 /// Plays all up to the end of `part`, and marks `part`. To be run in a process of its own.
 pub async fn play(kind: Kind, dir: &Path, file: &Path, part: Range<usize>) -> Result<()> {
-	let bytes = std::fs::read(file)?;
-	let (before, counted) = (entries(&bytes[..part.start])?, entries(&bytes[part])?);
+	let (before, counted) = entries::load(file, part)?;
 	match kind {
 		Kind::Inlet => {
 			let store = Store::open(&dir.join("inlet.db"), inlet_storage::abort)?;
@@ -96,11 +64,17 @@ pub async fn play(kind: Kind, dir: &Path, file: &Path, part: Range<usize>) -> Re
 		}
 		Kind::Files => {
 			let store = FilesystemStore::new(dir.join("files"));
-			play_files(&store, before)?;
+			let write = |key: &Key, value| {
+				KVStoreSync::write(&store, &key[0], &key[1], &key[2], value).map_err(anyhow::Error::from)
+			};
+			let remove =
+				|key: &Key| KVStoreSync::remove(&store, &key[0], &key[1], &key[2], true).map_err(anyhow::Error::from);
+			play_ldks(before, write, remove)?;
 			eprintln!("{MARK}");
-			play_files(&store, counted)?;
+			play_ldks(counted, write, remove)?;
 			eprintln!("{MARK}");
 		}
+		Kind::LdkNode => bail!("this one is played by the wallet's program"),
 	}
 	Ok(())
 }
@@ -133,31 +107,15 @@ async fn play_inlet(store: &Store, entries: Vec<Entry>) -> Result<()> {
 	Ok(())
 }
 
-/// Its writes are synced one by one, so there is nothing to be gained by writing at the same time.
-fn play_files(store: &FilesystemStore, entries: Vec<Entry>) -> Result<()> {
-	for entry in entries {
-		match entry {
-			Entry::Put([primary, secondary, key], value) => {
-				KVStoreSync::write(store, &primary, &secondary, &key, value)?;
-			}
-			Entry::Remove([primary, secondary, key]) => {
-				KVStoreSync::remove(store, &primary, &secondary, &key, true)?;
-			}
-			// Not LDK's: it would be in another database, and is left out.
-			Entry::Other(_) | Entry::Committed => {}
-		}
-	}
-	Ok(())
-}
-
 /// Has a process of its own [`play`] the recording, and counts.
 pub fn measure(kind: Kind, file: &Path, part: &Range<u64>) -> Result<Written> {
 	let dir = tempfile::tempdir_in(file.parent().context("a directory")?)?;
 	let trace = dir.path().join("trace");
+	let player = if kind == Kind::LdkNode { wallet_exe()? } else { std::env::current_exe()? };
 	let out = Command::new("strace")
 		.args(["-f", "-y", "-s", "32", "-e", "trace=write,pwrite64,writev,pwritev,fsync,fdatasync", "-o"])
 		.arg(&trace)
-		.arg(std::env::current_exe()?)
+		.arg(player)
 		.args(["play", kind.name()])
 		.arg(dir.path())
 		.arg(file)
