@@ -2,6 +2,7 @@
 //! where the answer is written.
 
 use crate::book::NodeId;
+use crate::exposure;
 use crate::input::World;
 use crate::money::{FeePerKw, Msat, Sat};
 use crate::policy::Policy;
@@ -107,7 +108,7 @@ pub enum Refusal {
 	#[error("{key} is reached")]
 	Limit {
 		/// Which.
-		key: &'static str,
+		key: String,
 	},
 	/// Channels that are not broadcast yet hold enough of our coins.
 	#[error("{taken} held for channels that are not paid for yet, at most {limit}")]
@@ -217,7 +218,6 @@ pub(crate) fn one_more_sale(turn: &Turn<'_>, client: &NodeId) -> Result<(), Refu
 	selling(turn.world)?;
 	tiers::admit(turn.policy(), turn.known_client(client).as_ref(), client)?;
 	crate::trust::admit(turn, client)?;
-	within_limits(turn, client)?;
 	one_more_client(turn, client)?;
 	let own = turn.book.live_sales().filter(|sale| sale.client == *client && !sale.state.is_finished()).count();
 	per_client(own, tiers::here(turn, client).max_open_sales)?;
@@ -227,7 +227,6 @@ pub(crate) fn one_more_sale(turn: &Turn<'_>, client: &NodeId) -> Result<(), Refu
 /// May this client have one more unpaid order?
 pub(crate) fn one_more_order(turn: &Turn<'_>, client: &NodeId) -> Result<(), Refusal> {
 	selling(turn.world)?;
-	within_limits(turn, client)?;
 	tiers::admit(turn.policy(), turn.known_client(client).as_ref(), client)?;
 	one_more_client(turn, client)?;
 	let own = turn.book.live_orders().filter(|order| order.client == *client && order.state.is_unpaid()).count();
@@ -237,8 +236,8 @@ pub(crate) fn one_more_order(turn: &Turn<'_>, client: &NodeId) -> Result<(), Ref
 }
 
 /// The limits of `[capital]` on what is sold to whom and how fast.
-fn within_limits(turn: &Turn<'_>, client: &NodeId) -> Result<(), Refusal> {
-	match crate::capital::exceeds(turn.policy(), turn.book, *client, turn.now) {
+pub(crate) fn within_limits(turn: &Turn<'_>, client: &NodeId, size: Sat) -> Result<(), Refusal> {
+	match exposure::exceeded(turn.policy(), turn.book, turn.world.unconfirmed, *client, size, turn.now) {
 		Some(key) => Err(Refusal::Limit { key }),
 		None => Ok(()),
 	}

@@ -21,7 +21,7 @@ mod state;
 mod wake;
 
 pub use accounts::{
-	Account, BookedTx, Books, BooksRow, BooksState, ChannelSums, FINAL_AFTER, MonthSums, NoAccount, Posting,
+	Account, BookedTx, Books, BooksRow, BooksState, ChannelSums, FINAL_AFTER, MonthSums, NoAccount, Posting, Reclaiming,
 };
 pub(crate) use index::order_reserved;
 pub use index::{LEDGER_IN_MEMORY, Lease, MAX_CLIENTS, MAX_FINISHED, MAX_OFFENCES_IN_MEMORY};

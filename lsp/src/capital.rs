@@ -1,7 +1,7 @@
 //! The operator's capital: how much of it is free, promised, at risk or locked, and how many channels more it makes.
 //! How it comes home is in [`reclaim`].
 
-use crate::book::{Book, NodeId, Sale, SaleState};
+use crate::book::{Book, NodeId};
 use crate::coins::{self, Counts, Next};
 use crate::money::{FeePerKw, Msat, Sat};
 use crate::policy::Policy;
@@ -9,8 +9,6 @@ use crate::quote::funding_need;
 use crate::reclaim;
 use crate::time::Timestamp;
 use std::collections::BTreeMap;
-
-const DAY_MS: u64 = 86_400_000;
 
 /// The wallet's part of the picture, as the node sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -121,7 +119,7 @@ pub fn picture(policy: &Policy, book: &Book, purse: &Purse, holdings: &[Holding]
 		anchors: purse.anchors,
 		reserved,
 		free,
-		at_risk: at_risk(book),
+		at_risk: book.stakes().at_risk(),
 		locked: sum(holdings.iter().map(ours)),
 		offline: sum(holdings.iter().filter(|holding| !holding.connected).map(ours)),
 		idle: sum(holdings.iter().filter(idle_since).map(ours)),
@@ -137,40 +135,6 @@ fn coins_for(purse: &Purse, each: Sat) -> u64 {
 	u64::try_from(purse.coins.iter().filter(|coin| **coin >= each).count()).unwrap_or(u64::MAX)
 }
 
-fn at_risk(book: &Book) -> Sat {
-	let unpaid = |sale: &&Sale| sale.open_channel().is_some() && !matches!(sale.state, SaleState::Done);
-	let sales = book.sales().filter(unpaid).filter_map(|sale| sale.channel.as_ref()).map(|channel| channel.capacity);
-	sum(sales.chain(book.orders_at_risk().map(|order| order.lsp_balance)))
-}
-
-/// Why this client gets no further channel now, if a limit of `[capital]` says so: the limit's key. (A limit on the
-/// size of one, `max_wallet_share_ppm`, is looked at when it is to be funded.)
-pub fn exceeds(policy: &Policy, book: &Book, client: NodeId, now: Timestamp) -> Option<&'static str> {
-	let own = &policy.capital;
-	let open = |client: NodeId| {
-		let sales = book.sales().filter(move |sale| sale.client == client).filter_map(Sale::open_channel);
-		let orders =
-			book.orders().filter(move |order| order.client == client).filter_map(|order| order.channel.as_ref());
-		sum(sales.chain(orders.filter(|channel| channel.closed_at.is_none())).map(|channel| channel.capacity))
-	};
-	if open(client) >= own.max_client_sat {
-		return Some("capital.max_client_sat");
-	}
-	if at_risk(book) >= own.max_at_risk_sat {
-		return Some("capital.max_at_risk_sat");
-	}
-	let since = |ms: u64| {
-		let funded = book.sales().filter_map(|sale| sale.channel.as_ref()?.funded_at);
-		let orders = book.orders().filter_map(|order| order.channel.as_ref()?.funded_at);
-		funded.chain(orders).filter(|at| at.0.saturating_add(ms) > now.0).count()
-	};
-	let above = |count: usize, limit: u32| u32::try_from(count).unwrap_or(u32::MAX) >= limit;
-	if above(since(DAY_MS / 24), own.max_channels_per_hour) {
-		return Some("capital.max_channels_per_hour");
-	}
-	above(since(DAY_MS), own.max_channels_per_day).then_some("capital.max_channels_per_day")
-}
-
 fn sum(amounts: impl Iterator<Item = Sat>) -> Sat {
 	amounts.fold(Sat::ZERO, Sat::saturating_add)
 }
@@ -180,7 +144,7 @@ mod tests {
 	use super::*;
 	use bitcoin::secp256k1::{PublicKey, Secp256k1, SecretKey};
 
-	const DAY: u64 = DAY_MS;
+	const DAY: u64 = 86_400_000;
 
 	fn holding() -> Holding {
 		Holding {

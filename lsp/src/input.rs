@@ -27,6 +27,8 @@ pub struct World {
 	pub market: Market,
 	/// What the wallet could fund a channel with: confirmed coins, less the anchor reserve, reservations not deducted.
 	pub spendable: Sat,
+	/// Channels of ours that are in use while their funding is in no block.
+	pub unconfirmed: Sat,
 	/// The client that the input is about, see [`Input::client`](Input::client).
 	pub peer: PeerView,
 	/// 32 fresh random bytes.

@@ -9,6 +9,7 @@ pub mod admission;
 pub mod book;
 pub mod capital;
 pub mod coins;
+pub mod exposure;
 pub mod input;
 pub mod jit;
 pub mod ledger;

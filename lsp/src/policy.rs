@@ -215,6 +215,8 @@ pub struct CapitalPolicy {
 	pub max_client_sat: Sat,
 	/// Channels that are funded and not paid for, together.
 	pub max_at_risk_sat: Sat,
+	/// Channels of ours that are in use while their funding is in no block, together.
+	pub max_unconfirmed_sat: Sat,
 	/// Channels sold in an hour.
 	pub max_channels_per_hour: u32,
 	/// Channels sold in a day.
@@ -244,6 +246,7 @@ impl Default for CapitalPolicy {
 			coins_feerate_sat_per_vb: 3,
 			max_client_sat: Sat(50_000_000),
 			max_at_risk_sat: Sat(50_000_000),
+			max_unconfirmed_sat: Sat(100_000_000),
 			max_channels_per_hour: 200,
 			max_channels_per_day: 1_000,
 			max_wallet_share_ppm: Ppm(1_000_000),

@@ -90,7 +90,7 @@ fn last_used(used_at: Option<Timestamp>, opened_at: Timestamp) -> Timestamp {
 
 /// When the channel's client was told, if it has not used the channel since.
 pub fn told(sums: &ChannelSums) -> Option<Timestamp> {
-	sums.told_at.filter(|told| *told >= last_used(sums.used_at, sums.opened_at))
+	sums.reclaiming.as_ref()?.told_at.filter(|told| *told >= last_used(sums.used_at, sums.opened_at))
 }
 
 /// What our part of a channel would earn elsewhere in a year, rounded up.
@@ -101,7 +101,7 @@ pub fn costs_per_year(rate: Ppm, holding: &Holding) -> Sat {
 
 /// Channels that the reclaimer began to close within a day.
 pub fn begun_lately(book: &Book, now: Timestamp) -> usize {
-	let begun = book.books().channels().filter_map(|sums| sums.reclaimed_at);
+	let begun = book.books().channels().filter_map(|sums| sums.reclaiming.as_ref()?.closed_at);
 	begun.filter(|at| at.0.saturating_add(DAY_MS) > now.0).count()
 }
 
@@ -121,27 +121,29 @@ pub(crate) fn look(turn: &mut Turn<'_>, holdings: &[Holding], asked: bool) {
 		sums.used_at = sums.used_at.max(seen.used_at);
 		let holding = Holding { lease_left, used_at: sums.used_at, told_at: told(&sums), ..seen.clone() };
 		let due = |at: Option<Timestamp>, after: u64| at.is_none_or(|at| at.0.saturating_add(after) <= turn.now.0);
+		let mut done = sums.reclaiming.as_deref().cloned().unwrap_or_default();
 		match verdict(policy, feerate, &holding, turn.now) {
 			Verdict::Tell => {
-				(sums.told_at, sums.called_at) = (Some(turn.now), Some(turn.now));
+				(done.told_at, done.called_at) = (Some(turn.now), Some(turn.now));
 				call(turn, &holding);
 			}
-			Verdict::Wait(CLIENT_AWAY) if due(sums.called_at, AGAIN_MS) => {
-				sums.called_at = Some(turn.now);
+			Verdict::Wait(CLIENT_AWAY) if due(done.called_at, AGAIN_MS) => {
+				done.called_at = Some(turn.now);
 				call(turn, &holding);
 			}
-			Verdict::Close if due(sums.reclaimed_at, RETRY_MS) => {
-				let is_new = due(sums.reclaimed_at, DAY_MS);
+			Verdict::Close if due(done.closed_at, RETRY_MS) => {
+				let is_new = due(done.closed_at, DAY_MS);
 				if is_new && room == 0 {
 					continue;
 				}
 				room = room.saturating_sub(usize::from(is_new));
-				sums.reclaimed_at = Some(turn.now);
+				done.closed_at = Some(turn.now);
 				let feerate = feerate.unwrap_or(FeePerKw::FLOOR);
 				turn.act(Action::CloseTogether { channel_id: holding.channel_id, peer: holding.client, feerate });
 			}
 			Verdict::Keep(_) | Verdict::Wait(_) | Verdict::Close => continue,
 		}
+		sums.reclaiming = Some(Box::new(done));
 		turn.put_books(BooksRow::Channel(sums));
 	}
 }

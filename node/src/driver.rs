@@ -228,6 +228,7 @@ mod tests {
 	impl Surroundings for Around {
 		fn world(&self, _: Option<NodeId>, _: &Book) -> World {
 			World {
+				unconfirmed: Sat::ZERO,
 				network: Network::Regtest,
 				height: 100,
 				synced: true,

@@ -80,6 +80,8 @@ pub struct Hands {
 	pub coins: Known<Version, Amount>,
 	/// What the anchors need with one channel more, as of LDK's count of changes and the tip.
 	pub reserve: Known<Version, Amount>,
+	/// Channels in use whose funding is in no block, as of LDK's count of changes and the tip.
+	pub unconfirmed: Known<Version, Sat>,
 	/// The wallet's version and the tip at the last look at the orders' addresses.
 	pub looked: Mutex<Option<Version>>,
 	/// Orders whose refund is being made.
@@ -155,6 +157,18 @@ impl Hands {
 		let coins = self.coins() + self.channels.spent_reservations(book);
 		let kept = self.reserve() + self.channels.claims();
 		coins.checked_sub(kept).unwrap_or(Amount::ZERO)
+	}
+
+	/// Channels of ours that are in use while their funding is in no block.
+	pub(crate) fn unconfirmed(&self) -> Sat {
+		let version = (self.lightning.changes(), self.tip.borrow().hash);
+		self.unconfirmed.at(version, || {
+			let channels = self.lightning.manager.list_channels();
+			let young = channels
+				.iter()
+				.filter(|channel| channel.is_outbound && channel.is_channel_ready && channel.confirmations == Some(0));
+			young.fold(Sat::ZERO, |sum, channel| sum.saturating_add(Sat(channel.channel_value_satoshis)))
+		})
 	}
 
 	/// Height of the best block, and whether that view is current.
@@ -340,6 +354,7 @@ impl Surroundings for Hands {
 			feerate: self.fees.fresh(),
 			market: self.fees.market(),
 			spendable: Sat(self.spendable(book).to_sat()),
+			unconfirmed: self.unconfirmed(),
 			peer: client.map(|client| self.peer(client)).unwrap_or_default(),
 			entropy: self.lightning.keys.get_secure_random_bytes(),
 			fresh_scid: self.lightning.manager.get_intercept_scid(),

@@ -269,6 +269,7 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 		driver: OnceLock::from(driver.clone()),
 		coins: Default::default(),
 		reserve: Default::default(),
+		unconfirmed: Default::default(),
 		looked: Mutex::default(),
 		refunding: Arc::default(),
 		surveyed: Mutex::default(),

@@ -103,6 +103,7 @@ fn answers(bytes: &[u8]) -> Vec<Value> {
 
 fn world() -> World {
 	World {
+		unconfirmed: Sat::ZERO,
 		network: Network::Regtest,
 		height: 800_000,
 		synced: true,

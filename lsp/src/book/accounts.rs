@@ -245,15 +245,9 @@ pub struct ChannelSums {
 	/// A payment over it was settled last.
 	#[serde(default)]
 	pub used_at: Option<Timestamp>,
-	/// Its client was told that we want the capital back. Void if it was used since.
+	/// What the reclaimer did about it.
 	#[serde(default, skip_serializing_if = "Option::is_none")]
-	pub told_at: Option<Timestamp>,
-	/// The last notice about it.
-	#[serde(default, skip_serializing_if = "Option::is_none")]
-	pub called_at: Option<Timestamp>,
-	/// The reclaimer began to close it.
-	#[serde(default, skip_serializing_if = "Option::is_none")]
-	pub reclaimed_at: Option<Timestamp>,
+	pub reclaiming: Option<Box<Reclaiming>>,
 	/// Our side.
 	pub balance_msat: i64,
 	/// When `balance_msat` became what it is.
@@ -263,6 +257,20 @@ pub struct ChannelSums {
 	pub sat_secs: u64,
 	/// By kind of entry.
 	pub kinds: BTreeMap<EntryKind, i64>,
+}
+
+/// How far the [reclaimer](crate::reclaim) is with a channel.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Reclaiming {
+	/// Its client was told that we want the capital back. Void if it was used since.
+	#[serde(default)]
+	pub told_at: Option<Timestamp>,
+	/// The last notice about it.
+	#[serde(default)]
+	pub called_at: Option<Timestamp>,
+	/// It was to be closed.
+	#[serde(default)]
+	pub closed_at: Option<Timestamp>,
 }
 
 /// A transaction of the wallet that a reorganisation, or a conflicting one, can still take away.
@@ -308,9 +316,7 @@ impl ChannelSums {
 			closed_at: None,
 			settled_at: None,
 			used_at: None,
-			told_at: None,
-			called_at: None,
-			reclaimed_at: None,
+			reclaiming: None,
 			balance_msat: 0,
 			since: now,
 			sat_secs: 0,

@@ -1,6 +1,7 @@
 //! How the book is built from its rows, kept, and asked.
 
 use super::*;
+use crate::exposure::{self, Stake};
 use crate::time::SECS_PER_BLOCK;
 
 /// How many ledger entries are kept in memory; the store keeps them all.
@@ -77,6 +78,7 @@ pub(crate) struct Index {
 	/// Sales with coins in a funding transaction that is not out.
 	withheld_sales: BTreeSet<SaleId>,
 	reserved: u64,
+	stakes: exposure::Sums,
 }
 
 impl Book {
@@ -401,6 +403,11 @@ impl Book {
 		self.index.surplus_orders.iter().filter_map(|id| self.order(id))
 	}
 
+	/// What the limits on what is sold look at.
+	pub(crate) fn stakes(&self) -> &exposure::Sums {
+		&self.index.stakes
+	}
+
 	/// Orders served on payments that are not confirmed.
 	pub(crate) fn orders_at_risk(&self) -> impl Iterator<Item = &Order> {
 		self.index.orders_at_risk.iter().filter_map(|id| self.order(id))
@@ -477,6 +484,7 @@ impl Index {
 			self.dead_sales.insert((sale.created_at, sale.id.clone()));
 		}
 		self.reserved = self.reserved.saturating_add(sale.reserved.0);
+		self.stakes.add(&Stake::of_sale(sale));
 	}
 
 	fn remove_sale(&mut self, sale: &Sale) {
@@ -497,6 +505,7 @@ impl Index {
 		self.live_sales.remove(&sale.id);
 		self.dead_sales.remove(&(sale.created_at, sale.id.clone()));
 		self.reserved = self.reserved.saturating_sub(sale.reserved.0);
+		self.stakes.remove(&Stake::of_sale(sale));
 	}
 
 	fn add_order(&mut self, order: &Order) {
@@ -526,6 +535,7 @@ impl Index {
 			self.dead_orders.insert((order.created_at, order.id.clone()));
 		}
 		self.reserved = self.reserved.saturating_add(order_reserved(order));
+		self.stakes.add(&Stake::of_order(order));
 	}
 
 	fn remove_order(&mut self, order: &Order) {
@@ -549,6 +559,7 @@ impl Index {
 		self.surplus_orders.remove(&order.id);
 		self.orders_at_risk.remove(&order.id);
 		self.reserved = self.reserved.saturating_sub(order_reserved(order));
+		self.stakes.remove(&Stake::of_order(order));
 	}
 }
 

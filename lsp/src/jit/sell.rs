@@ -141,7 +141,9 @@ fn reserve(turn: &Turn<'_>, peer: &NodeId, call: &Buy) -> Result<Sat, RpcError> 
 	let covered = basis.covers(fee, basis.jit_costs(capacity));
 	covered.map_err(|refusal| lsps2::invalid_opening_fee_params(&refusal.to_string()))?;
 	let funding = admission::funding(turn, live, capacity, Sat::ZERO, standing.max_channel);
-	funding.map_err(|refusal| lsps2::payment_size_too_large(&refusal.to_string()))
+	let reserved = funding.map_err(|refusal| lsps2::payment_size_too_large(&refusal.to_string()))?;
+	admission::within_limits(turn, peer, capacity).map_err(rejected)?;
+	Ok(reserved)
 }
 
 fn describe(sale: &Sale) -> String {

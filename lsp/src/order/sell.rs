@@ -32,6 +32,7 @@ pub(crate) fn create_order(turn: &mut Turn<'_>, peer: NodeId, id: &str, call: &C
 	let capacity = call.lsp_balance.saturating_add(call.client_balance);
 	let funding = admission::funding(turn, feerate, capacity, Sat::ZERO, standing.max_channel);
 	let reserved = funding.map_err(rejected)?;
+	admission::within_limits(turn, &peer, capacity).map_err(rejected)?;
 	let live = turn.world.feerate.unwrap_or(feerate);
 	let basis = Basis::new(policy, &standing, &turn.world.market, live, feerate);
 	let (fee_total, order_total) = price(&basis, call)?;

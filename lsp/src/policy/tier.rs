@@ -40,6 +40,8 @@ pub struct Tier {
 	pub max_payment_sat: Sat,
 	/// Largest channel of either kind; 0: as `risk.max_channel_sat` says.
 	pub max_channel_sat: Sat,
+	/// Channels of all its clients together, promised ones included; 0: no limit of its own.
+	pub max_total_sat: Sat,
 	/// Unpaid sales of one client; 0: as `risk.max_open_sales_per_client` says.
 	pub max_open_sales: u32,
 	/// Unpaid orders of one client; 0: as `risk.max_open_orders_per_client` says.
@@ -61,6 +63,7 @@ impl Default for Tier {
 			headroom_ppm: Ppm(0),
 			max_payment_sat: Sat(0),
 			max_channel_sat: Sat(0),
+			max_total_sat: Sat(0),
 			max_open_sales: 0,
 			max_open_orders: 0,
 		}

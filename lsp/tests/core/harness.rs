@@ -27,6 +27,7 @@ pub struct Sim {
 	pub feerate: Option<FeePerKw>,
 	pub market: Market,
 	pub spendable: Sat,
+	pub unconfirmed: Sat,
 	pub synced: bool,
 	pub disk_low: bool,
 	pub peers: BTreeMap<NodeId, PeerView>,
@@ -82,6 +83,7 @@ impl Sim {
 			feerate: Some(FeePerKw(1000)),
 			market: Market::default(),
 			spendable: Sat(10_000_000),
+			unconfirmed: Sat::ZERO,
 			synced: true,
 			disk_low: false,
 			peers: BTreeMap::new(),
@@ -98,6 +100,7 @@ impl Sim {
 		let counter = self.fresh();
 		let client = input.client(&self.book);
 		World {
+			unconfirmed: self.unconfirmed,
 			network: Network::Regtest,
 			height: self.height,
 			synced: self.synced,

@@ -90,6 +90,7 @@ impl Ledger {
 
 	fn give(&mut self, input: Input) {
 		let world = World {
+			unconfirmed: Sat::ZERO,
 			network: Network::Regtest,
 			height: self.real.height,
 			synced: true,

@@ -3,6 +3,7 @@
 
 #![allow(clippy::arithmetic_side_effects, clippy::unwrap_used, missing_docs)]
 
+mod exposure;
 mod fee_spike;
 mod found_by_sim;
 mod harness;

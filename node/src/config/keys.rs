@@ -228,6 +228,7 @@ const TIER_KEYS: &[(&str, &str)] = &[
 	("headroom_ppm", "Room to receive on top of lsps2.headroom_ppm, in millionths of the payment."),
 	("max_payment_sat", "Largest payment that opens a channel for it; 0: lsps2.max_payment_sat."),
 	("max_channel_sat", "Largest channel of either kind; 0: risk.max_channel_sat."),
+	("max_total_sat", "Channels of all its clients together, promised ones included; 0: no limit."),
 	("max_open_sales", "Unpaid just-in-time sales of one client; 0: risk.max_open_sales_per_client."),
 	("max_open_orders", "Unpaid orders of one client; 0: risk.max_open_orders_per_client."),
 ];
@@ -418,10 +419,14 @@ pub(super) const SECTIONS: &[Section] = &[
 				"coins_feerate_sat_per_vb",
 				"The wallet splits and merges coins for the anchor reserve while the feerate is at most this, in sat/vB; 0: never.",
 			),
-			("max_client_sat", "Channels of one client together: with so much it gets no further one."),
-			("max_at_risk_sat", "Channels that are funded and not paid for, together: with so much nothing is sold."),
-			("max_channels_per_hour", "Channels funded in an hour before selling pauses."),
-			("max_channels_per_day", "Channels funded in a day before selling pauses."),
+			("max_client_sat", "Channels of one client together, promised ones included."),
+			("max_at_risk_sat", "Channels that are funded and not paid for, or promised, together."),
+			(
+				"max_unconfirmed_sat",
+				"Channels in use whose funding is in no block yet, together, promised ones included: with so much nothing is sold.",
+			),
+			("max_channels_per_hour", "Channels funded in an hour, and promised, before selling pauses."),
+			("max_channels_per_day", "Channels funded in a day, and promised, before selling pauses."),
 			("max_wallet_share_ppm", "The part of what can be sold that one channel may take, in millionths."),
 			(
 				"idle_days",

@@ -39,12 +39,26 @@ pub struct Capital {
 	pub coins_missing: u64,
 	/// What the wallet does about them at the next block, for people.
 	pub coins_next: String,
+	/// Limits on what is sold, promises included.
+	pub limits: Vec<LimitTaken>,
 	/// How many channels can still be sold.
 	pub sellable: Vec<Sellable>,
 	/// What to send to the wallet so that the largest channel can be sold; 0 if it can.
 	pub fund_sat: u64,
 	/// What to do, for people.
 	pub advice: Vec<String>,
+}
+
+/// A limit of `[capital]` or of a tier, for all clients together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct LimitTaken {
+	/// Its key in the configuration.
+	pub key: String,
+	/// How much of it is taken: satoshis, or channels.
+	pub taken: u64,
+	/// At most.
+	pub most: u64,
 }
 
 /// How many channels of a size can still be sold.

@@ -7,6 +7,7 @@ use bitcoin::hex::DisplayHex;
 use inlet_lsp::book::ChannelSums;
 use inlet_lsp::capital::{self, Holding};
 use inlet_lsp::coins::Next;
+use inlet_lsp::exposure;
 use inlet_lsp::input::Input;
 use inlet_lsp::money::Sat;
 use inlet_lsp::reclaim::{self, Verdict};
@@ -30,6 +31,8 @@ impl Operator {
 		let (purse, holdings) = (self.hands.purse().0, self.hands.holdings(&self.driver));
 		let policy = &self.config.policy;
 		let picture = self.driver.read(|book| capital::picture(policy, book, &purse, &holdings, now()));
+		let unconfirmed = self.hands.unconfirmed();
+		let limits = self.driver.read(|book| exposure::limits(policy, book, unconfirmed, now()));
 		let mut advice = Vec::new();
 		if picture.fund > Sat::ZERO {
 			advice.push(format!(
@@ -65,6 +68,10 @@ impl Operator {
 			coins_wanted: picture.coins.wanted,
 			coins_missing: picture.coins.missing,
 			coins_next: in_words(&picture.coins_next),
+			limits: limits
+				.into_iter()
+				.map(|limit| LimitTaken { key: limit.key, taken: limit.taken, most: limit.most })
+				.collect(),
 			sellable: picture
 				.sellable
 				.iter()

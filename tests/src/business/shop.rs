@@ -193,6 +193,7 @@ impl Shop {
 		let peer = PeerView { connected: true, channels: views.collect(), in_flight: vec![], text_errors: false };
 		let lately = Some(self.feerates.lately(self.since_start() / 1000));
 		World {
+			unconfirmed: Sat::ZERO,
 			network: Network::Regtest,
 			height: self.height(),
 			synced: true,

@@ -74,6 +74,7 @@ impl Sim {
 			PeerView { connected: person.online, channels, in_flight, text_errors: person.text_errors }
 		});
 		World {
+			unconfirmed: Sat::ZERO,
 			network: Network::Regtest,
 			height: self.chain.height,
 			synced: self.chain.synced,

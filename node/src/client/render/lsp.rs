@@ -321,8 +321,12 @@ pub(in crate::client) fn capital(c: &Capital, _: &Style) -> String {
 		c.coins_missing,
 		c.coins_next
 	);
+	let mut limits = Table::new([("LIMIT", Left), ("TAKEN", Right), ("OF", Right)]);
+	for one in &c.limits {
+		limits.row([one.key.clone(), number(one.taken), number(one.most)]);
+	}
 	let advice: String = c.advice.iter().map(|line| format!("\n→ {line}")).collect();
-	format!("{}\n{coins}\n\n{}{advice}", table.text(), sellable.text())
+	format!("{}\n{coins}\n\n{}\n{}{advice}", table.text(), sellable.text(), limits.text())
 }
 
 pub(in crate::client) fn reclaim_question(plan: &ReclaimPlan, style: &Style) -> String {

@@ -579,6 +579,10 @@ pub(crate) fn capital() -> Capital {
 		coins_wanted: 6,
 		coins_missing: 3,
 		coins_next: s("nothing: switched off"),
+		limits: vec![
+			LimitTaken { key: s("capital.max_at_risk_sat"), taken: 250_000, most: 50_000_000 },
+			LimitTaken { key: s("capital.max_channels_per_hour"), taken: 2, most: 200 },
+		],
 		sellable: vec![Sellable { size_sat: 100_000, count: 3 }, Sellable { size_sat: 1_000_000, count: 2 }],
 		fund_sat: 704_000,
 		advice: vec![s("310000 sat are in idle channels: inlet capital reclaim")],
