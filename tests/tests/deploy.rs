@@ -224,7 +224,7 @@ fn the_image_brings_what_it_promises() {
 	}
 }
 
-const SCRIPTS: [&str; 12] = [
+const SCRIPTS: [&str; 13] = [
 	"debian/build",
 	"debian/twice",
 	"debian/check",
@@ -233,6 +233,7 @@ const SCRIPTS: [&str; 12] = [
 	"image/build",
 	"image/nuc",
 	"image/pi",
+	"image/pi5",
 	"image/boot",
 	"image/files/usr/lib/inlet/firstboot",
 	"image/files/usr/lib/inlet/console",
