@@ -18,6 +18,7 @@ mod order;
 #[expect(clippy::duplicate_mod, reason = "what every store does, each on its own database")]
 mod postgres;
 mod power_cut;
+mod power_cut_recorded;
 mod rare;
 mod reading;
 mod room;

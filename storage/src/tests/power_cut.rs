@@ -161,7 +161,7 @@ async fn migrating_child() {
 }
 
 #[derive(Debug)]
-enum Event {
+pub(super) enum Event {
 	Write {
 		file: String,
 		at: usize,
@@ -184,7 +184,7 @@ enum Event {
 
 /// Has a child work, and gives what it did to its files and what it said. `None` on a machine without strace, which cannot
 /// tell: `.ci/run` installs it.
-fn record(test: &str, path: &Path) -> Option<Vec<Event>> {
+pub(super) fn record(test: &str, path: &Path) -> Option<Vec<Event>> {
 	let trace = path.with_extension("trace");
 	let inner = child(test, path);
 	let calls = "trace=pwrite64,write,ftruncate,fsync,fdatasync,unlink";
@@ -269,9 +269,9 @@ fn event(call: &str, path: &Path) -> Option<Event> {
 
 /// The disk: what is safe of each file, and what was written since its last sync.
 #[derive(Default)]
-struct Disk {
+pub(super) struct Disk {
 	files: BTreeMap<String, File>,
-	acknowledged: usize,
+	pub(super) acknowledged: usize,
 }
 
 #[derive(Clone, Default)]
@@ -297,7 +297,7 @@ impl Change {
 
 /// What of the unsynced writes is there after the cut.
 #[derive(Clone, Copy, Debug)]
-enum Left {
+pub(super) enum Left {
 	Nothing,
 	AllButHalfTheLast,
 	Some(u64),
@@ -305,7 +305,7 @@ enum Left {
 }
 
 impl Disk {
-	fn see(&mut self, event: Event) {
+	pub(super) fn see(&mut self, event: Event) {
 		match event {
 			Event::Write { file, at, bytes } => self.file(file).since.push(Change::Write(at, bytes)),
 			Event::Truncate { file, len } => self.file(file).since.push(Change::Truncate(len)),
@@ -324,7 +324,7 @@ impl Disk {
 	}
 
 	/// Files as the cut leaves them, in a directory of their own.
-	fn cut(&self, left: Left, dir: &Path) {
+	pub(super) fn cut(&self, left: Left, dir: &Path) {
 		for (name, file) in &self.files {
 			let mut content = file.safe.clone();
 			let last = file.since.len().wrapping_sub(1);
@@ -355,7 +355,7 @@ impl Disk {
 }
 
 /// Where a sync costs nothing, if the machine has such a place: there are thousands of them.
-fn place_in_memory() -> (tempfile::TempDir, std::path::PathBuf) {
+pub(super) fn place_in_memory() -> (tempfile::TempDir, std::path::PathBuf) {
 	let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
 	let path = dir.path().join("inlet.db");
 	(dir, path)
