@@ -100,7 +100,8 @@ pub async fn claim(config: &BackupConfig, data_dir: &Path, key: &[u8; 32]) -> Re
 }
 
 /// Opens the store in a file, and ships its changes to the targets of the configuration, whose text is `text`. Before anything in
-/// it is used, all of them are claimed (R17), and others that it was shipped to are left.
+/// it is used, all of them are claimed (R17), and others that it was shipped to are left. `fatal`: another copy has taken over. A store
+/// that cannot be written ends the process as a crash, after which the service manager starts it again.
 ///
 /// # Errors
 /// Another copy is newer; a target of now or of before cannot be reached; the store cannot be used.
@@ -113,7 +114,7 @@ pub async fn open(
 	fatal: impl Fn(&str) + Clone + Send + Sync + 'static,
 ) -> anyhow::Result<(Store, Arc<Backup>)> {
 	let claimed = claim(config, data_dir, key).await?;
-	let store = Store::open_with(file, claimed.taps(), fatal.clone())?;
+	let store = Store::open_with(file, claimed.taps(), inlet_storage::abort)?;
 	let names = claimed.names();
 	let ids: Vec<String> = names.iter().map(|(id, _)| id.clone()).collect();
 	let left = left::leave_all_but(&ids, data_dir, Some(&store), Access { key, way: config.way }).await?;

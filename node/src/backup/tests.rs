@@ -119,6 +119,36 @@ async fn r13_what_was_acknowledged_in_sync_mode_is_on_the_target() {
 	assert!(bench.fenced.lock().unwrap().is_empty());
 }
 
+/// Set for a process whose disk takes no more; its value is the data directory.
+const FULL: &str = "INLET_TEST_FULL_DISK";
+
+/// The child: writes until it cannot.
+#[tokio::test]
+async fn child_whose_disk_fails() {
+	let Some(data) = std::env::var_os(FULL).map(PathBuf::from) else { return };
+	let alert = Duration::from_secs(60);
+	let none = BackupConfig { targets: Vec::new(), mode: BackupMode::Async, alert, way: Default::default() };
+	let file = data.join("store");
+	let opened = super::open(&none, &data, &file, &KEY, ("regtest", ""), super::give_up);
+	let (store, _backup) = opened.await.unwrap();
+	for n in 0..=u8::MAX {
+		store.write("monitors", "", &format!("m{n}"), vec![n; 50_000]).await.unwrap();
+	}
+}
+
+/// The service manager starts it again then, and a channel has its watch back; code 2 is for a node that must not come back.
+#[test]
+fn r13_a_disk_that_fails_ends_the_process_as_a_crash_and_not_as_one_that_is_not_to_be_started_again() {
+	use std::os::unix::process::ExitStatusExt;
+	let dir = tempfile::tempdir().unwrap();
+	let child = "trap '' XFSZ; ulimit -c 0; ulimit -f 2000; exec \"$0\" \"$@\"";
+	let mut command = std::process::Command::new("bash");
+	command.args(["-c", child]).arg(std::env::current_exe().unwrap());
+	command.args(["backup::tests::child_whose_disk_fails", "--exact", "--test-threads=1"]).env(FULL, dir.path());
+	let ended = command.output().unwrap();
+	assert_eq!(ended.status.signal(), Some(6), "{ended:?}");
+}
+
 #[tokio::test]
 async fn an_async_backup_is_complete_when_the_node_stopped_in_good_order_and_else_may_be_old() {
 	let bench = Bench::new(BackupMode::Async).await;
