@@ -322,13 +322,24 @@ fn messenger(
 	})
 }
 
-/// The graph and what was learnt about it. Both are caches: what cannot be decoded is begun anew, and that is said.
+/// What can be had again: if it is damaged it is as if it were not there, and that is said.
+async fn read_cache(store: &Store, [primary, secondary, key]: [&str; 3]) -> anyhow::Result<Option<Vec<u8>>> {
+	match KVStore::read(store, primary, secondary, key).await {
+		Err(e) if e.kind() == io::ErrorKind::InvalidData => {
+			tracing::warn!(target: "inlet", "{key:?} is damaged in the store and begun anew: {e}");
+			Ok(None)
+		}
+		_ => read(store, [primary, secondary, key]).await,
+	}
+}
+
+/// The graph and what was learnt about it. Both are caches: what is damaged or cannot be decoded is begun anew, and that is said.
 async fn graph_and_scorer(
 	store: &Store,
 	network: Network,
 	logger: &Log,
 ) -> anyhow::Result<(Arc<Graph>, Arc<RwLock<Scorer>>)> {
-	let stored = read(store, place::GRAPH).await?;
+	let stored = read_cache(store, place::GRAPH).await?;
 	let graph = stored.and_then(|bytes| match Graph::read(&mut &bytes[..], logger.clone()) {
 		Ok(graph) => Some(graph),
 		Err(e) => {
@@ -337,7 +348,7 @@ async fn graph_and_scorer(
 		}
 	});
 	let graph = Arc::new(graph.unwrap_or_else(|| Graph::new(network, logger.clone())));
-	let stored = read(store, place::SCORER).await?;
+	let stored = read_cache(store, place::SCORER).await?;
 	let decay = ProbabilisticScoringDecayParameters::default();
 	let scorer = stored.and_then(|bytes| {
 		ProbabilisticScorer::read(&mut &bytes[..], (decay, graph.clone(), logger.clone()))
@@ -399,5 +410,35 @@ mod tests {
 		assert_eq!(channel.our_max_accepted_htlcs, 50);
 		assert_eq!(channel.announced_channel_max_inbound_htlc_value_in_flight_percentage, 25);
 		assert_eq!(channel.unannounced_channel_max_inbound_htlc_value_in_flight_percentage, 100);
+	}
+
+	/// Rot in a cache costs what was learnt, and not the start.
+	#[tokio::test]
+	async fn a_damaged_graph_and_damaged_scores_are_begun_anew() {
+		let dir = tempfile::tempdir().unwrap();
+		let file = dir.path().join("store");
+		let pattern = [0xa5; 64];
+		let store = Store::open(&file, inlet_storage::abort).unwrap();
+		for [primary, secondary, key] in [place::GRAPH, place::SCORER] {
+			KVStore::write(&store, primary, secondary, key, pattern.repeat(1_000)).await.unwrap();
+		}
+		store.close().await;
+		let mut bytes = std::fs::read(&file).unwrap();
+		let (mut at, mut damaged) = (0, 0);
+		while at + pattern.len() <= bytes.len() {
+			if bytes[at..].starts_with(&pattern) {
+				bytes[at] ^= 1;
+				damaged += 1;
+			}
+			at += pattern.len();
+		}
+		assert!(damaged > 2, "the values are in the file");
+		std::fs::write(&file, bytes).unwrap();
+		let store = Store::open(&file, inlet_storage::abort).unwrap();
+		for place in [place::GRAPH, place::SCORER] {
+			assert!(read(&store, place).await.is_err(), "the damage is seen");
+		}
+		let (graph, _) = graph_and_scorer(&store, Network::Regtest, &Arc::new(LdkLogger)).await.unwrap();
+		assert!(graph.read_only().channels().is_empty());
 	}
 }
