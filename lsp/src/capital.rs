@@ -140,13 +140,14 @@ fn sum(amounts: impl Iterator<Item = Sat>) -> Sat {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
 	use super::*;
 	use bitcoin::secp256k1::{PublicKey, Secp256k1, SecretKey};
 
-	const DAY: u64 = 86_400_000;
+	const DAY: u64 = crate::time::DAY_MS;
 
-	fn holding() -> Holding {
+	/// Sold, and not used since.
+	pub(crate) fn holding() -> Holding {
 		Holding {
 			channel_id: [1; 32],
 			client: PublicKey::from_secret_key(&Secp256k1::new(), &SecretKey::from_slice(&[1; 32]).unwrap()),

@@ -5,12 +5,9 @@ use crate::book::{Book, NodeId, Order, Sale, SaleState};
 use crate::money::Sat;
 use crate::policy::Policy;
 use crate::tiers;
-use crate::time::Timestamp;
+use crate::time::{DAY_MS, HOUR_MS, Timestamp};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-
-const HOUR_MS: u64 = 3_600_000;
-const DAY_MS: u64 = 86_400_000;
 
 /// A limit, and how much of it is taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,8 +121,8 @@ impl Sums {
 	}
 }
 
-/// Limits that are for all clients together, and those of tiers that have one. `unconfirmed`: our channels in use whose funding is
-/// in no block yet.
+/// Limits that are for all clients together, and those of tiers that have one. `unconfirmed`: our channels in use whose
+/// funding is in no block yet.
 pub fn limits(policy: &Policy, book: &Book, unconfirmed: Sat, now: Timestamp) -> Vec<Limit> {
 	let (own, sums) = (&policy.capital, book.stakes());
 	let limit = |key: &str, taken: u64, most: u64| Limit { key: key.to_owned(), taken, most };

@@ -11,11 +11,10 @@ use crate::money::{FeePerKw, Msat, Ppm, Sat};
 use crate::notice::Notice;
 use crate::policy::CapitalPolicy;
 use crate::quote::CLOSE_WEIGHT;
-use crate::time::Timestamp;
+use crate::time::{DAY_MS, Timestamp};
 use crate::turn::Turn;
 use crate::wake;
 
-const DAY_MS: u64 = 86_400_000;
 /// A client that stays away is called again after this time.
 const AGAIN_MS: u64 = DAY_MS;
 /// A closing that did not begin, since the client went away in that moment, is asked for again after this time.
@@ -158,28 +157,12 @@ fn call(turn: &mut Turn<'_>, holding: &Holding) {
 #[cfg(test)]
 mod tests {
 	use super::*;
-	use bitcoin::secp256k1::{PublicKey, Secp256k1, SecretKey};
 
 	const DAY: u64 = DAY_MS;
 
 	/// Told a week before the 60th day.
 	fn holding() -> Holding {
-		Holding {
-			channel_id: [1; 32],
-			client: PublicKey::from_secret_key(&Secp256k1::new(), &SecretKey::from_slice(&[1; 32]).unwrap()),
-			capacity: Sat(500_000),
-			ours: Msat(400_000_000),
-			theirs: Msat(100_000_000),
-			opened_by_us: true,
-			public: false,
-			connected: true,
-			closing: false,
-			in_flight: 0,
-			lease_left: 0,
-			opened_at: Timestamp(0),
-			used_at: None,
-			told_at: Some(Timestamp(53 * DAY)),
-		}
+		Holding { told_at: Some(Timestamp(53 * DAY)), ..crate::capital::tests::holding() }
 	}
 
 	fn judge(holding: &Holding, sat_per_vb: u32, days: u64) -> Verdict {

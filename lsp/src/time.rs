@@ -21,6 +21,10 @@ const NANOS_PER_MILLI: i128 = 1_000_000;
 
 /// Seconds for a block, where blocks stand for time (bLIP-51's datetimes).
 pub const SECS_PER_BLOCK: u64 = 600;
+/// A day in milliseconds.
+pub const DAY_MS: u64 = 24 * HOUR_MS;
+/// An hour in milliseconds.
+pub const HOUR_MS: u64 = 3_600_000;
 
 impl Timestamp {
 	/// This many seconds later.

@@ -228,7 +228,6 @@ mod tests {
 	impl Surroundings for Around {
 		fn world(&self, _: Option<NodeId>, _: &Book) -> World {
 			World {
-				unconfirmed: Sat::ZERO,
 				network: Network::Regtest,
 				height: 100,
 				synced: true,
@@ -236,6 +235,7 @@ mod tests {
 				feerate: Some(FeePerKw(500)),
 				market: inlet_lsp::market::Market::default(),
 				spendable: Sat(10_000_000),
+				unconfirmed: Sat::ZERO,
 				peer: PeerView { connected: true, ..Default::default() },
 				entropy: [7; 32],
 				fresh_scid: 1,

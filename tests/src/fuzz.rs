@@ -103,7 +103,6 @@ fn answers(bytes: &[u8]) -> Vec<Value> {
 
 fn world() -> World {
 	World {
-		unconfirmed: Sat::ZERO,
 		network: Network::Regtest,
 		height: 800_000,
 		synced: true,
@@ -111,6 +110,7 @@ fn world() -> World {
 		feerate: Some(FeePerKw(1_000)),
 		market: inlet_lsp::market::Market::default(),
 		spendable: Sat(10_000_000),
+		unconfirmed: Sat::ZERO,
 		peer: PeerView { connected: true, ..PeerView::default() },
 		entropy: [3; 32],
 		fresh_scid: 1 << 40,

@@ -1,13 +1,11 @@
 //! Months of the calendar, UTC, and what capital was in channels in each.
 
 use super::Books;
-use crate::time::Timestamp;
-
-const DAY_MS: u64 = 86_400_000;
+use crate::time::{DAY_MS, Timestamp};
 
 /// `2026-11`: the month of a moment, UTC (Howard Hinnant's civil-from-days).
 pub fn month_of(at: Timestamp) -> String {
-	let days = i64::try_from(at.0 / 86_400_000).unwrap_or(0).saturating_add(719_468);
+	let days = i64::try_from(at.0 / DAY_MS).unwrap_or(0).saturating_add(719_468);
 	let era_day = days.rem_euclid(146_097);
 	let year_of_era =
 		(era_day.saturating_sub(era_day / 1_460).saturating_add(era_day / 36_524).saturating_sub(era_day / 146_096))

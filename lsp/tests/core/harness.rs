@@ -100,7 +100,6 @@ impl Sim {
 		let counter = self.fresh();
 		let client = input.client(&self.book);
 		World {
-			unconfirmed: self.unconfirmed,
 			network: Network::Regtest,
 			height: self.height,
 			synced: self.synced,
@@ -108,6 +107,7 @@ impl Sim {
 			feerate: self.feerate,
 			market: self.market.clone(),
 			spendable: self.spendable,
+			unconfirmed: self.unconfirmed,
 			peer: client.and_then(|client| self.peers.get(&client).cloned()).unwrap_or_default(),
 			entropy: bitcoin::hashes::sha256::Hash::hash(&counter.to_be_bytes()).to_byte_array(),
 			fresh_scid: (1 << 40) | counter,

@@ -90,13 +90,13 @@ impl Ledger {
 
 	fn give(&mut self, input: Input) {
 		let world = World {
-			unconfirmed: Sat::ZERO,
 			network: Network::Regtest,
 			height: self.real.height,
 			synced: true,
 			disk_low: false,
 			feerate: None,
 			spendable: Sat(0),
+			unconfirmed: Sat::ZERO,
 			market: Market::default(),
 			peer: PeerView::default(),
 			entropy: [1; 32],

@@ -100,8 +100,8 @@ pub async fn claim(config: &BackupConfig, data_dir: &Path, key: &[u8; 32]) -> Re
 }
 
 /// Opens the store in a file, and ships its changes to the targets of the configuration, whose text is `text`. Before anything in
-/// it is used, all of them are claimed (R17), and others that it was shipped to are left. `fatal`: another copy has taken over. A store
-/// that cannot be written ends the process as a crash, after which the service manager starts it again.
+/// it is used, all of them are claimed (R17), and others that it was shipped to are left. `fatal`: another copy has taken
+/// over. A store that cannot be written ends the process as a crash, after which the service manager starts it again.
 ///
 /// # Errors
 /// Another copy is newer; a target of now or of before cannot be reached; the store cannot be used.

@@ -333,7 +333,8 @@ async fn read_cache(store: &Store, [primary, secondary, key]: [&str; 3]) -> anyh
 	}
 }
 
-/// The graph and what was learnt about it. Both are caches: what is damaged or cannot be decoded is begun anew, and that is said.
+/// The graph and what was learnt about it. Both are caches: what is damaged or cannot be decoded is begun anew, and that is
+/// said.
 async fn graph_and_scorer(
 	store: &Store,
 	network: Network,

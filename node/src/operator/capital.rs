@@ -124,14 +124,22 @@ impl Operator {
 	/// Does what the plan says, to these channels and no others. What is not due is left alone.
 	pub(super) async fn reclaim(&self, request: ReclaimRequest) -> Result<Reclaimed, Refusal> {
 		request.check()?;
-		let due = |plan: ReclaimPlan, verdict: &str| -> Vec<String> {
-			let lines = plan.channels.into_iter().filter(|line| line.verdict == verdict);
-			lines.map(|line| line.id).filter(|id| request.channels.contains(id)).collect()
-		};
-		let (told, wanted) = (due(self.reclaim_plan(), TELL), due(self.reclaim_plan(), CLOSE));
+		let (policy, feerate, at) = (&self.config.policy.capital, self.hands.fees.fresh(), now());
 		let name = |holding: &Holding| holding.channel_id.to_lower_hex_string();
+		let (mut told, mut wanted) = (Vec::new(), Vec::new());
 		let mut holdings = self.hands.holdings(&self.driver);
-		holdings.retain(|holding| told.contains(&name(holding)) || wanted.contains(&name(holding)));
+		holdings.retain(|holding| {
+			let id = name(holding);
+			if !request.channels.contains(&id) {
+				return false;
+			}
+			match reclaim::verdict(policy, feerate, holding, at) {
+				Verdict::Tell => told.push(id),
+				Verdict::Close => wanted.push(id),
+				Verdict::Keep(_) | Verdict::Wait(_) => return false,
+			}
+			true
+		});
 		let input = Input::Holdings { holdings, asked: true };
 		self.driver.submit(input).await.map_err(|e| Refusal::internal(e.to_string()))?;
 		let open = self.hands.holdings(&self.driver);

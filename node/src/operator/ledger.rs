@@ -5,7 +5,7 @@ use crate::control::*;
 use crate::driver::now;
 use crate::hands::books::Comparison;
 use inlet_lsp::book::{self, Books, BooksRow, ChannelSums, MonthSums};
-use inlet_lsp::time::Timestamp;
+use inlet_lsp::time::{DAY_MS, Timestamp};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// What came in less time than this says nothing of a year, in days: most of it is an opening fee.
 const MIN_DAYS_FOR_A_YEAR: u64 = 7;
-const DAY_MS: u64 = 86_400_000;
 /// Channels that are settled and a report looks at, the newest.
 const MAX_REPORTED: usize = 20_000;
 

@@ -193,13 +193,13 @@ impl Shop {
 		let peer = PeerView { connected: true, channels: views.collect(), in_flight: vec![], text_errors: false };
 		let lately = Some(self.feerates.lately(self.since_start() / 1000));
 		World {
-			unconfirmed: Sat::ZERO,
 			network: Network::Regtest,
 			height: self.height(),
 			synced: true,
 			disk_low: false,
 			feerate: Some(self.feerate()),
 			spendable: Sat((u64::try_from(self.coins).unwrap_or(0) / 1000).saturating_sub(kept)),
+			unconfirmed: Sat::ZERO,
 			market: Market { long_run: Some(self.long_run()), lately, ..Market::default() },
 			peer,
 			entropy: self.rng.bytes(),

@@ -74,7 +74,6 @@ impl Sim {
 			PeerView { connected: person.online, channels, in_flight, text_errors: person.text_errors }
 		});
 		World {
-			unconfirmed: Sat::ZERO,
 			network: Network::Regtest,
 			height: self.chain.height,
 			synced: self.chain.synced,
@@ -82,6 +81,7 @@ impl Sim {
 			feerate: self.chain.feerate.map(FeePerKw),
 			market: inlet_lsp::market::Market::default(),
 			spendable: Sat(self.spendable()),
+			unconfirmed: Sat::ZERO,
 			peer,
 			entropy: self.rng.bytes(),
 			fresh_scid: (1 << 40) | number,

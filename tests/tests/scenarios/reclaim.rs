@@ -50,8 +50,8 @@ fn r11_who_does_not_use_a_channel_is_told_and_then_it_is_closed_and_the_capital_
 		// The promise is over and the wallet away: the operator has it told.
 		wallet.stop().await?;
 		world.lsp.sees(&wallet, false).await?;
-		// The payer has seen the blocks before the LSP is away below: LDK 0.2.7 keeps messages that it makes of blocks for a peer that is away, and
-		// asserts in debug builds that there are none when it comes.
+		// The payer has seen the blocks before the LSP is away below: LDK 0.2.7 keeps messages that it makes of blocks for a
+		// peer that is away, and asserts in debug builds that there are none when it comes.
 		world.mine(PROMISED_BLOCKS, &[&payer]).await?;
 		let due = async || Ok((verdict(&world).await?.0 == "tell").then_some(()));
 		eventually(SOON, "the channel is idle", due).await?;
