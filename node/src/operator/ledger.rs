@@ -4,7 +4,7 @@ use super::Operator;
 use crate::control::*;
 use crate::driver::now;
 use crate::hands::books::Comparison;
-use inlet_lsp::book::{self, Books, BooksRow, ChannelSums, MonthSums};
+use inlet_lsp::book::{self, Books, BooksRow, ChannelSums, Folded, MonthSums, month_of};
 use inlet_lsp::time::{DAY_MS, Timestamp};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -28,6 +28,12 @@ impl Operator {
 			})?),
 			None => None,
 		};
+		let folded = self.driver.read(|book| book.books().folded().cloned());
+		if let (Some(before), Some(folded)) = (before, &folded)
+			&& before <= folded.before
+		{
+			return Err(is_folded(before, folded));
+		}
 		let limit = list.limit.clamp(1, MAX_LIMIT);
 		// One more, to know whether a page follows.
 		let mut rows = self.store.ledger(before, limit + 1).await.map_err(unreadable)?;
@@ -43,6 +49,7 @@ impl Operator {
 		Ok(Ledger {
 			net_msat: net,
 			next: more.then(|| rows.last().map(|row| row.seq.to_string())).flatten(),
+			folded: folded.map(|folded| folded_view(folded, !more)),
 			totals: totals.collect(),
 			entries: rows.into_iter().map(entry_view).collect(),
 		})
@@ -111,6 +118,32 @@ impl Operator {
 
 fn unreadable(e: inlet_storage::ReadError) -> Refusal {
 	Refusal::internal(e.to_string())
+}
+
+fn is_folded(before: u64, folded: &Folded) -> Refusal {
+	Refusal::new(
+		410,
+		"folded",
+		format!(
+			"entries before number {before} are gone: those before number {}, the last of {}, were folded into totals",
+			folded.before,
+			month_of(folded.until)
+		),
+		"begin without a cursor; inlet ledger report --by month has what they added up to",
+	)
+}
+
+fn folded_view(folded: Folded, is_last: bool) -> LedgerFolded {
+	let posting = |(account, amount_msat): (&book::Account, &i64)| LedgerPosting {
+		account: account.to_string(),
+		amount_msat: *amount_msat,
+	};
+	LedgerFolded {
+		before_seq: folded.before,
+		until: folded.until.into(),
+		whole_from: folded.whole_from(),
+		brought_forward: folded.accounts.iter().filter(|_| is_last).map(posting).collect(),
+	}
 }
 
 fn entry_view(row: book::Entry) -> LedgerEntry {

@@ -3,8 +3,8 @@
 use super::table::{Column::*, Table, cut, pairs};
 use super::{Style, WIDTH, ends, feerate, msat, number, plural, prefix, signed_msat, word};
 use crate::control::{
-	Capital, HistoryLine, Ledger, LedgerCheck, LedgerReport, Order, OrderDetail, Page, Quote, QuoteKind, ReclaimPlan,
-	Reclaimed, Sale, SaleDetail, SaleStatus, SoldChannel,
+	Capital, HistoryLine, Ledger, LedgerCheck, LedgerFolded, LedgerReport, Order, OrderDetail, Page, Quote, QuoteKind,
+	ReclaimPlan, Reclaimed, Sale, SaleDetail, SaleStatus, SoldChannel,
 };
 
 pub(in crate::client) fn sales(page: &Page<Sale>, style: &Style) -> String {
@@ -232,7 +232,17 @@ pub(in crate::client) fn ledger(l: &Ledger, style: &Style) -> String {
 		totals.row([word(total.kind), number(total.entries), signed_msat(total.amount_msat)]);
 	}
 	totals.row(["net".to_owned(), String::new(), signed_msat(l.net_msat)]);
-	format!("{}\n\n{}", table.page(l.next.as_ref(), "nothing earned or spent yet"), totals.text())
+	let begins = l.folded.as_ref().filter(|_| l.next.is_none()).map(|folded| format!("\n{}", folded_note(folded)));
+	let page = table.page(l.next.as_ref(), "nothing earned or spent yet");
+	format!("{page}{}\n\n{}", begins.unwrap_or_default(), totals.text())
+}
+
+/// Where the entries begin.
+pub(in crate::client) fn folded_note(folded: &LedgerFolded) -> String {
+	format!(
+		"entries before {} were folded into monthly totals; there is none before number {}",
+		folded.whole_from, folded.before_seq
+	)
 }
 
 pub(in crate::client) fn ledger_check(c: &LedgerCheck, style: &Style) -> String {
