@@ -419,16 +419,16 @@ impl Session<'_, '_> {
 	/// Page by page; oldest first, so that all of it is read before the first line.
 	async fn export(&mut self, format: ExportFormat) -> Result<(), Failure> {
 		let mut entries: Vec<LedgerEntry> = Vec::new();
-		let (mut cursor, mut folded): (Option<String>, Option<LedgerFolded>) = (None, None);
-		loop {
+		let mut cursor: Option<String> = None;
+		let folded = loop {
 			let request = Request::get("/v1/ledger").query("limit", Some(MAX_LIMIT)).query("cursor", cursor.as_ref());
 			let ledger: Ledger = understand(&self.node.ask(request).await?)?;
 			entries.extend(ledger.entries);
-			(cursor, folded) = (ledger.next, ledger.folded);
+			cursor = ledger.next;
 			if cursor.is_none() {
-				break;
+				break ledger.folded;
 			}
-		}
+		};
 		if format == ExportFormat::Csv {
 			self.ui.say(export::CSV_HEADER)?;
 		}
