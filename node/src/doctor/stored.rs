@@ -45,7 +45,7 @@ pub(super) fn look(findings: &mut Findings, dir: &Path) -> Option<Inspection> {
 		[judge(findings, "values", values), judge(findings, "rows", rows), judge(findings, "channels", channels)];
 	if whole[1] {
 		match store.book() {
-			Ok(book) => findings.judge("ledger", well(&book), &[unbooked(&book), unbalanced(&book)].concat(), LEDGER),
+			Ok(book) => findings.judge("ledger", well(&book), &books(&book), LEDGER),
 			Err(e) => findings.bad("ledger", e.to_string(), DAMAGED),
 		}
 	}
@@ -68,6 +68,11 @@ fn judge(findings: &mut Findings, name: &str, found: Result<(String, Vec<String>
 			false
 		}
 	}
+}
+
+/// What is wrong with the ledger.
+pub(crate) fn books(rows: &[Write]) -> Vec<String> {
+	[unbooked(rows), unbalanced(rows)].concat()
 }
 
 fn well(rows: &[Write]) -> String {
