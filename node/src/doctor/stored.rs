@@ -78,7 +78,12 @@ pub(crate) fn books(rows: &[Write]) -> Vec<String> {
 fn well(rows: &[Write]) -> String {
 	let text = "the book and the ledger agree".to_owned();
 	match folded(rows) {
-		Some(folded) => format!("{text}; entries before {} were folded into monthly totals", folded.whole_from()),
+		Some(folded) => {
+			let (before, from) = (folded.before, folded.whole_from());
+			format!(
+				"{text}; entries before number {before} were folded into monthly totals, all from {from} on are there"
+			)
+		}
 		None => text,
 	}
 }

@@ -239,9 +239,12 @@ pub(in crate::client) fn ledger(l: &Ledger, style: &Style) -> String {
 
 /// Where the entries begin.
 pub(in crate::client) fn folded_note(folded: &LedgerFolded) -> String {
+	let until = folded.until.to_string();
 	format!(
-		"entries before {} were folded into monthly totals; there is none before number {}",
-		folded.whole_from, folded.before_seq
+		"entries before number {} (until {}) were folded into monthly totals; all from {} on are there",
+		folded.before_seq,
+		until.split('T').next().unwrap_or_default(),
+		folded.whole_from
 	)
 }
 
