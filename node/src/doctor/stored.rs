@@ -81,7 +81,7 @@ fn well(rows: &[Write]) -> String {
 		Some(folded) => {
 			let (before, from) = (folded.before, folded.whole_from());
 			format!(
-				"{text}; entries before number {before} were folded into monthly totals, all from {from} on are there"
+				"{text}; entries before number {before} are folded into monthly totals; from {from} on all are there"
 			)
 		}
 		None => text,

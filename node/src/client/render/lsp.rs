@@ -241,7 +241,7 @@ pub(in crate::client) fn ledger(l: &Ledger, style: &Style) -> String {
 pub(in crate::client) fn folded_note(folded: &LedgerFolded) -> String {
 	let until = folded.until.to_string();
 	format!(
-		"entries before number {} (until {}) were folded into monthly totals; all from {} on are there",
+		"entries before number {} (until {}) are folded into totals; from {} on all are there",
 		folded.before_seq,
 		until.split('T').next().unwrap_or_default(),
 		folded.whole_from
