@@ -95,7 +95,9 @@ pub fn user_config(routing: &RoutingConfig, wakes: bool) -> UserConfig {
 	if wakes {
 		config.htlc_interception_flags |= HTLCInterceptionFlags::ToOfflinePrivateChannels as u8;
 	}
-	config.reject_inbound_splices = false;
+	// LDK takes a splice of a channel without confirmations for locked at once, and forgets how to punish what was before; and
+	// the ledger does not know of splices that are not ours (lsp/docs/decisions/0004).
+	config.reject_inbound_splices = true;
 	config
 }
 
