@@ -282,6 +282,7 @@ impl Lightning {
 			door: Door::new(parts.limits, parts.way),
 			bumper,
 			scorer,
+			scored: AtomicBool::default(),
 			gossip,
 			logger,
 			pending: Notify::new(),
@@ -371,7 +372,7 @@ async fn sweeper(
 ) -> anyhow::Result<(BlockLocator, Arc<Sweeper>)> {
 	let stored = read(&parts.store, place::SWEEPER).await?;
 	let (broadcaster, fees, filter) = (parts.broadcaster.clone(), parts.fees.clone(), parts.filter.clone());
-	let (wallet, store) = (parts.wallet.clone(), parts.store.clone());
+	let (wallet, store) = (parts.wallet.clone(), OnThisDisk(parts.store.clone()));
 	match stored {
 		Some(bytes) => {
 			let args = (broadcaster, fees, filter, keys.clone(), wallet, store, logger.clone());
