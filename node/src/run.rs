@@ -453,6 +453,8 @@ fn start(
 	tasks.spawn(node.hands.clone().keep_coins(node.config.policy.capital.clone(), stopping.clone()));
 	let capital = node.config.policy.capital.clone();
 	tasks.spawn(node.hands.clone().reclaim(node.driver.clone(), capital, stopping.clone()));
+	let ledger = node.config.policy.ledger;
+	tasks.spawn(crate::fold::fold(node.driver.clone(), store.clone(), ledger, stopping.clone()));
 	for listener in listeners {
 		tasks.spawn(peers::accept(listener, lightning.clone(), stopping.clone()));
 	}
