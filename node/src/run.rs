@@ -230,7 +230,7 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 	})
 	.await?;
 	let lightning = Arc::new(lightning);
-	let chain_listeners = Listeners {
+	let mut chain_listeners = Listeners {
 		manager: lightning.manager.clone(),
 		monitors: lightning.monitor.clone(),
 		sweeper: lightning.sweeper.clone(),
@@ -239,6 +239,8 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 	};
 	// Before any peer is heard: HTLCs may have expired while we were away.
 	chain.synchronize(&chain_listeners).await?;
+	// Of no more use: 430 bytes for each channel.
+	chain_listeners.from = Vec::new();
 	let (tip, seen) = watch::channel(chain.tip(lightning.manager.current_best_block()).await);
 
 	let lsp = Lsp::new(config.policy.clone(), seed.promise_key())?;
