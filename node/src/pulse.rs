@@ -1,35 +1,39 @@
-//! Signs of life of the two loops that everything hangs on, for the watchdog.
+//! Signs of life of the loops that everything hangs on, for the watchdog.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// When the driver and LDK's loop last came round.
-#[derive(Debug)]
-pub struct Pulse {
-	driver: Mutex<Instant>,
-	ldk: Mutex<Instant>,
+/// Who has to come round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loop {
+	/// The driver.
+	Driver,
+	/// LDK's loop.
+	Ldk,
+	/// Who handles LDK's events.
+	Events,
 }
+
+/// When each last came round.
+#[derive(Debug)]
+pub struct Pulse([Mutex<Instant>; 3]);
 
 impl Default for Pulse {
 	fn default() -> Self {
-		Pulse { driver: Mutex::new(Instant::now()), ldk: Mutex::new(Instant::now()) }
+		let now = Instant::now();
+		Pulse(std::array::from_fn(|_| Mutex::new(now)))
 	}
 }
 
 impl Pulse {
-	/// The driver came round.
-	pub fn driver(&self) {
-		*self.driver.lock().expect("not poisoned") = Instant::now();
+	/// It came round.
+	pub fn beat(&self, of: Loop) {
+		*self.0[of as usize].lock().expect("not poisoned") = Instant::now();
 	}
 
-	/// LDK's loop came round.
-	pub fn ldk(&self) {
-		*self.ldk.lock().expect("not poisoned") = Instant::now();
-	}
-
-	/// Did both come round within this time?
+	/// Did all come round within this time?
 	pub fn is_fresh(&self, within: Duration) -> bool {
-		[&self.driver, &self.ldk].into_iter().all(|beat| beat.lock().expect("not poisoned").elapsed() < within)
+		self.0.iter().all(|beat| beat.lock().expect("not poisoned").elapsed() < within)
 	}
 }
 
@@ -38,14 +42,16 @@ mod tests {
 	use super::*;
 
 	#[test]
-	fn both_must_beat() {
-		let pulse = Pulse::default();
-		assert!(pulse.is_fresh(Duration::from_secs(60)));
-		let long_ago = Instant::now().checked_sub(Duration::from_secs(90));
-		*pulse.ldk.lock().unwrap() = long_ago.unwrap();
-		pulse.driver();
-		assert!(!pulse.is_fresh(Duration::from_secs(60)), "the driver's beat does not stand for LDK's");
-		pulse.ldk();
-		assert!(pulse.is_fresh(Duration::from_secs(60)));
+	fn all_must_beat() {
+		let (pulse, minute) = (Pulse::default(), Duration::from_secs(60));
+		assert!(pulse.is_fresh(minute));
+		for late in [Loop::Driver, Loop::Ldk, Loop::Events] {
+			let long_ago = Instant::now().checked_sub(Duration::from_secs(90));
+			*pulse.0[late as usize].lock().unwrap() = long_ago.unwrap();
+			[Loop::Driver, Loop::Ldk, Loop::Events].into_iter().filter(|of| *of != late).for_each(|of| pulse.beat(of));
+			assert!(!pulse.is_fresh(minute), "another's beat does not stand for that of {late:?}");
+			pulse.beat(late);
+			assert!(pulse.is_fresh(minute));
+		}
 	}
 }

@@ -24,7 +24,7 @@ use crate::onchain::{
 	Broadcaster, Chain, ChainConfig, Fees, Finder, Listeners, ReservePolicy, RpcAuth, Tip, Trouble, Trust, Wallet,
 };
 use crate::operator::Operator;
-use crate::pulse::Pulse;
+use crate::pulse::{Loop, Pulse};
 use crate::seed::Seed;
 use crate::stop::stopped;
 use crate::systemd::Notifier;
@@ -230,7 +230,7 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 	})
 	.await?;
 	let lightning = Arc::new(lightning);
-	let chain_listeners = Listeners {
+	let mut chain_listeners = Listeners {
 		manager: lightning.manager.clone(),
 		monitors: lightning.monitor.clone(),
 		sweeper: lightning.sweeper.clone(),
@@ -239,6 +239,8 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 	};
 	// Before any peer is heard: HTLCs may have expired while we were away.
 	chain.synchronize(&chain_listeners).await?;
+	// Of no more use: 430 bytes for each channel.
+	chain_listeners.from = Vec::new();
 	let (tip, seen) = watch::channel(chain.tip(lightning.manager.current_best_block()).await);
 
 	let lsp = Lsp::new(config.policy.clone(), seed.promise_key())?;
@@ -384,6 +386,8 @@ struct Running {
 	lightning: Arc<Lightning>,
 	/// LDK's loop, apart from the others: it persists what they did last.
 	ldk: JoinHandle<anyhow::Result<()>>,
+	/// Stops that loop.
+	stop_ldk: watch::Sender<bool>,
 	tasks: JoinSet<()>,
 	/// What may be cut off at any point.
 	idle: JoinSet<()>,
@@ -438,10 +442,12 @@ fn start(
 		stop: stop.clone(),
 	});
 	let pulse = Arc::new(Pulse::default());
-	let ldk = lightning.clone().run(store.clone(), node.handler, pulse.clone(), stopping.clone());
+	let (stop_ldk, stopping_ldk) = watch::channel(false);
+	let ldk = lightning.clone().run(store.clone(), node.handler.clone(), pulse.clone(), stopping_ldk);
 	let ldk = tokio::spawn(async move { ldk.await.map_err(|e| anyhow::anyhow!("LDK cannot persist its state: {e}")) });
 
 	let mut tasks = JoinSet::new();
+	tasks.spawn(lightning.clone().hear(node.handler, pulse.clone(), stopping.clone()));
 	tasks.spawn(node.chain.run(node.chain_listeners, node.tip, stopping.clone()));
 	tasks.spawn(node.engine.run(node.hands.clone(), node.hands.tip.clone(), stopping.clone()));
 	tasks.spawn(listen(node.driver.clone(), lightning.wire.clone(), events.clone(), stopping.clone()));
@@ -481,7 +487,7 @@ fn start(
 	// Who waits for a backup target stands still, and starting again would not help.
 	let (dog, waits) = (notifier.clone(), backup.clone());
 	idle.spawn(async move { dog.watchdog(|| pulse.is_fresh(HEALTHY_WITHIN) || waits.is_waiting(), stopping).await });
-	Running { lightning, ldk, tasks, idle }
+	Running { lightning, ldk, stop_ldk, tasks, idle }
 }
 
 impl Running {
@@ -519,6 +525,7 @@ impl Running {
 		}
 		// Those whose handshake was in its last step.
 		self.lightning.peers.disconnect_all_peers();
+		self.stop_ldk.send_replace(true);
 		self.ldk.await.context("LDK's loop died while stopping")?
 	}
 }
@@ -606,7 +613,7 @@ async fn heartbeat(driver: Driver, pulse: Arc<Pulse>, mut stop: watch::Receiver<
 			// The driver goes first when the node stops; a task that ends before is a fault.
 			return stopped(&mut stop).await;
 		}
-		pulse.driver();
+		pulse.beat(Loop::Driver);
 		tokio::select! {
 			() = stopped(&mut stop) => return,
 			() = tokio::time::sleep(Duration::from_secs(5)) => {},

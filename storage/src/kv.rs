@@ -240,6 +240,65 @@ impl MigratableKVStore for Store {
 	}
 }
 
+/// The store for whom it is enough that a write is on this disk: it does not wait for a copy elsewhere.
+#[derive(Clone)]
+pub struct OnThisDisk(pub Store);
+
+impl KVStore for OnThisDisk {
+	fn read(
+		&self,
+		primary: &str,
+		secondary: &str,
+		key: &str,
+	) -> impl Future<Output = Result<Vec<u8>, Error>> + Send + 'static {
+		self.0.read(primary, secondary, key)
+	}
+
+	fn write(
+		&self,
+		primary: &str,
+		secondary: &str,
+		key: &str,
+		value: Vec<u8>,
+	) -> impl Future<Output = Result<(), Error>> + Send + 'static {
+		let key = Key::new(primary, secondary, key);
+		let here = key.map(|key| {
+			drop(self.0.change(Change::Put { key, value }));
+			self.0.drain_here()
+		});
+		async move {
+			here?.await;
+			Ok(())
+		}
+	}
+
+	fn remove(
+		&self,
+		primary: &str,
+		secondary: &str,
+		key: &str,
+		lazy: bool,
+	) -> impl Future<Output = Result<(), Error>> + Send + 'static {
+		let removed = self.0.remove(primary, secondary, key, true);
+		let here = (!lazy).then(|| self.0.drain_here());
+		async move {
+			removed.await?;
+			if let Some(here) = here {
+				here.await;
+			}
+			Ok(())
+		}
+	}
+
+	fn list(
+		&self,
+		primary: &str,
+		secondary: &str,
+	) -> impl Future<Output = Result<Vec<String>, Error>> + Send + 'static {
+		self.0.list(primary, secondary)
+	}
+}
+
 /// How a write goes on.
 enum Queued {
 	Waits(tokio::sync::oneshot::Receiver<()>),

@@ -45,7 +45,7 @@ pub use book::{MAX_CLIENTS_LOADED, MAX_LEDGER_LOADED, MAX_RECENT_LOADED};
 pub use error::{OpenError, ReadError};
 pub use history::{LedgerTotal, MAX_PAGE};
 pub use inspect::Inspection;
-pub use kv::NODE_NAMESPACE;
+pub use kv::{NODE_NAMESPACE, OnThisDisk};
 pub use migrate::{MigrateError, Moved, Place, migrate};
 pub use pg::{Lease, Patience, PgOptions, PgOptionsError};
 pub use queue::{MAX_LAZY, QUEUE_ALARM_BYTES};

@@ -95,7 +95,9 @@ pub fn user_config(routing: &RoutingConfig, wakes: bool) -> UserConfig {
 	if wakes {
 		config.htlc_interception_flags |= HTLCInterceptionFlags::ToOfflinePrivateChannels as u8;
 	}
-	config.reject_inbound_splices = false;
+	// LDK takes a splice of a channel without confirmations for locked at once, and forgets how to punish what was before; and
+	// the ledger does not know of splices that are not ours (lsp/docs/decisions/0004).
+	config.reject_inbound_splices = true;
 	config
 }
 
@@ -280,6 +282,7 @@ impl Lightning {
 			door: Door::new(parts.limits, parts.way),
 			bumper,
 			scorer,
+			scored: AtomicBool::default(),
 			gossip,
 			logger,
 			pending: Notify::new(),
@@ -369,7 +372,7 @@ async fn sweeper(
 ) -> anyhow::Result<(BlockLocator, Arc<Sweeper>)> {
 	let stored = read(&parts.store, place::SWEEPER).await?;
 	let (broadcaster, fees, filter) = (parts.broadcaster.clone(), parts.fees.clone(), parts.filter.clone());
-	let (wallet, store) = (parts.wallet.clone(), parts.store.clone());
+	let (wallet, store) = (parts.wallet.clone(), OnThisDisk(parts.store.clone()));
 	match stored {
 		Some(bytes) => {
 			let args = (broadcaster, fees, filter, keys.clone(), wallet, store, logger.clone());

@@ -1,18 +1,19 @@
-//! LDK's loop: events, what is to be sent, what is to be persisted, and chores by the clock.
+//! LDK's loop: what is to be persisted, what monitors claim on the chain, and chores by the clock.
 //!
-//! `lightning-background-processor` has such a loop, and this one does what that does, but for four things, each measured (see
-//! the decision record 0005). It encodes the channel manager only when updates of monitors wait for it, or a little later when
-//! none do: an encoding costs 3 kB a channel, and a payment caused one after every message. It has one round of writing under
-//! way at a time: what comes meanwhile shares the next one. It rests after an encoding that many updates waited for. And it
-//! asks the monitors for events, one by one as LDK does, when there may be some and not at each turn.
+//! `lightning-background-processor` has such a loop, and with [`hear`](super::hear) this one does what that does, but for six
+//! things (see the decision record 0005). It encodes the channel manager only when updates of monitors wait for it, or a little
+//! later when none do: an encoding costs 3 kB a channel, and a payment caused one after every message. It has one round of
+//! writing under way at a time: what comes meanwhile shares the next one. It rests after an encoding that many updates waited
+//! for. It asks the monitors for events, one by one as LDK does, when there may be some and not at each turn. It never waits for
+//! the driver or a backup's target, which may be away for hours: only for this disk. And it is stopped last.
 
 use super::events::Handler;
 use super::gossip::Gossip;
+use super::hear::since_epoch;
 use super::{Graph, Lightning};
-use crate::pulse::Pulse;
+use crate::pulse::{Loop, Pulse};
 use crate::stop::stopped;
 use inlet_storage::Store;
-use lightning::events::{Event, PathFailure, ReplayEvent};
 use lightning::io::Error;
 use lightning::routing::scoring::ScoreUpdate;
 use lightning::util::persist::{
@@ -24,14 +25,17 @@ use lightning::util::persist::{
 use lightning::util::ser::Writeable;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// How long a change of the manager may wait that no monitor update waits for. LDK asks for "soon": what is lost by a crash
-/// before it is what a crash a moment earlier would have lost.
+/// A change of the manager that no monitor update waits for is written when so long nothing else was changed: else its sync would
+/// come in front of one that a payment waits for. LDK asks for "soon": what is lost by a crash before it is what a crash a
+/// moment earlier would have lost.
 const LATER: Duration = Duration::from_millis(50);
+/// ... or after so long, whatever goes on.
+const LATEST: Duration = Duration::from_millis(250);
 /// What an encoding cost is waited before the next one, for each update but one that it was made for, of so many at most: then
 /// one part in five of a processor goes into encodings,
 const COUNTED: usize = 4;
@@ -40,6 +44,9 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(25);
 /// At most this often the monitors are asked for events, apart from after a chore. They have some when a block came, a channel was
 /// closed, or a claim is to pay more.
 const MONITOR_EVENTS: Duration = Duration::from_millis(100);
+
+/// The first gossip from a server may be there by then, if it was not the last time.
+const PRUNE_AGAIN: Duration = Duration::from_secs(60);
 
 /// What is done by the clock, with LDK's own periods (of 0.3): first after, and then every.
 const CHORES: [(Chore, u64, u64); 8] = [
@@ -83,13 +90,18 @@ impl Clock {
 		*due = now + *every;
 		Some(*chore)
 	}
+
+	/// This one could not be done: earlier than its period says.
+	fn again(&mut self, chore: Chore, at: Instant) {
+		self.0.iter_mut().filter(|(which, ..)| *which == chore).for_each(|(_, due, _)| *due = at);
+	}
 }
 
 /// When the manager is to be written.
 #[derive(Debug, Default)]
 struct Pace {
-	/// Since when it differs from what was written.
-	changed: Option<Instant>,
+	/// Since when it differs from what was written, and when it was last changed.
+	changed: Option<(Instant, Instant)>,
 	/// Not before this. One payment after another causes one update at a time and never waits; of many at once, the more wait
 	/// for each encoding, the longer the next one gathers.
 	rested: Option<Instant>,
@@ -113,9 +125,17 @@ impl Pace {
 				_ => Next::Write,
 			},
 			None => Next::Wait,
-			Some(since) if since + LATER <= now => Next::Write,
-			Some(since) => Next::WaitUntil(since + LATER),
+			Some((since, last)) => match (since + LATEST).min(last + LATER) {
+				at if at <= now => Next::Write,
+				at => Next::WaitUntil(at),
+			},
 		}
+	}
+
+	/// It was changed.
+	fn change(&mut self, now: Instant) {
+		let (since, _) = self.changed.unwrap_or((now, now));
+		self.changed = Some((since, now));
 	}
 
 	/// It was written for so many updates, which took from `begun` to `now`.
@@ -134,8 +154,6 @@ pub(super) struct Cycle {
 	pub store: Store,
 	pub handler: Arc<Handler>,
 	pub pulse: Arc<Pulse>,
-	/// The scorer differs from what was written.
-	pub scored: AtomicBool,
 	/// How large the manager was when it was last written.
 	pub encoded: AtomicUsize,
 }
@@ -153,24 +171,29 @@ impl Cycle {
 			ldk.scorer.write().expect("not poisoned").time_passed(now);
 		}
 		loop {
-			self.pulse.ldk();
+			self.pulse.beat(Loop::Ldk);
+			// Taken before anything is looked at: what comes after that wakes it. Who handles events waits for the same.
+			let news = ldk.manager.get_event_or_persistence_needed_future();
 			let now = Instant::now();
 			while let Some(chore) = clock.take(now) {
+				if chore == Chore::Prune && self.graph().is_none() {
+					clock.again(chore, now + PRUNE_AGAIN);
+					continue;
+				}
 				self.chore(chore).await;
 				// A claim that is due for a higher fee is such an event, and LDK does not notify of it.
 				ask_monitors = now;
 			}
-			ldk.manager.process_pending_events_async(|event| self.event(event)).await;
-			ldk.messenger.process_pending_events_async(|event| Box::pin(self.event(event))).await;
 			if ask_monitors <= now {
-				ldk.monitor.process_pending_events_async(|event| self.event(event)).await;
+				// Outputs to be swept and claims to be bumped: what follows from them waits for this disk alone.
+				ldk.monitor.process_pending_events_async(|event| self.handler.handle(event)).await;
 				ask_monitors = now + NEVER;
 			}
-			ldk.peers.process_events();
+			ldk.flush();
 			ldk.wake_pump();
 
 			if ldk.manager.get_and_clear_needs_persistence() {
-				pace.changed.get_or_insert(now);
+				pace.change(now);
 			}
 			let updates = ldk.monitor.pending_operation_count();
 			let mut later = clock.next().min(ask_monitors);
@@ -190,8 +213,9 @@ impl Cycle {
 			}
 			tokio::select! {
 				() = stopped(&mut stop) => break,
-				() = ldk.manager.get_event_or_persistence_needed_future() => {},
-				() = ldk.messenger.get_update_future() => {},
+				() = news => {},
+				// Nobody else may wait for these, for they are not looked at at every turn. The flush of the next one makes what
+				// monitors found on the chain into events of the manager.
 				() = ldk.monitor.get_update_future() => ask_monitors = ask_monitors.min(now + MONITOR_EVENTS),
 				() = async { round.as_mut().expect("checked").await }, if round.is_some() => round = None,
 				() = tokio::time::sleep_until(later) => {},
@@ -220,7 +244,7 @@ impl Cycle {
 	}
 
 	async fn write_scorer(&self) -> Result<(), Error> {
-		if !self.scored.swap(false, Ordering::AcqRel) {
+		if !self.lightning.scored.swap(false, Ordering::AcqRel) {
 			return Ok(());
 		}
 		let scorer = self.lightning.scorer.read().expect("not poisoned").encode();
@@ -254,34 +278,6 @@ impl Cycle {
 			Gossip::Rapid { sync, .. } => sync.is_initial_sync_complete().then_some(&*self.lightning.graph),
 			Gossip::None => None,
 		}
-	}
-
-	async fn event(&self, event: Event) -> Result<(), ReplayEvent> {
-		self.learn(&event);
-		self.handler.handle(event).await
-	}
-
-	/// What an own payment teaches of the graph.
-	fn learn(&self, event: &Event) {
-		if let Event::PaymentPathFailed { failure: PathFailure::OnPath { network_update: Some(update) }, .. } = event {
-			self.lightning.graph.handle_network_update(update);
-		}
-		let Some(now) = since_epoch() else { return };
-		let scorer = || self.lightning.scorer.write().expect("not poisoned");
-		match event {
-			Event::PaymentPathFailed { path, short_channel_id: Some(scid), .. } => {
-				scorer().payment_path_failed(path, *scid, now);
-			}
-			// The payee refused it: it got there.
-			Event::PaymentPathFailed { path, payment_failed_permanently: true, .. } => {
-				scorer().probe_successful(path, now);
-			}
-			Event::PaymentPathSuccessful { path, .. } => scorer().payment_path_successful(path, now),
-			Event::ProbeSuccessful { path, .. } => scorer().probe_successful(path, now),
-			Event::ProbeFailed { path, short_channel_id: Some(scid), .. } => scorer().probe_failed(path, *scid, now),
-			_ => return,
-		}
-		self.scored.store(true, Ordering::Release);
 	}
 
 	async fn chore(&self, chore: Chore) {
@@ -338,10 +334,6 @@ const SLACK: usize = 64 << 10;
 /// Longer than a node runs.
 const NEVER: Duration = Duration::from_secs(3_600 * 24 * 365);
 
-fn since_epoch() -> Option<Duration> {
-	SystemTime::now().duration_since(UNIX_EPOCH).ok()
-}
-
 #[cfg(test)]
 mod tests {
 	use super::*;
@@ -352,10 +344,19 @@ mod tests {
 		let unchanged = Pace::default();
 		assert_eq!(unchanged.next(now, 0, false), Next::Wait);
 		assert_eq!(unchanged.next(now, 1, false), Next::Write, "an update never goes without the manager before it");
-		let changed = Pace { changed: Some(now), rested: None };
+		let mut changed = Pace::default();
+		changed.change(now);
 		assert_eq!(changed.next(now, 1, false), Next::Write);
 		assert_eq!(changed.next(now, 0, false), Next::WaitUntil(now + LATER));
 		assert_eq!(changed.next(now + LATER, 0, false), Next::Write);
+		changed.change(now + LATER / 2);
+		assert_eq!(
+			changed.next(now + LATER, 0, false),
+			Next::WaitUntil(now + LATER * 3 / 2),
+			"while something goes on"
+		);
+		changed.change(now + LATEST - LATER / 2);
+		assert_eq!(changed.next(now + LATEST - LATER / 2, 0, false), Next::WaitUntil(now + LATEST), "but not for ever");
 		for updates in [0, 1] {
 			assert_eq!(changed.next(now + LATER, updates, true), Next::Wait, "they share the next round");
 		}
@@ -366,7 +367,8 @@ mod tests {
 		let begun = Instant::now();
 		let ms = Duration::from_millis;
 		let after = |cost, updates| {
-			let mut pace = Pace { changed: Some(begun), rested: None };
+			let mut pace = Pace::default();
+			pace.change(begun);
 			pace.written(begun, begun + cost, updates);
 			pace.next(begun + cost, 1, false)
 		};

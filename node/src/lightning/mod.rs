@@ -8,6 +8,7 @@ pub mod door;
 pub mod events;
 pub mod flush;
 pub mod gossip;
+mod hear;
 pub mod holds;
 pub mod inbox;
 pub mod intercepts;
@@ -30,7 +31,7 @@ use crate::pulse::Pulse;
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::{Transaction, Txid};
 use door::Door;
-use inlet_storage::{CallOrder, Store};
+use inlet_storage::{CallOrder, OnThisDisk, Store};
 use keys::Keys;
 use lightning::chain::{Filter, chainmonitor};
 use lightning::events::bump_transaction::BumpTransactionEventHandler;
@@ -106,8 +107,9 @@ pub type PeerManager = peer_handler::PeerManager<
 	Arc<Keys>,
 	Arc<ChainMonitor>,
 >;
-/// Brings what closed channels left on the chain home.
-pub type Sweeper = sweep::OutputSweeper<Arc<Broadcaster>, Arc<Wallet>, Arc<Fees>, DynFilter, Store, Log, Arc<Keys>>;
+/// Brings what closed channels left on the chain home. It does not wait for a backup's target: LDK's loop waits for it.
+pub type Sweeper =
+	sweep::OutputSweeper<Arc<Broadcaster>, Arc<Wallet>, Arc<Fees>, DynFilter, OnThisDisk, Log, Arc<Keys>>;
 type DynUtxoLookup = Arc<dyn UtxoLookup + Send + Sync>;
 /// Gossip from peers.
 pub type PeerGossip = P2PGossipSync<Arc<Graph>, DynUtxoLookup, Log>;
@@ -141,6 +143,8 @@ pub struct Lightning {
 	/// Fee bumping of closes.
 	pub bumper: Arc<Bumper>,
 	scorer: Arc<RwLock<Scorer>>,
+	/// It differs from what was written.
+	scored: AtomicBool,
 	gossip: gossip::Gossip,
 	logger: Log,
 	/// There are HTLCs for the pump.
@@ -232,7 +236,7 @@ impl Lightning {
 		self.door.flush().run(|| self.peers.process_events(), stop).await;
 	}
 
-	/// Runs LDK's loop until `stop`, then persists what is left.
+	/// Runs LDK's loop until `stop`, then persists what is left: to be stopped after everything that works with LDK.
 	///
 	/// # Errors
 	/// LDK could not persist its state.
@@ -243,14 +247,7 @@ impl Lightning {
 		pulse: Arc<Pulse>,
 		stop: watch::Receiver<bool>,
 	) -> Result<(), lightning::io::Error> {
-		let cycle = cycle::Cycle {
-			lightning: self,
-			store,
-			handler,
-			pulse,
-			scored: AtomicBool::new(false),
-			encoded: AtomicUsize::new(0),
-		};
+		let cycle = cycle::Cycle { lightning: self, store, handler, pulse, encoded: AtomicUsize::new(0) };
 		cycle.run(stop).await
 	}
 

@@ -4,8 +4,7 @@
 //! HTLC in became which HTLC out. Inlet does the same for a shorter, also irregular time, `routing.forward_delay_ms`. HTLCs
 //! that Inlet itself forwards or fails (parts of a sale) do not wait: see [`Lightning::hurry`].
 //!
-//! The pump is woken by LDK's loop ([`cycle`](super::cycle)) at each of its turns. It must not wait for LDK's own
-//! notifications: these wake one waiter only, and the loop would sleep on without persisting.
+//! The pump is woken by LDK's loop ([`cycle`](super::cycle)) at each of its turns.
 
 use super::Lightning;
 use crate::stop::stopped;

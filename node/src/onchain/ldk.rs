@@ -46,9 +46,11 @@ impl ChangeDestinationSource for Wallet {
 }
 
 impl Wallet {
+	/// An address of our own whose use is on this disk.
 	async fn persisted_script(&self) -> Result<ScriptBuf, ()> {
 		let script = self.destination_script().map_err(|e| tracing::error!("{e}"))?;
-		self.save().await;
+		// Not the copy's: a claim must not wait for a backup target that is away.
+		self.save_here().await;
 		Ok(script)
 	}
 

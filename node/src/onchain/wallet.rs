@@ -496,6 +496,11 @@ impl Wallet {
 		self.keep.settled().await;
 	}
 
+	/// [`save`](Wallet::save), on this disk alone.
+	pub(super) async fn save_here(&self) {
+		self.keep.settled_here().await;
+	}
+
 	/// Plans over the spendable coins, builds, signs, and lets BDK know, all under one lock: no two transactions spend the same
 	/// coin.
 	fn make(

@@ -97,6 +97,13 @@ pub enum ThinEvent {
 		/// Why, in LDK's words.
 		reason: String,
 	},
+	/// A splice came to nothing.
+	SpliceFailed {
+		/// Of which channel.
+		channel_id: ChannelId,
+		/// Why, in LDK's words.
+		reason: String,
+	},
 	/// A payment has arrived in full.
 	PaymentClaimable {
 		/// Which.
@@ -219,6 +226,7 @@ impl Inner {
 				tokio::spawn(async move { inner.fund_channel(event).await });
 			}
 			Event::PaymentClaimable { .. } => self.payment_arrived(event),
+			Event::FundingTransactionReadyForSigning { .. } => self.sign_splice(event),
 			Event::SpendableOutputs { outputs, .. } => {
 				let inner = Arc::clone(self);
 				tokio::spawn(async move { inner.sweep(outputs).await });
@@ -400,6 +408,9 @@ fn told(event: Event) -> Option<ThinEvent> {
 		}
 		Event::ChannelClosed { channel_id, reason, .. } => {
 			ThinEvent::ChannelClosed { channel_id, reason: reason.to_string() }
+		}
+		Event::SpliceNegotiationFailed { channel_id, reason, .. } => {
+			ThinEvent::SpliceFailed { channel_id, reason: reason.to_string() }
 		}
 		Event::PaymentClaimed { payment_hash, amount_msat, .. } => {
 			ThinEvent::PaymentClaimed { hash: payment_hash, msat: amount_msat }

@@ -7,6 +7,7 @@ mod chain;
 mod node;
 mod pay;
 mod raw;
+mod splice;
 mod store;
 
 pub use behaviour::{Behaviour, OnOpen, OnPayment, ThinEvent};

@@ -432,6 +432,7 @@ pub(super) fn user_config() -> UserConfig {
 	config.channel_config.accept_underpaying_htlcs = true;
 	config.channel_handshake_limits.force_announced_channel_preference = false;
 	config.accept_forwards_to_priv_channels = true;
+	config.reject_inbound_splices = false;
 	config
 }
 

@@ -1,12 +1,13 @@
 //! The machine is lost, its backup is not.
 
-use crate::steps::{PAYER_CHANNEL_SAT, booked, check_sale, pay_just_in_time, pay_plainly};
+use crate::steps::{DELAY_BLOCKS, PAYER_CHANNEL_SAT, booked, check_sale, pay_just_in_time, pay_plainly};
 use anyhow::{Context, Result, ensure};
 use inlet_tests::inlet::Said;
 use inlet_tests::scratch::eventually;
 use inlet_tests::wallet::{Invoice, number, text};
-use inlet_tests::world::SOON;
+use inlet_tests::world::{CHANNEL_DEPTH, SOON};
 use inlet_tests::{Backend, InletOptions, Scratch, World, scenario};
+use serde_json::json;
 use std::path::Path;
 
 /// An LSP that backs itself up into a directory, in this mode.
@@ -44,6 +45,17 @@ async fn sendable(world: &World<'_>) -> Result<u64> {
 	number(sold, "outbound_msat")
 }
 
+/// Waits until a payment is offered to the wallet, before which so much could be sent. What can be sent falls when the HTLC is in
+/// memory; it is offered once it is on the disk and its copy.
+async fn on_its_way(world: &World<'_>, before: u64) -> Result<()> {
+	let offered = async || {
+		let added = sendable(world).await? < before;
+		let waiting = number(&world.lsp.json(&["storage"]).await?, "updates_waiting")?;
+		Ok((added && waiting == 0).then_some(()))
+	};
+	eventually(SOON, "the payment is forwarded", offered).await
+}
+
 /// The whole story: sold, paid, lost in mid-payment, restored elsewhere, paid on; and the first one never again.
 #[test]
 fn r17_the_machine_is_lost_in_mid_payment_and_restored_elsewhere() {
@@ -65,13 +77,7 @@ fn r17_the_machine_is_lost_in_mid_payment_and_restored_elsewhere() {
 		let invoice = wallet.invoice(Some(20_000_000)).await?;
 		wallet.freeze()?;
 		let payment = payer.pay(&invoice, None).await?;
-		// What can be sent falls when the HTLC is in memory. It is offered to the wallet once it is on the disk and its copy.
-		let on_its_way = async || {
-			let added = sendable(&world).await? < before;
-			let waiting = number(&world.lsp.json(&["storage"]).await?, "updates_waiting")?;
-			Ok((added && waiting == 0).then_some(()))
-		};
-		eventually(SOON, "the payment is forwarded", on_its_way).await?;
+		on_its_way(&world, before).await?;
 		world.lsp.kill()?;
 		wallet.thaw()?;
 
@@ -97,6 +103,58 @@ fn r17_the_machine_is_lost_in_mid_payment_and_restored_elsewhere() {
 
 		world.lsp.use_data_dir(first);
 		refuses_to_start(&world).await
+	});
+}
+
+/// The target that every change waits for is away when an HTLC times out: what is claimed on the chain does not wait for it.
+#[test]
+fn r10_claims_go_on_while_the_target_of_a_synchronous_backup_is_away() {
+	scenario(async |scratch| {
+		let target = scratch.folder("backup")?.join("lsp");
+		let world = world(scratch, &target, "sync").await?;
+		let wallet = world.client("wallet").await?;
+		let payer = world.payer(&[PAYER_CHANNEL_SAT]).await?;
+		let invoice = wallet.jit_invoice(Some(150_000_000)).await?;
+		let fee = pay_just_in_time(&payer, &wallet, &invoice, 150_000).await?;
+		check_sale(&world, &wallet, fee).await?;
+		world.mine(CHANNEL_DEPTH, &[&wallet, &payer]).await?;
+
+		let before = sendable(&world).await?;
+		let invoice = wallet.invoice(Some(20_000_000)).await?;
+		wallet.freeze()?;
+		let payment = payer.pay(&invoice, None).await?;
+		on_its_way(&world, before).await?;
+		let away = target.with_extension("away");
+		std::fs::rename(&target, &away)?;
+
+		// The close pays its own way with a coin of the LSP's.
+		let closed = async || {
+			if let Some(txid) = world.bitcoind.mempool().await?.first() {
+				return Ok(Some(txid.clone()));
+			}
+			world.mine(5, &[]).await?;
+			Ok(None)
+		};
+		let close = eventually(SOON * 4, "the channel whose HTLC has expired is closed", closed).await?;
+		let bumped = async || {
+			let entry = world.bitcoind.call("getmempoolentry", json!([close])).await?;
+			Ok((number(&entry, "ancestorcount")? + number(&entry, "descendantcount")? > 2).then_some(()))
+		};
+		eventually(SOON, "the close is bumped", bumped).await?;
+		world.mine(CHANNEL_DEPTH, &[]).await?;
+		std::fs::rename(&away, &target)?;
+		payer.failed(&payment, SOON * 2).await?;
+
+		// And what the close left for the LSP is swept.
+		std::fs::rename(&target, &away)?;
+		world.mine(DELAY_BLOCKS, &[]).await?;
+		world.bitcoind.wait_for_mempool(1, SOON * 3).await?;
+		std::fs::rename(&away, &target)?;
+		let current = async || {
+			let backup = world.lsp.json(&["backup", "status"]).await?;
+			Ok((backup["targets"][0]["behind"] == false).then_some(()))
+		};
+		eventually(SOON, "the target has what it missed", current).await
 	});
 }
 

@@ -1,6 +1,6 @@
 //! Channels end, and everyone has the money that was theirs.
 
-use crate::steps::{PAYER_CHANNEL_SAT, check_sale, pay_just_in_time, pay_plainly};
+use crate::steps::{DELAY_BLOCKS, PAYER_CHANNEL_SAT, check_sale, pay_just_in_time, pay_plainly};
 use anyhow::{Context, Result, ensure};
 use inlet_tests::wallet::{number, text};
 use inlet_tests::world::{CHANNEL_DEPTH, SOON};
@@ -10,8 +10,6 @@ use std::time::Duration;
 
 /// What miners and rounding may take of one side when a channel ends.
 const TOLERANCE_SAT: u64 = 5_000;
-/// Longer than a side waits for its own money after closing by force (144 blocks, LDK's default on both ends).
-const DELAY_BLOCKS: u32 = 150;
 
 /// How often LDK is asked whether a claim is to pay more.
 const CLAIMS_AGAIN: Duration = Duration::from_secs(30);

@@ -17,6 +17,7 @@ mod orders;
 mod reclaim;
 mod reserve_coins;
 mod restarts;
+mod splice;
 mod steps;
 mod tor;
 mod wake;

@@ -7,6 +7,8 @@ use inlet_tests::world::{CHANNEL_DEPTH, SOON};
 use inlet_tests::{Backend, InletOptions, Scratch, Wallet, World};
 use serde_json::Value;
 
+/// Longer than a side waits for its own money after closing by force (144 blocks, LDK's default on both ends).
+pub const DELAY_BLOCKS: u32 = 150;
 /// Capacity of the payer's channel to the LSP: a quarter of it may be in flight.
 pub const PAYER_CHANNEL_SAT: u64 = 5_000_000;
 /// A lease that the LSP sells.

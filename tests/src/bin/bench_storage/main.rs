@@ -60,7 +60,7 @@ fn rows(recording: &Recording) -> Result<()> {
 	let (alone, together) = (&recording.alone, &recording.together);
 	let parts = [
 		("a payment, one at a time", &alone.1, alone.0),
-		("a payment, all at once", &together.1, together.0),
+		("a payment, 50 at once", &together.1, together.0),
 		("a JIT sale", &recording.sales.1, recording.sales.0),
 		("a restart", &recording.restart, 1),
 	];

@@ -14,6 +14,8 @@ const AT_ONCE: usize = 4;
 const PEERS: usize = 8;
 const CHANNEL_SAT: u64 = 200_000;
 const ANCHOR_COIN_SAT: u64 = 20_000;
+/// Payments at once: LDK lets so many be under way in a channel.
+const TOGETHER: usize = 50;
 /// Channels sold just in time: the LSP has eight coins.
 const SALES: usize = 5;
 /// An LSP that takes as many channels as it is offered.
@@ -27,7 +29,7 @@ pub struct Recording {
 	pub channels: usize,
 	/// Payments that it forwarded one after another, and the bytes of the file in which it did.
 	pub alone: (usize, std::ops::Range<u64>),
-	/// The same, all at once.
+	/// And those that it forwarded all at once.
 	pub together: (usize, std::ops::Range<u64>),
 	/// Channels that it sold just in time, one after another.
 	pub sales: (usize, std::ops::Range<u64>),
@@ -43,7 +45,8 @@ impl Recording {
 	/// Writes down where its parts are, beside it.
 	pub fn save(&self) -> Result<()> {
 		let parts = [&self.alone.1, &self.together.1, &self.sales.1, &self.restart];
-		let mut words = vec![self.channels as u64, self.alone.0 as u64, self.sales.0 as u64];
+		let counts = [self.channels, self.alone.0, self.together.0, self.sales.0];
+		let mut words: Vec<u64> = counts.map(|count| count as u64).to_vec();
 		parts.into_iter().for_each(|part| words.extend([part.start, part.end]));
 		let words: Vec<_> = words.iter().map(u64::to_string).collect();
 		Ok(std::fs::write(Recording::index(&self.file), words.join(" "))?)
@@ -53,11 +56,18 @@ impl Recording {
 	pub fn load(file: &Path) -> Result<Recording> {
 		let words = std::fs::read_to_string(Recording::index(file))?;
 		let words: Vec<u64> = words.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
-		let [channels, payments, sales, a, b, c, d, e, f, g, h] = words[..] else { anyhow::bail!("no recording") };
-		let (payments, sales) = (usize::try_from(payments)?, usize::try_from(sales)?);
-		let (alone, together) = ((payments, a..b), (payments, c..d));
-		let channels = usize::try_from(channels)?;
-		Ok(Recording { file: file.to_owned(), channels, alone, together, sales: (sales, e..f), restart: g..h })
+		let [channels, alone, together, sales, a, b, c, d, e, f, g, h] = words[..] else {
+			anyhow::bail!("not a recording of this version")
+		};
+		let count = usize::try_from;
+		Ok(Recording {
+			file: file.to_owned(),
+			channels: count(channels)?,
+			alone: (count(alone)?, a..b),
+			together: (count(together)?, c..d),
+			sales: (count(sales)?, e..f),
+			restart: g..h,
+		})
 	}
 }
 
@@ -113,14 +123,14 @@ pub async fn record(dir: &Path, channels: usize, payments: usize) -> Result<Reco
 	let alone = (payments, before..size()?);
 	let before = size()?;
 	let mut hashes = Vec::new();
-	for _ in 0..payments {
+	for _ in 0..TOGETHER {
 		hashes.push(payer.pay(&payee.invoice(Some(100_000))?, None, 1)?);
 	}
 	for hash in hashes {
 		payer.outcome(hash, LONG).await?.map_err(|e| anyhow::anyhow!(e))?;
 	}
 	quiet(&file).await?;
-	let together = (payments, before..size()?);
+	let together = (TOGETHER, before..size()?);
 	let before = size()?;
 	let mut clients = Vec::new();
 	for i in 0..SALES {
