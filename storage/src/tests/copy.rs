@@ -51,7 +51,7 @@ async fn round(store: &Store, n: u8) {
 	drop(store.write("inlet", "test", &format!("k{}", n % 3), vec![n; 40]));
 	drop(store.remove("inlet", "test", &format!("k{}", (n % 3 + 1) % 3), false));
 	drop(store.commit(vec![samples::sale(&format!("s_{}", n % 5), u64::from(n)), samples::entry(u64::from(n))]));
-	if n % 5 == 0 && n > 10 {
+	if n.is_multiple_of(5) && n > 10 {
 		drop(store.commit(samples::fold(u64::from(n) - 4)));
 	}
 	let mut changes = bdk_wallet::ChangeSet::default();
