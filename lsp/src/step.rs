@@ -188,8 +188,9 @@ fn channel(turn: &mut Turn<'_>, input: &Input) {
 		return;
 	};
 	let id = *user_channel_id;
-	if let Input::ChannelClosed { .. } = input {
+	if let Input::ChannelClosed { reason, .. } = input {
 		wake::channel_closed(turn, id);
+		order::grown_closed(turn, id, reason);
 	}
 	if let Some(sale) = turn.book.sale_by_user_channel_id(id).cloned() {
 		match input {
