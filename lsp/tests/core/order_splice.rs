@@ -81,6 +81,11 @@ fn an_order_is_added_to_the_channel_that_is_there() {
 	assert_eq!((&done.state, done.reserved), (&OrderState::Completed, Sat::ZERO));
 	assert_eq!(sim.book.lease(&channel_id(CHANNEL)).unwrap().sold_as, order.id);
 	assert!(mined(&mut sim, &splice).is_empty(), "told again");
+	for _again in 0..2 {
+		sim.give(Input::LeaseBroken { channel_id: channel_id(CHANNEL), blocks_left: 9 });
+	}
+	let broken = sim.now_order(&order).history.iter().filter(|note| note.step == "lease").count();
+	assert_eq!(broken, 1, "on record, once");
 	assert_eq!(sim.earned(EntryKind::FundingCost), -1_200_000, "once");
 
 	// It ends with its channel.

@@ -307,7 +307,7 @@ impl Channels {
 	pub fn spent_reservations(&self, book: &Book) -> Amount {
 		let opening = self.opening.lock().expect("not poisoned");
 		let made = opening.iter().filter(|(_, opening)| opening.funded.is_some()).map(|(id, _)| *id);
-		let spliced = self.wallet.splices().into_iter().map(|row| row.mark);
+		let spliced = self.wallet.splice_marks().into_iter();
 		made.chain(spliced).map(|id| reservation(book, id)).sum()
 	}
 

@@ -670,7 +670,7 @@ impl Wallet {
 
 	/// Transactions that must not be taken for evicted because the backend does not list them.
 	pub(super) fn is_held(&self, txid: &Txid) -> bool {
-		self.locked().contains_key(txid) || self.broadcaster.contains(txid) || self.splice_of(txid).is_some()
+		self.locked().contains_key(txid) || self.broadcaster.contains(txid) || self.is_splice(txid)
 	}
 
 	pub(super) fn keep(&self) -> &Keep {

@@ -35,6 +35,8 @@ pub struct Spliced {
 	pub fee: Amount,
 	/// The transaction with our signatures, once we have made them.
 	pub tx: Option<Transaction>,
+	/// Its id.
+	pub txid: Option<Txid>,
 	/// Which of its outputs is the channel's.
 	pub vout: u32,
 }
@@ -57,7 +59,7 @@ struct Stored {
 impl Spliced {
 	/// The channel's new funding output, once the transaction is signed.
 	pub fn funding(&self) -> Option<OutPoint> {
-		Some(OutPoint { txid: self.tx.as_ref()?.compute_txid(), vout: self.vout })
+		Some(OutPoint { txid: self.txid?, vout: self.vout })
 	}
 
 	fn key(mark: u128) -> String {
@@ -80,6 +82,7 @@ impl Spliced {
 
 	fn read(key: &str, bytes: &[u8]) -> Result<Spliced, Box<dyn std::error::Error + Send + Sync>> {
 		let stored: Stored = serde_json::from_slice(bytes)?;
+		let tx: Option<Transaction> = stored.tx.map(|tx| deserialize_hex(&tx)).transpose()?;
 		Ok(Spliced {
 			mark: u128::from_str_radix(key, 16)?,
 			peer: stored.peer,
@@ -88,7 +91,8 @@ impl Spliced {
 			change: stored.change,
 			added: Amount::from_sat(stored.added_sat),
 			fee: Amount::from_sat(stored.fee_sat),
-			tx: stored.tx.map(|tx| deserialize_hex(&tx)).transpose()?,
+			txid: tx.as_ref().map(Transaction::compute_txid),
+			tx,
 			vout: stored.vout,
 		})
 	}
@@ -144,6 +148,7 @@ impl Wallet {
 				added: amount,
 				fee: Amount::ZERO,
 				tx: None,
+				txid: None,
 				vout: 0,
 			};
 			self.spliced().insert(row.mark, row);
@@ -176,7 +181,7 @@ impl Wallet {
 		let txid = unsigned.compute_txid();
 		let row = self.splice(mark).ok_or_else(|| WalletError::Build("no coins are held for it".into()))?;
 		match &row.tx {
-			Some(tx) if tx.compute_txid() == txid => {
+			Some(tx) if row.txid == Some(txid) => {
 				self.save().await;
 				return Ok(tx.clone());
 			}
@@ -191,7 +196,7 @@ impl Wallet {
 		self.change(|bdk| {
 			bdk.apply_unconfirmed_txs([(tx.clone(), self.tick())]);
 			if let Some(row) = self.spliced().get_mut(&mark) {
-				(row.tx, row.vout) = (Some(tx.clone()), vout);
+				(row.tx, row.txid, row.vout) = (Some(tx.clone()), Some(txid), vout);
 				self.keep.write(Folder::Splice, &Spliced::key(mark), row.bytes());
 			}
 		});
@@ -223,9 +228,19 @@ impl Wallet {
 		self.spliced().values().cloned().collect()
 	}
 
+	/// Is this transaction a splice of ours?
+	pub(super) fn is_splice(&self, txid: &Txid) -> bool {
+		self.spliced().values().any(|row| row.txid == Some(*txid))
+	}
+
+	/// Their marks.
+	pub fn splice_marks(&self) -> Vec<u128> {
+		self.spliced().keys().copied().collect()
+	}
+
 	/// The splice that this transaction is.
 	pub fn splice_of(&self, txid: &Txid) -> Option<Spliced> {
-		self.spliced().values().find(|row| row.funding().is_some_and(|funding| funding.txid == *txid)).cloned()
+		self.spliced().values().find(|row| row.txid == Some(*txid)).cloned()
 	}
 
 	/// Is this splice in the chain?
