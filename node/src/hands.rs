@@ -31,6 +31,9 @@ const GRACE_BLOCKS: u32 = 3;
 /// LDK closes a channel so many blocks before an incoming HTLC expires whose preimage it knows, and that still is there.
 const CLAIM_BLOCKS: u32 = 36;
 
+/// So often LDK is asked for an SCID that no sale has.
+const SCID_DRAWS: usize = 8;
+
 /// A count of changes (the wallet's, or LDK's of its channels), and the tip: what is reckoned from both holds as long as neither moves.
 pub type Version = (u64, BlockHash);
 
@@ -195,6 +198,13 @@ impl Hands {
 	fn reserve(&self) -> Amount {
 		let tip = self.tip.borrow().hash;
 		self.reserve.at((self.lightning.changes(), tip), || self.lightning.anchor_reserve().with_one_more())
+	}
+
+	/// One that no sale has. LDK draws them, on a young chain from a few thousand.
+	fn fresh_scid(&self, book: &Book) -> u64 {
+		let draw = || self.lightning.manager.get_intercept_scid();
+		let free = |scid: &u64| book.sale_by_scid(*scid).is_none();
+		std::iter::repeat_with(draw).take(SCID_DRAWS).find(free).unwrap_or_else(draw)
 	}
 
 	fn forward(&self, id: [u8; 32], peer: NodeId, channel: [u8; 32], amount: Msat) -> Vec<Input> {
@@ -362,7 +372,7 @@ impl Surroundings for Hands {
 			unconfirmed: self.unconfirmed(),
 			peer: client.map(|client| self.peer(client)).unwrap_or_default(),
 			entropy: self.lightning.keys.get_secure_random_bytes(),
-			fresh_scid: self.lightning.manager.get_intercept_scid(),
+			fresh_scid: self.fresh_scid(book),
 		}
 	}
 

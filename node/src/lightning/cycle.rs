@@ -30,9 +30,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// How long a change of the manager may wait that no monitor update waits for. LDK asks for "soon": what is lost by a crash
-/// before it is what a crash a moment earlier would have lost.
+/// A change of the manager that no monitor update waits for is written when so long nothing else was changed: else its sync would
+/// come in front of one that a payment waits for. LDK asks for "soon": what is lost by a crash before it is what a crash a
+/// moment earlier would have lost.
 const LATER: Duration = Duration::from_millis(50);
+/// ... or after so long, whatever goes on.
+const LATEST: Duration = Duration::from_millis(250);
 /// What an encoding cost is waited before the next one, for each update but one that it was made for, of so many at most: then
 /// one part in five of a processor goes into encodings,
 const COUNTED: usize = 4;
@@ -97,8 +100,8 @@ impl Clock {
 /// When the manager is to be written.
 #[derive(Debug, Default)]
 struct Pace {
-	/// Since when it differs from what was written.
-	changed: Option<Instant>,
+	/// Since when it differs from what was written, and when it was last changed.
+	changed: Option<(Instant, Instant)>,
 	/// Not before this. One payment after another causes one update at a time and never waits; of many at once, the more wait
 	/// for each encoding, the longer the next one gathers.
 	rested: Option<Instant>,
@@ -122,9 +125,17 @@ impl Pace {
 				_ => Next::Write,
 			},
 			None => Next::Wait,
-			Some(since) if since + LATER <= now => Next::Write,
-			Some(since) => Next::WaitUntil(since + LATER),
+			Some((since, last)) => match (since + LATEST).min(last + LATER) {
+				at if at <= now => Next::Write,
+				at => Next::WaitUntil(at),
+			},
 		}
+	}
+
+	/// It was changed.
+	fn change(&mut self, now: Instant) {
+		let (since, _) = self.changed.unwrap_or((now, now));
+		self.changed = Some((since, now));
 	}
 
 	/// It was written for so many updates, which took from `begun` to `now`.
@@ -182,8 +193,9 @@ impl Cycle {
 			ldk.wake_pump();
 
 			let asked = ldk.kept.open();
-			if ldk.manager.get_and_clear_needs_persistence() || asked.is_some() {
-				pace.changed.get_or_insert(now);
+			let changed = ldk.manager.get_and_clear_needs_persistence();
+			if changed || (asked.is_some() && pace.changed.is_none()) {
+				pace.change(now);
 			}
 			let updates = ldk.monitor.pending_operation_count();
 			let mut later = clock.next().min(ask_monitors);
@@ -336,10 +348,19 @@ mod tests {
 		let unchanged = Pace::default();
 		assert_eq!(unchanged.next(now, 0, false), Next::Wait);
 		assert_eq!(unchanged.next(now, 1, false), Next::Write, "an update never goes without the manager before it");
-		let changed = Pace { changed: Some(now), rested: None };
+		let mut changed = Pace::default();
+		changed.change(now);
 		assert_eq!(changed.next(now, 1, false), Next::Write);
 		assert_eq!(changed.next(now, 0, false), Next::WaitUntil(now + LATER));
 		assert_eq!(changed.next(now + LATER, 0, false), Next::Write);
+		changed.change(now + LATER / 2);
+		assert_eq!(
+			changed.next(now + LATER, 0, false),
+			Next::WaitUntil(now + LATER * 3 / 2),
+			"while something goes on"
+		);
+		changed.change(now + LATEST - LATER / 2);
+		assert_eq!(changed.next(now + LATEST - LATER / 2, 0, false), Next::WaitUntil(now + LATEST), "but not for ever");
 		for updates in [0, 1] {
 			assert_eq!(changed.next(now + LATER, updates, true), Next::Wait, "they share the next round");
 		}
@@ -350,7 +371,8 @@ mod tests {
 		let begun = Instant::now();
 		let ms = Duration::from_millis;
 		let after = |cost, updates| {
-			let mut pace = Pace { changed: Some(begun), rested: None };
+			let mut pace = Pace::default();
+			pace.change(begun);
 			pace.written(begun, begun + cost, updates);
 			pace.next(begun + cost, 1, false)
 		};
