@@ -21,12 +21,13 @@ mod state;
 mod wake;
 
 pub use accounts::{
-	Account, BookedTx, Books, BooksRow, BooksState, ChannelSums, FINAL_AFTER, MAX_FUNDINGS_KEPT, MonthSums, NoAccount,
-	Posting, Reclaiming,
+	Account, BookedTx, Books, BooksRow, BooksState, ChannelSums, FINAL_AFTER, Folded, MAX_FUNDINGS_KEPT, MonthSums,
+	NoAccount, Posting, Reclaiming,
 };
 pub(crate) use index::order_reserved;
 pub use index::{LEDGER_IN_MEMORY, Lease, MAX_CLIENTS, MAX_FINISHED, MAX_OFFENCES_IN_MEMORY};
 pub use months::month_of;
+pub(crate) use months::months_before;
 pub use state::SETTLED;
 pub(crate) use state::{DUST, push_bounded};
 pub use wake::{Changes, HeldHtlc, MAX_WAKE_HISTORY, Wake, Webhook};
@@ -67,6 +68,9 @@ pub enum Write {
 	Order(Order),
 	/// Append (or, in a replay, write again) a ledger entry.
 	Ledger(Entry),
+	/// Delete the ledger entries with a smaller number: what they add up to is in [`BooksRow::Folded`]. They are old, and not
+	/// in memory.
+	Forget(u64),
 	/// Insert or replace what the books keep beside the entries.
 	Books(BooksRow),
 	/// Insert or replace a token.

@@ -13,9 +13,11 @@ use crate::turn::Turn;
 use bitcoin::Txid;
 
 mod fact;
+mod fold;
 mod wallet;
 
 pub use fact::{Fact, Flow, Purpose, Standing, WalletTx};
+pub use fold::FOLD_AT_ONCE;
 
 /// An entry to be.
 pub(crate) struct Draft<'a> {
@@ -145,6 +147,7 @@ pub(crate) fn money(turn: &mut Turn<'_>, fact: &Fact) {
 			let state = BooksState { agreed_before: *before, agreed_at: turn.now, ..state.clone() };
 			turn.put_books(BooksRow::State(state));
 		}
+		Fact::Oldest { entries } => fold::oldest(turn, entries),
 	}
 }
 

@@ -26,6 +26,8 @@ pub struct Policy {
 	pub risk: RiskPolicy,
 	/// What the capital is for.
 	pub capital: CapitalPolicy,
+	/// How long the books are kept in full.
+	pub ledger: LedgerPolicy,
 	/// What holds for which clients.
 	pub tier: Tiers,
 }
@@ -199,6 +201,14 @@ pub struct RiskPolicy {
 	pub offence_window_secs: u64,
 	/// How long the pause for strangers lasts, in seconds.
 	pub pause_secs: u64,
+}
+
+/// How long the books are kept in full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LedgerPolicy {
+	/// Entries are kept for this month and so many before it; older ones are folded into totals. 0: for ever.
+	pub keep_months: u32,
 }
 
 /// What the capital is for, and how much of it is put where.

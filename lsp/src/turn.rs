@@ -30,6 +30,7 @@ pub(crate) struct Turn<'a> {
 	tokens: BTreeMap<TokenId, Token>,
 	entries: Vec<Entry>,
 	books: BTreeMap<String, BooksRow>,
+	forget: Option<u64>,
 	actions: Vec<Action>,
 }
 
@@ -49,6 +50,7 @@ impl<'a> Turn<'a> {
 			tokens: BTreeMap::new(),
 			entries: Vec::new(),
 			books: BTreeMap::new(),
+			forget: None,
 			actions: Vec::new(),
 		}
 	}
@@ -196,6 +198,11 @@ impl<'a> Turn<'a> {
 		self.books.insert(row.key(), row);
 	}
 
+	/// Deletes the entries with a smaller number.
+	pub(crate) fn forget(&mut self, before: u64) {
+		self.forget = Some(before);
+	}
+
 	/// 16 random bytes of their own for each `purpose`.
 	pub(crate) fn random(&self, purpose: &str) -> [u8; 16] {
 		let mut engine = sha256::Hash::engine();
@@ -216,7 +223,9 @@ impl<'a> Turn<'a> {
 		let entries = self.entries.into_iter().map(Write::Ledger);
 		let books = self.books.into_values().filter(|row| !book.books.has(row)).map(Write::Books);
 		let tokens = self.tokens.into_values().filter(|row| book.token(&row.id) != Some(row)).map(Write::Token);
-		let writes = clients.chain(sales).chain(orders).chain(entries).chain(tokens).chain(books).collect();
+		let forget = self.forget.map(Write::Forget);
+		let rows = clients.chain(sales).chain(orders).chain(entries).chain(tokens).chain(books);
+		let writes = rows.chain(forget).collect();
 		Step { writes, actions: self.actions }
 	}
 }

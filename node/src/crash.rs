@@ -91,7 +91,7 @@ mod debug {
 			Write::Sale(sale) => ("sale", serde_json::to_value(&sale.state)),
 			Write::Order(order) => ("order", serde_json::to_value(&order.state)),
 			Write::Client(client) if !client.wake.held.is_empty() => return Some("client.holding".to_owned()),
-			Write::Client(_) | Write::Ledger(_) | Write::Token(_) | Write::Books(_) => return None,
+			Write::Client(_) | Write::Ledger(_) | Write::Forget(_) | Write::Token(_) | Write::Books(_) => return None,
 		};
 		Some(format!("{kind}.{}", state.ok()?.get("is")?.as_str()?))
 	}

@@ -10,6 +10,7 @@ pub mod crash;
 pub mod disk;
 pub mod doctor;
 pub mod driver;
+pub mod fold;
 pub mod hands;
 pub mod lightning;
 pub mod lock;

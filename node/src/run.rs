@@ -230,7 +230,7 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 	})
 	.await?;
 	let lightning = Arc::new(lightning);
-	let chain_listeners = Listeners {
+	let mut chain_listeners = Listeners {
 		manager: lightning.manager.clone(),
 		monitors: lightning.monitor.clone(),
 		sweeper: lightning.sweeper.clone(),
@@ -239,6 +239,8 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 	};
 	// Before any peer is heard: HTLCs may have expired while we were away.
 	chain.synchronize(&chain_listeners).await?;
+	// Of no more use: 430 bytes for each channel.
+	chain_listeners.from = Vec::new();
 	let (tip, seen) = watch::channel(chain.tip(lightning.manager.current_best_block()).await);
 
 	let lsp = Lsp::new(config.policy.clone(), seed.promise_key())?;
@@ -454,6 +456,8 @@ fn start(
 	tasks.spawn(node.hands.clone().keep_coins(node.config.policy.capital.clone(), stopping.clone()));
 	let capital = node.config.policy.capital.clone();
 	tasks.spawn(node.hands.clone().reclaim(node.driver.clone(), capital, stopping.clone()));
+	let ledger = node.config.policy.ledger;
+	tasks.spawn(crate::fold::fold(node.driver.clone(), store.clone(), ledger, stopping.clone()));
 	for listener in listeners {
 		tasks.spawn(peers::accept(listener, lightning.clone(), stopping.clone()));
 	}

@@ -23,8 +23,23 @@ pub const MAX_LEDGER_LOADED: usize = 2000;
 /// A row of the book, ready to be written.
 #[derive(Debug)]
 pub(crate) enum Row {
-	Thing { kind: Cow<'static, str>, id: String, at: i64, live: bool, json: String },
-	Entry { seq: i64, kind: String, amount_msat: i64, json: String },
+	Thing {
+		kind: Cow<'static, str>,
+		id: String,
+		at: i64,
+		live: bool,
+		json: String,
+	},
+	Entry {
+		seq: i64,
+		kind: String,
+		amount_msat: i64,
+		json: String,
+	},
+	/// Entries with a smaller number go.
+	Forget {
+		before: i64,
+	},
 }
 
 impl Row {
@@ -32,6 +47,7 @@ impl Row {
 		match self {
 			Row::Thing { id, json, .. } => (id.len() + json.len()) as u64,
 			Row::Entry { json, .. } => json.len() as u64,
+			Row::Forget { .. } => 8,
 		}
 	}
 }
@@ -72,6 +88,7 @@ fn to_row(write: &Write) -> Row {
 			amount_msat: entry.amount_msat,
 			json: to_json(entry),
 		},
+		Write::Forget(before) => Row::Forget { before: sql_int(*before) },
 	}
 }
 
@@ -147,6 +164,7 @@ pub(crate) fn write(conn: &Connection, rows: &[Row]) -> Sql<()> {
 				)?
 				.execute(params![&**kind, id, at, live, crc32fast::hash(json.as_bytes()), json])?,
 			Row::Entry { seq, kind, amount_msat, json } => write_entry(conn, *seq, kind, *amount_msat, json)?,
+			Row::Forget { before } => forget(conn, *before)?,
 		}
 	}
 	Ok(())
@@ -167,6 +185,20 @@ fn write_entry(conn: &Connection, seq: i64, kind: &str, amount_msat: i64, json: 
 	)?
 	.execute(params![seq, kind, amount_msat, crc32fast::hash(json.as_bytes()), json])?;
 	add_to_total(conn, kind, 1, amount_msat)
+}
+
+/// The totals are of the entries that are there: those of what goes are in a row of the book (`BooksRow::Folded`).
+fn forget(conn: &Connection, before: i64) -> Sql<()> {
+	let sums: Vec<(String, i64, i64)> = conn
+		.prepare_cached(
+			"SELECT kind, CAST(count(*) AS BIGINT), CAST(sum(amount_msat) AS BIGINT) FROM ledger WHERE seq < ?1 GROUP BY kind",
+		)?
+		.query_map([before], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+		.collect::<Sql<_>>()?;
+	for (kind, entries, amount_msat) in sums {
+		add_to_total(conn, &kind, 0i64.saturating_sub(entries), 0i64.saturating_sub(amount_msat))?;
+	}
+	conn.prepare_cached("DELETE FROM ledger WHERE seq < ?1")?.execute([before])
 }
 
 fn add_to_total(conn: &Connection, kind: &str, entries: i64, amount_msat: i64) -> Sql<()> {

@@ -1,12 +1,13 @@
 //! Pages of what happened, newest first, for people to read.
 
-use crate::book::{BOOKS, ORDER, SALE, from_json, rows, sql_int};
+use crate::book::{BOOKS, ORDER, SALE, from_json, rows, sql_int, to_json};
 use crate::db::{Connection, Result as Sql, params};
 use crate::error::ReadError;
 use crate::kv::NODE_NAMESPACE;
 use crate::store::Store;
-use inlet_lsp::book::{BooksRow, Entry, EntryKind, Order, Sale};
+use inlet_lsp::book::{BooksRow, Entry, EntryKind, Folded, Order, Sale};
 use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
 
 /// Rows in a page; whoever asks for more gets these. It bounds how long a page keeps the writer.
 pub const MAX_PAGE: usize = 500;
@@ -51,15 +52,22 @@ impl Store {
 		self.ask(move |conn| rows(conn, sql, params![before, bound(limit)])).await
 	}
 
+	/// Ledger entries, oldest first: those from this number on.
+	pub async fn oldest_entries(&self, from_seq: u64, limit: usize) -> Result<Vec<Entry>, ReadError> {
+		let sql = "SELECT crc, json FROM ledger WHERE seq >= ?1 ORDER BY seq LIMIT ?2";
+		self.ask(move |conn| rows(conn, sql, params![sql_int(from_seq), bound(limit)])).await
+	}
+
 	/// What the books keep beside the entries and is over (channels whose money is all home, final transactions), newest
 	/// first: what began before the row of this key, or the newest. None if there is no such row.
 	pub async fn books_page(&self, before: Option<&str>, limit: usize) -> Result<Vec<BooksRow>, ReadError> {
 		self.page(BOOKS, before, limit).await
 	}
 
-	/// The whole ledger, added up by kind. Kept with every entry, so it costs the same for any length.
+	/// The whole ledger, added up by kind, entries that are folded and gone included. Kept with every entry, so it costs the same
+	/// for any length.
 	pub async fn ledger_totals(&self) -> Result<Vec<LedgerTotal>, ReadError> {
-		self.ask(totals).await
+		self.ask(|conn| Ok(whole(totals(conn)?, folded(conn)?))).await
 	}
 
 	/// Rows of the node's own (primary namespace [`NODE_NAMESPACE`], this secondary namespace), by key, greatest first:
@@ -113,6 +121,27 @@ fn bound(limit: usize) -> i64 {
 	sql_int(limit.min(MAX_PAGE) as u64)
 }
 
+/// What the entries added up to that are gone.
+pub(crate) fn folded(conn: &Connection) -> Result<Option<Folded>, ReadError> {
+	let found: Vec<BooksRow> = rows(conn, "SELECT crc, json FROM book WHERE kind = 'books' AND id = 'folded'", [])?;
+	Ok(found.into_iter().find_map(|row| if let BooksRow::Folded(folded) = row { Some(folded) } else { None }))
+}
+
+/// Those of the entries that are there, and of those that are gone.
+fn whole(there: Vec<LedgerTotal>, folded: Option<Folded>) -> Vec<LedgerTotal> {
+	let mut sums: BTreeMap<EntryKind, (u64, i64)> = folded.map(|folded| folded.kinds).unwrap_or_default();
+	for total in there {
+		let (entries, amount_msat) = sums.entry(total.kind).or_default();
+		*entries = entries.saturating_add(total.entries);
+		*amount_msat = amount_msat.saturating_add(total.amount_msat);
+	}
+	let total = |(kind, (entries, amount_msat))| LedgerTotal { kind, entries, amount_msat };
+	let mut all: Vec<LedgerTotal> = sums.into_iter().map(total).collect();
+	all.sort_by_cached_key(|total| to_json(&total.kind));
+	all
+}
+
+/// Of the entries that are there.
 pub(crate) fn totals(conn: &Connection) -> Result<Vec<LedgerTotal>, ReadError> {
 	let mut select = conn.prepare_cached("SELECT kind, entries, amount_msat FROM ledger_total ORDER BY kind")?;
 	let found = select.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?, row.get(2)?)))?;

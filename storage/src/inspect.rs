@@ -1,6 +1,6 @@
 //! A look at a store that nobody runs: is what is in it what was written? Nothing is changed by it.
 
-use crate::book::{CLIENT, ORDER, SALE, from_json};
+use crate::book::{BOOKS, CLIENT, ORDER, SALE, from_json};
 use crate::db::{Connection, Row};
 use crate::error::{OpenError, ReadError};
 use crate::history::totals;
@@ -9,7 +9,7 @@ use crate::schema::{self, MIGRATIONS};
 use crate::store::log_of;
 use crate::values::Values;
 use bdk_wallet::ChangeSet;
-use inlet_lsp::book::{Client, Entry, Order, Sale, Write};
+use inlet_lsp::book::{BooksRow, Client, Entry, Order, Sale, Write};
 use lightning::util::persist::{
 	CHANNEL_MANAGER_PERSISTENCE_KEY, CHANNEL_MONITOR_PERSISTENCE_PRIMARY_NAMESPACE,
 	CHANNEL_MONITOR_UPDATE_PERSISTENCE_PRIMARY_NAMESPACE,
@@ -135,6 +135,7 @@ impl Inspection {
 		all.extend(crate::book::rows::<Client>(&self.conn, &of(CLIENT), [])?.into_iter().map(Write::Client));
 		all.extend(crate::book::rows::<Sale>(&self.conn, &of(SALE), [])?.into_iter().map(Write::Sale));
 		all.extend(crate::book::rows::<Order>(&self.conn, &of(ORDER), [])?.into_iter().map(Write::Order));
+		all.extend(crate::book::rows::<BooksRow>(&self.conn, &of(BOOKS), [])?.into_iter().map(Write::Books));
 		let ledger = crate::book::rows::<Entry>(&self.conn, "SELECT crc, json FROM ledger ORDER BY seq", [])?;
 		all.extend(ledger.into_iter().map(Write::Ledger));
 		Ok(all)

@@ -110,7 +110,7 @@ impl Snapshot {
 			// A page that is not full was the last: what is added meanwhile is among the changes.
 			let next = rows.last().filter(|_| rows.len() == ROWS as usize).and_then(|row| match row {
 				Row::Thing { kind, id, .. } => Some((kind.clone().into_owned(), id.clone())),
-				Row::Entry { .. } => None,
+				Row::Entry { .. } | Row::Forget { .. } => None,
 			});
 			rows.iter().for_each(|row| stream.row(row));
 			Ok((Piece { as_of: values.stream_last(), bytes: stream.into_bytes() }, next))
@@ -126,7 +126,7 @@ impl Snapshot {
 			let rows = ledger_rows(conn, after)?;
 			let next = rows.last().filter(|_| rows.len() == ROWS as usize).and_then(|row| match row {
 				Row::Entry { seq, .. } => Some(*seq),
-				Row::Thing { .. } => None,
+				Row::Thing { .. } | Row::Forget { .. } => None,
 			});
 			rows.iter().for_each(|row| stream.row(row));
 			Ok((Piece { as_of: values.stream_last(), bytes: stream.into_bytes() }, next))

@@ -24,6 +24,7 @@ const THING: u8 = 4;
 const LEDGER: u8 = 5;
 const WALLET: u8 = 6;
 const WALLET_UP_TO: u8 = 7;
+const FORGET: u8 = 8;
 
 /// What an entry says.
 pub(crate) enum Entry {
@@ -100,6 +101,10 @@ impl Stream {
 				delta::put_number(&mut self.bytes, seq.cast_unsigned());
 				delta::put_number(&mut self.bytes, amount_msat.cast_unsigned());
 			}
+			Row::Forget { before } => {
+				self.tag(FORGET);
+				delta::put_number(&mut self.bytes, before.cast_unsigned());
+			}
 		}
 	}
 
@@ -164,6 +169,7 @@ pub(crate) fn read(bytes: &mut &[u8]) -> Option<Entry> {
 			let (kind, json) = (text(bytes)?, text(bytes)?);
 			Change::Rows(vec![Row::Entry { seq: number(bytes)?, kind, amount_msat: number(bytes)?, json }])
 		}
+		FORGET => Change::Rows(vec![Row::Forget { before: number(bytes)? }]),
 		WALLET => Change::WalletAppend(text(bytes)?),
 		WALLET_UP_TO => Change::WalletReplace(number(bytes)?, text(bytes)?),
 		_ => return None,

@@ -171,6 +171,8 @@ pub enum BooksRow {
 	Channel(ChannelSums),
 	/// A transaction of the wallet that is not final.
 	Tx(BookedTx),
+	/// What the entries added up to that are gone.
+	Folded(Folded),
 }
 
 /// How far the books are.
@@ -194,6 +196,27 @@ pub const FINAL_AFTER: u32 = 144;
 
 /// So many earlier funding outputs of a channel are known.
 pub const MAX_FUNDINGS_KEPT: usize = 8;
+
+/// The closing totals of the entries that were [folded](crate::ledger::Fact::Oldest): what they added up to. What they
+/// meant for a month, a channel and a client was added up when they were made, in [`MonthSums`] and [`ChannelSums`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Folded {
+	/// Entries with a smaller number are gone.
+	pub before: u64,
+	/// When the newest of them was.
+	pub until: Timestamp,
+	/// How many of each kind, and their sum.
+	pub kinds: BTreeMap<EntryKind, (u64, i64)>,
+	/// What was in each account, channel by channel, behind the last of them; without those that were empty.
+	pub accounts: BTreeMap<Account, i64>,
+}
+
+impl Folded {
+	/// The first month of which no entry is gone, `2026-03`.
+	pub fn whole_from(&self) -> String {
+		months::month_of(months::next_month(self.until))
+	}
+}
 
 /// What moved in a month.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -399,6 +422,7 @@ impl BooksRow {
 			BooksRow::Month(month) => format!("month:{}", month.month),
 			BooksRow::Channel(sums) => sums.key.clone(),
 			BooksRow::Tx(tx) => format!("tx:{}", tx.txid),
+			BooksRow::Folded(_) => "folded".to_owned(),
 		}
 	}
 
@@ -406,7 +430,7 @@ impl BooksRow {
 	pub fn at(&self) -> Timestamp {
 		match self {
 			BooksRow::State(state) => state.opened_at,
-			BooksRow::Month(_) => Timestamp(0),
+			BooksRow::Month(_) | BooksRow::Folded(_) => Timestamp(0),
 			BooksRow::Channel(sums) => sums.opened_at,
 			BooksRow::Tx(tx) => tx.at,
 		}
@@ -415,7 +439,7 @@ impl BooksRow {
 	/// Is it loaded at every start?
 	pub fn is_live(&self) -> bool {
 		match self {
-			BooksRow::State(_) | BooksRow::Month(_) => true,
+			BooksRow::State(_) | BooksRow::Month(_) | BooksRow::Folded(_) => true,
 			BooksRow::Channel(sums) => sums.settled_at.is_none(),
 			BooksRow::Tx(tx) => !tx.done && !tx.gone,
 		}
@@ -429,6 +453,7 @@ pub struct Books {
 	pub(crate) months: BTreeMap<String, MonthSums>,
 	pub(crate) channels: BTreeMap<String, ChannelSums>,
 	pub(crate) txs: BTreeMap<Txid, BookedTx>,
+	folded: Option<Folded>,
 	/// Channels by their funding outputs.
 	fundings: BTreeMap<OutPoint, String>,
 }
@@ -437,6 +462,11 @@ impl Books {
 	/// How far the books are; `None` until they are opened.
 	pub fn state(&self) -> Option<&BooksState> {
 		self.state.as_ref()
+	}
+
+	/// What the entries added up to that are gone; `None` while all are there.
+	pub fn folded(&self) -> Option<&Folded> {
+		self.folded.as_ref()
 	}
 
 	/// The sums of each month, oldest first.
@@ -491,6 +521,7 @@ impl Books {
 			BooksRow::Month(month) => self.months.get(&month.month) == Some(month),
 			BooksRow::Channel(sums) => self.channels.get(&sums.key) == Some(sums),
 			BooksRow::Tx(tx) => self.txs.get(&tx.txid) == Some(tx),
+			BooksRow::Folded(folded) => self.folded.as_ref() == Some(folded),
 		}
 	}
 
@@ -513,6 +544,7 @@ impl Books {
 			}
 			BooksRow::Tx(tx) if tx.done || tx.gone => drop(self.txs.remove(&tx.txid)),
 			BooksRow::Tx(tx) => drop(self.txs.insert(tx.txid, tx)),
+			BooksRow::Folded(folded) => self.folded = Some(folded),
 		}
 	}
 }

@@ -101,6 +101,8 @@ impl Book {
 			Write::Sale(sale) => self.apply_sale(sale),
 			Write::Order(order) => self.apply_order(order),
 			Write::Ledger(entry) => self.apply_entry(entry),
+			// What is in memory is never forgotten.
+			Write::Forget(_) => {}
 			Write::Books(row) => self.books.apply(row),
 			Write::Token(token) => self.apply_token(token),
 		}

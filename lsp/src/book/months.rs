@@ -18,8 +18,16 @@ pub fn month_of(at: Timestamp) -> String {
 	format!("{year:04}-{month:02}")
 }
 
+/// So many months before a month; the first of all, if there are not so many.
+pub(crate) fn months_before(month: &str, count: u32) -> String {
+	let (year, number) = month.split_once('-').unwrap_or((month, "1"));
+	let (year, number): (u32, u32) = (year.parse().unwrap_or(0), number.parse().unwrap_or(1));
+	let months = year.saturating_mul(12).saturating_add(number).saturating_sub(1).saturating_sub(count);
+	format!("{:04}-{:02}", months / 12, (months % 12).saturating_add(1))
+}
+
 /// The first moment of the next month.
-fn next_month(at: Timestamp) -> Timestamp {
+pub(super) fn next_month(at: Timestamp) -> Timestamp {
 	let name = month_of(at);
 	let first = (at.0 / DAY_MS).saturating_add(1);
 	let days = (first..first.saturating_add(31)).map(|day| Timestamp(day.saturating_mul(DAY_MS)));
@@ -74,6 +82,16 @@ mod tests {
 		assert_eq!(of("2024-03-01T00:00:00.000Z"), "2024-03");
 		assert_eq!(of("2026-12-31T23:59:59.999Z"), "2026-12");
 		assert_eq!(of("2027-01-01T00:00:00.000Z"), "2027-01");
+	}
+
+	#[test]
+	fn months_are_counted_back_over_the_turn_of_the_year() {
+		assert_eq!(months_before("2026-03", 0), "2026-03");
+		assert_eq!(months_before("2026-03", 2), "2026-01");
+		assert_eq!(months_before("2026-03", 3), "2025-12");
+		assert_eq!(months_before("2026-12", 24), "2024-12");
+		assert_eq!(months_before("2026-12", 1_200), "1926-12");
+		assert_eq!(months_before("2026-12", u32::MAX), "0000-01");
 	}
 
 	#[test]

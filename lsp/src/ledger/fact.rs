@@ -1,6 +1,6 @@
 //! What the node tells the books: what moved, in the wallet and in the channels, that no other input tells.
 
-use crate::book::{NodeId, OrderId};
+use crate::book::{Entry, NodeId, OrderId};
 use crate::money::{Msat, Sat};
 use bitcoin::{OutPoint, Txid};
 
@@ -71,6 +71,12 @@ pub enum Fact {
 	Agreed {
 		/// [`Book::next_entry`](crate::book::Book::next_entry) at that time.
 		before: u64,
+	},
+	/// The oldest entries of the store, which may be old enough to be folded into totals: from
+	/// [`Book::fold_from`](crate::book::Book::fold_from) on, in order.
+	Oldest {
+		/// At most [`FOLD_AT_ONCE`](crate::ledger::FOLD_AT_ONCE).
+		entries: Vec<Entry>,
 	},
 }
 

@@ -32,6 +32,8 @@ const MIN_RETENTION_DAYS: u32 = 7;
 const MAX_PER_CLIENT: u32 = 16;
 /// More would make each decision slow.
 const MAX_TRUSTED_CLIENTS: usize = 1_000;
+/// A hundred years.
+const MAX_KEEP_MONTHS: u32 = 1_200;
 /// 21 million bitcoin.
 const ALL_SATS: Sat = Sat(2_100_000_000_000_000);
 
@@ -47,6 +49,9 @@ impl Policy {
 		check_lsps2(&self.lsps2)?;
 		check_lsps5(&self.lsps5)?;
 		check_capital(&self.capital)?;
+		demand(self.ledger.keep_months <= MAX_KEEP_MONTHS, "ledger.keep_months", || {
+			format!("must be at most {MAX_KEEP_MONTHS}, or 0 (for ever)")
+		})?;
 		check_sizes(self)?;
 		check_price(&self.price)?;
 		check_risk(&self.risk)?;

@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What LDK and BDK would say, kept by adding up what is done.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Real {
 	wallet: i64,
 	channels: BTreeMap<[u8; 32], i64>,
@@ -24,6 +24,7 @@ struct Real {
 	height: u32,
 }
 
+#[derive(Clone)]
 struct Ledger {
 	lsp: Lsp,
 	book: Book,
@@ -381,3 +382,6 @@ fn the_months_have_all_the_capital_that_the_channels_had() {
 	let seen = books.days_seen(opened, ledger.now) + books.days_seen(Timestamp(opened.0 + 31 * 86_400_000), ledger.now);
 	assert!((27..=62).contains(&seen), "no more than the two months have: {seen}");
 }
+
+#[path = "ledger_fold.rs"]
+mod fold;

@@ -420,17 +420,29 @@ impl Session<'_, '_> {
 	async fn export(&mut self, format: ExportFormat) -> Result<(), Failure> {
 		let mut entries: Vec<LedgerEntry> = Vec::new();
 		let mut cursor: Option<String> = None;
-		loop {
+		let folded = loop {
 			let request = Request::get("/v1/ledger").query("limit", Some(MAX_LIMIT)).query("cursor", cursor.as_ref());
 			let ledger: Ledger = understand(&self.node.ask(request).await?)?;
 			entries.extend(ledger.entries);
 			cursor = ledger.next;
 			if cursor.is_none() {
-				break;
+				break ledger.folded;
 			}
-		}
+		};
 		if format == ExportFormat::Csv {
 			self.ui.say(export::CSV_HEADER)?;
+		}
+		if let Some(folded) = &folded {
+			let note = render::folded_note(folded);
+			writeln!(self.ui.err, "note: {note}; what was in the accounts by then comes first")?;
+			let text = match format {
+				ExportFormat::Csv => export::csv_folded(folded),
+				ExportFormat::Json => serde_json::json!({ "folded": folded }).to_string(),
+				ExportFormat::Hledger => export::hledger_folded(folded, &note),
+			};
+			if !text.is_empty() {
+				self.ui.say(&text)?;
+			}
 		}
 		for entry in entries.iter().rev() {
 			let text = match format {

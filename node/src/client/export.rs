@@ -1,8 +1,9 @@
 //! The ledger in the forms that other programs read: CSV, JSON, and the journal of hledger, which ledger reads as well.
 
-use crate::control::LedgerEntry;
+use crate::control::{LedgerEntry, LedgerFolded, LedgerPosting};
 use std::fmt::Write as _;
 
+const BROUGHT_FORWARD: &str = "brought forward";
 /// First line of the CSV.
 pub(super) const CSV_HEADER: &str = "seq,at,kind,client,reference,account,amount_msat";
 
@@ -20,6 +21,33 @@ pub(super) fn csv(entry: &LedgerEntry) -> String {
 	for posting in &entry.postings {
 		line(&posting.account, posting.amount_msat);
 	}
+	text
+}
+
+/// What the accounts had when the entries begin that are left, as lines of kind `folded` under the last number that is gone.
+pub(super) fn csv_folded(folded: &LedgerFolded) -> String {
+	let (seq, at) = (folded.before_seq.saturating_sub(1).to_string(), folded.until.to_string());
+	let line = |posting: &LedgerPosting| {
+		let fields = [&seq, &at, "folded", "", BROUGHT_FORWARD, &posting.account].map(quoted);
+		format!("{},{}\n", fields.join(","), posting.amount_msat)
+	};
+	folded.brought_forward.iter().map(line).collect()
+}
+
+/// The same as the journal's first transaction.
+pub(super) fn hledger_folded(folded: &LedgerFolded, note: &str) -> String {
+	let at = folded.until.to_string();
+	let (day, time) = at.split_once('T').unwrap_or((&at, ""));
+	let mut text = format!("; {note}\n");
+	if folded.brought_forward.is_empty() {
+		return text;
+	}
+	let number = folded.before_seq.saturating_sub(1);
+	let _ = writeln!(text, "{day} * ({number}) folded | {BROUGHT_FORWARD}  ; time: {time}");
+	for posting in &folded.brought_forward {
+		let _ = writeln!(text, "    {}  {} sat", posting.account, decimal(posting.amount_msat));
+	}
+	text.push('\n');
 	text
 }
 
@@ -64,7 +92,7 @@ fn kind(entry: &LedgerEntry) -> String {
 #[cfg(test)]
 mod tests {
 	use super::*;
-	use crate::control::{LedgerKind, LedgerPosting, Time};
+	use crate::control::{LedgerKind, Time};
 	use std::collections::BTreeMap;
 	use std::time::{Duration, UNIX_EPOCH};
 
@@ -119,6 +147,29 @@ mod tests {
 		assert_eq!(read.len(), 2, "the one-sided entry is a comment: {journal}");
 		assert!(read.iter().all(|transaction| transaction.values().sum::<i64>() == 0), "{journal}");
 		assert_eq!(read[0], sides.iter().map(|(account, msat)| ((*account).to_owned(), *msat)).collect());
+	}
+
+	#[test]
+	fn what_was_folded_is_the_journals_first_transaction() {
+		let side = |account: &str, amount_msat| LedgerPosting { account: account.to_owned(), amount_msat };
+		let mut folded = LedgerFolded {
+			before_seq: 700,
+			until: Time::from(UNIX_EPOCH + Duration::from_secs(1_790_000_000)),
+			whole_from: "2026-10".to_owned(),
+			brought_forward: vec![side("assets:wallet", 1_500), side("equity:opening", -1_500)],
+		};
+		let journal = hledger_folded(&folded, "gone") + &hledger(&entry(700, &[("a", -7), ("b", 7)]));
+		let read = parse(&journal);
+		assert_eq!(read.len(), 2, "{journal}");
+		assert_eq!(read[0], [("assets:wallet".to_owned(), 1_500), ("equity:opening".to_owned(), -1_500)].into());
+		let lines: Vec<String> = csv_folded(&folded).lines().map(str::to_owned).collect();
+		assert!(
+			lines[0].starts_with("699,2026-09-21T")
+				&& lines[0].ends_with(",folded,,brought forward,assets:wallet,1500")
+		);
+		assert_eq!(lines.len(), 2);
+		folded.brought_forward.clear();
+		assert_eq!((parse(&hledger_folded(&folded, "gone")).len(), csv_folded(&folded)), (0, String::new()));
 	}
 
 	#[test]

@@ -309,7 +309,7 @@ pub(super) fn backup(layers: &Layers) -> Result<BackupConfig, ConfigError> {
 
 /// The policy, checked as the core checks it when it is built, so that nothing is right here and refused there.
 fn policy(layers: &Layers, raw: RawConfig) -> Result<Policy, ConfigError> {
-	let RawConfig { lsps1, lsps2, lsps5, price, risk, capital, tier, .. } = raw;
+	let RawConfig { lsps1, lsps2, lsps5, price, risk, capital, ledger, tier, .. } = raw;
 	let sat = |key, Sat(amount): Sat| (key, amount);
 	in_order(
 		layers,
@@ -339,7 +339,7 @@ fn policy(layers: &Layers, raw: RawConfig) -> Result<Policy, ConfigError> {
 			return Err(refusal(layers, "risk", "max_channel_sat", wrong));
 		}
 	}
-	let policy = Policy { lsps1, lsps2, lsps5, price, risk, capital, tier };
+	let policy = Policy { lsps1, lsps2, lsps5, price, risk, capital, ledger, tier };
 	policy.check().map_err(|error| core_refusal(layers, &error))?;
 	Ok(policy)
 }

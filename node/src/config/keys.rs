@@ -3,7 +3,9 @@
 
 use super::value::network_name;
 use bitcoin::Network;
-use inlet_lsp::policy::{CapitalPolicy, Lsps1Policy, Lsps2Policy, Lsps5Policy, PricePolicy, RiskPolicy, Tiers};
+use inlet_lsp::policy::{
+	CapitalPolicy, LedgerPolicy, Lsps1Policy, Lsps2Policy, Lsps5Policy, PricePolicy, RiskPolicy, Tiers,
+};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 
@@ -19,6 +21,7 @@ pub(super) struct RawConfig {
 	pub price: PricePolicy,
 	pub risk: RiskPolicy,
 	pub capital: CapitalPolicy,
+	pub ledger: LedgerPolicy,
 	pub tier: Tiers,
 	pub routing: RawRouting,
 	pub peers: RawPeers,
@@ -445,6 +448,15 @@ pub(super) const SECTIONS: &[Section] = &[
 			("reclaim_feerate_sat_per_vb", "An idle channel is closed while the feerate is at most this, in sat/vB."),
 			("reclaim_min_sat", "Closing one must bring home at least this."),
 		],
+	},
+	Section {
+		name: "ledger",
+		about: "How long the books are kept in full.",
+		keys: &[(
+			"keep_months",
+			"Entries are kept for this month and so many before it; older ones are folded into totals and deleted (save them first: inlet \
+			 ledger export). 0: for ever.",
+		)],
 	},
 	Section {
 		name: "tier.new",

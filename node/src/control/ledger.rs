@@ -98,13 +98,30 @@ pub struct Ledger {
 	pub net_msat: i64,
 	/// The cursor of the page that follows, `null` if this is the last.
 	pub next: Option<String>,
+	/// Where the entries begin, if old ones were folded; `null` if all are there.
+	#[serde(default)]
+	pub folded: Option<LedgerFolded>,
+}
+
+/// Entries that are gone (`ledger.keep_months`). All totals, reports and balances have them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct LedgerFolded {
+	/// Those with a smaller number.
+	pub before_seq: u64,
+	/// When the newest of them was.
+	pub until: Time,
+	/// The first month of which every entry is there, as `2026-03`.
+	pub whole_from: String,
+	/// What was in each account behind the last of them: what the entries that are left begin with. In the last page only.
+	pub brought_forward: Vec<LedgerPosting>,
 }
 
 /// One line of the ledger.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LedgerEntry {
-	/// Its number, from 0, without gaps.
+	/// Its number, counted from 0 without gaps.
 	pub seq: u64,
 	/// When.
 	pub at: Time,

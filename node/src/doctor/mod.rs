@@ -14,6 +14,8 @@ mod trial;
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+pub(crate) use stored::books;
 pub use trial::trial;
 
 use crate::config::{Config, Overrides, Place, StoreBackend, StoreConfig};

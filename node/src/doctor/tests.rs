@@ -6,6 +6,7 @@ use crate::run::STORE_FILE;
 use crate::seed::{self, Seed};
 use inlet_lsp::book::Write;
 use inlet_storage::{Inspection, Store};
+use serde_json::json;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -146,4 +147,65 @@ async fn data_directories_that_were_released_open_for_ever() {
 		tried += 1;
 	}
 	assert!(tried > 0);
+}
+
+/// Of a sale whose entry was folded, the sums of its channel tell; of one whose entry is there, the entry; and accounts are
+/// what the entries and what was folded make of them.
+#[test]
+fn a_fee_or_an_entry_that_is_missing_is_told_before_and_after_entries_are_folded() {
+	let client = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
+	let row = |json: serde_json::Value| -> Write { serde_json::from_value(json).unwrap() };
+	let sale = |id: &str, created_at: u64| {
+		row(json!({ "sale": {
+			"id": id, "client": client, "scid": 7, "user_channel_id": "0000000000000000000000000000000a",
+			"terms": {
+				"min_fee": 546_000, "proportional": 1200, "valid_until": 9, "min_lifetime": 1008,
+				"max_client_to_self_delay": 2016, "min_payment": 1, "max_payment": 9_000_000,
+			},
+			"payment_size": 5_000_000, "fee": 546_000, "reserved": 0, "state": { "is": "done" }, "parts": [], "paying": null,
+			"fee_credited": 546_000, "channel": null, "created_at": created_at, "history": [],
+		} }))
+	};
+	let sums = |sold_as: &str, msat: i64| {
+		row(json!({ "books": {
+			"is": "channel", "key": format!("client:{sold_as}"), "sold_as": sold_as, "opened_at": 1, "balance_msat": 0,
+			"since": 1, "kinds": { "jit_fee": msat },
+		} }))
+	};
+	let entry = |seq: u64, sale: &str| {
+		row(json!({ "ledger": {
+			"seq": seq, "at": 100 + seq, "kind": "jit_fee", "amount_msat": 546_000, "client": client, "reference": sale,
+			"postings": [
+				{ "account": "liabilities:skims", "msat": 546_000 }, { "account": "income:jit", "msat": -546_000 },
+			],
+		} }))
+	};
+	let month = |fees: i64| {
+		row(json!({ "books": {
+			"is": "month", "month": "1970-01", "entries": 2, "kinds": {},
+			"accounts": { "liabilities:skims": 546_000 * fees, "income:jit": -546_000 * fees },
+		} }))
+	};
+	let folded = row(json!({ "books": {
+		"is": "folded", "before": 1, "until": 100, "kinds": { "jit_fee": [1, 546_000] },
+		"accounts": { "liabilities:skims": 546_000, "income:jit": -546_000 },
+	} }));
+	let (old, new) = (sale("s_old", 50), sale("s_new", 101));
+	let whole = vec![old.clone(), new.clone(), month(2), sums("s_old", 546_000), entry(0, "s_old"), entry(1, "s_new")];
+	assert_eq!(books(&whole), Vec::<String>::new());
+	let without = |rows: &[Write], n: usize| [&rows[..n], &rows[n + 1..]].concat();
+	assert_eq!(books(&without(&whole, 4)).len(), 4, "no entry 0, no fee of s_old, and two accounts");
+
+	let after = vec![folded, old, new, month(2), sums("s_old", 546_000), entry(1, "s_new")];
+	assert_eq!(books(&after), Vec::<String>::new());
+	assert_eq!(books(&without(&after, 5)).len(), 3, "no fee of s_new, which is not old enough, and two accounts");
+	let mut wrong = after.clone();
+	wrong[4] = sums("s_old", 545_999);
+	assert_eq!(books(&wrong).len(), 1, "another fee than the sale's");
+	wrong = after.clone();
+	wrong[3] = month(3);
+	assert_eq!(books(&wrong).len(), 2, "two accounts");
+	wrong = after;
+	wrong[5] = entry(2, "s_new");
+	assert_eq!(books(&wrong), ["entry 1 of the ledger is not there: 2 follows"]);
 }

@@ -262,7 +262,9 @@ struct Turn {
 async fn converse(peers: &impl Manager, line: &Arc<Line>, stream: &TcpStream) -> End {
 	let mut socket = Socket(line.clone());
 	let shaken_by = Instant::now() + HANDSHAKE_TIMEOUT;
-	let (mut buffer, mut start, mut end) = ([0; CHUNK], 0, 0);
+	// What was read and LDK was not shown yet. Nothing while the peer is silent, which most are nearly always: a buffer here would be
+	// most of what a connection keeps in memory.
+	let (mut bytes, mut shown) = (Vec::new(), 0);
 	let mut silent = true;
 	// LDK has been shown something; the round in which it answers.
 	let (mut unflushed, mut round) = (false, None);
@@ -271,15 +273,18 @@ async fn converse(peers: &impl Manager, line: &Arc<Line>, stream: &TcpStream) ->
 			Ok(turn) => turn,
 			Err(end) => return end,
 		};
-		if turn.read && start < end {
-			let slice = &buffer[start..end.min(start + SLICE)];
-			start += slice.len();
+		if turn.read && shown < bytes.len() {
+			let slice = &bytes[shown..bytes.len().min(shown + SLICE)];
+			shown += slice.len();
 			let read = READING.sync_scope(line.clone(), || peers.as_ref().read_event(&mut socket, slice));
 			if read.is_err() {
 				return End::Closed;
 			}
 			unflushed = true;
 			continue;
+		}
+		if shown == bytes.len() {
+			(bytes, shown) = (Vec::new(), 0);
 		}
 		if std::mem::take(&mut unflushed) {
 			round = Some(line.door.flush().ask());
@@ -297,13 +302,13 @@ async fn converse(peers: &impl Manager, line: &Arc<Line>, stream: &TcpStream) ->
 			},
 			() = flushed(line, round), if round.is_some() => round = None,
 			// Not before the answers to what was read are on their way: LDK sees how many wait only then.
-			ready = stream.readable(), if turn.read && round.is_none() => match ready.and_then(|()| stream.try_read(&mut buffer)) {
-				Ok(0) => return End::Gone,
-				Ok(n) => {
+			ready = stream.readable(), if turn.read && round.is_none() => match ready.and_then(|()| read(stream)) {
+				Ok(read) if read.is_empty() => return End::Gone,
+				Ok(read) => {
 					if std::mem::take(&mut silent) {
 						line.door.heard(line.id);
 					}
-					(start, end) = (0, n);
+					(bytes, shown) = (read, 0);
 				},
 				Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {},
 				Err(_) => return End::Gone,
@@ -311,6 +316,13 @@ async fn converse(peers: &impl Manager, line: &Arc<Line>, stream: &TcpStream) ->
 			() = until(turn.wake) => {},
 		}
 	}
+}
+
+/// What has come, at most [`CHUNK`] bytes; empty: the other side has hung up.
+fn read(stream: &TcpStream) -> std::io::Result<Vec<u8>> {
+	let mut buffer = [0; CHUNK];
+	let read = stream.try_read(&mut buffer)?;
+	Ok(buffer[..read].to_vec())
 }
 
 /// What to do next, or how it ended.

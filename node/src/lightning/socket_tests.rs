@@ -144,3 +144,16 @@ async fn r12_a_connection_that_was_let_in_just_before_the_stop_ends() {
 	let ended = timeout(HANDSHAKE_TIMEOUT / 2, tokio::io::AsyncReadExt::read(&mut out, &mut [0; 1])).await;
 	assert_eq!(ended.expect("it still waits for a handshake").unwrap(), 0);
 }
+
+/// Thousands of clients are connected and say nothing: what is kept for each of them is no buffer.
+#[tokio::test]
+async fn a_silent_connection_keeps_no_buffer() {
+	let server = node(6);
+	let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+	let _out = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+	let (inc, from) = listener.accept().await.unwrap();
+	let pass = door(&server.peers).enter(from.ip()).unwrap();
+	// [1,088]
+	let serving = serve_inbound(server.peers.clone(), inc, pass);
+	assert!(size_of_val(&serving) < 2_048, "{} bytes", size_of_val(&serving));
+}

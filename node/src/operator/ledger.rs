@@ -4,7 +4,7 @@ use super::Operator;
 use crate::control::*;
 use crate::driver::now;
 use crate::hands::books::Comparison;
-use inlet_lsp::book::{self, Books, BooksRow, ChannelSums, MonthSums};
+use inlet_lsp::book::{self, Books, BooksRow, ChannelSums, Folded, MonthSums, month_of};
 use inlet_lsp::time::{DAY_MS, Timestamp};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -28,6 +28,8 @@ impl Operator {
 			})?),
 			None => None,
 		};
+		let folded = self.driver.read(|book| book.books().folded().cloned());
+		is_there(before, folded.as_ref())?;
 		let limit = list.limit.clamp(1, MAX_LIMIT);
 		// One more, to know whether a page follows.
 		let mut rows = self.store.ledger(before, limit + 1).await.map_err(unreadable)?;
@@ -43,6 +45,7 @@ impl Operator {
 		Ok(Ledger {
 			net_msat: net,
 			next: more.then(|| rows.last().map(|row| row.seq.to_string())).flatten(),
+			folded: folded.map(|folded| folded_view(folded, !more)),
 			totals: totals.collect(),
 			entries: rows.into_iter().map(entry_view).collect(),
 		})
@@ -111,6 +114,37 @@ impl Operator {
 
 fn unreadable(e: inlet_storage::ReadError) -> Refusal {
 	Refusal::internal(e.to_string())
+}
+
+/// Is there anything before this cursor, or was it folded?
+fn is_there(before: Option<u64>, folded: Option<&Folded>) -> Result<(), Refusal> {
+	let (Some(before), Some(folded)) = (before, folded) else { return Ok(()) };
+	if before > folded.before {
+		return Ok(());
+	}
+	Err(Refusal::new(
+		410,
+		"folded",
+		format!(
+			"entries before number {} (the last of {}) were folded into monthly totals, so there is none before number {before}",
+			folded.before,
+			month_of(folded.until)
+		),
+		"begin without a cursor; inlet ledger report --by month has what they added up to",
+	))
+}
+
+fn folded_view(folded: Folded, is_last: bool) -> LedgerFolded {
+	let posting = |(account, amount_msat): (&book::Account, &i64)| LedgerPosting {
+		account: account.to_string(),
+		amount_msat: *amount_msat,
+	};
+	LedgerFolded {
+		before_seq: folded.before,
+		until: folded.until.into(),
+		whole_from: folded.whole_from(),
+		brought_forward: folded.accounts.iter().filter(|_| is_last).map(posting).collect(),
+	}
 }
 
 fn entry_view(row: book::Entry) -> LedgerEntry {
@@ -198,6 +232,25 @@ fn month_line(books: &Books, month: &MonthSums, now: Timestamp) -> LedgerReportL
 #[cfg(test)]
 mod tests {
 	use super::*;
+
+	#[test]
+	fn a_cursor_into_what_was_folded_is_told_so() {
+		let until = Timestamp::parse("2026-02-27T23:00:00.000Z").unwrap();
+		let folded = Folded {
+			before: 700,
+			until,
+			accounts: [(book::Account::Wallet, 7), (book::Account::Opening, -7)].into(),
+			..Folded::default()
+		};
+		assert!(is_there(Some(700), None).is_ok() && is_there(None, Some(&folded)).is_ok());
+		assert!(is_there(Some(701), Some(&folded)).is_ok(), "number 700 is there");
+		let refused = is_there(Some(700), Some(&folded)).unwrap_err();
+		assert_eq!((refused.status, &*refused.code), (410, "folded"));
+		assert!(refused.detail.contains("before number 700 (the last of 2026-02)"), "{}", refused.detail);
+		let view = folded_view(folded.clone(), true);
+		assert_eq!((view.whole_from.as_str(), view.brought_forward.len()), ("2026-03", 2));
+		assert_eq!(folded_view(folded, false).brought_forward, []);
+	}
 
 	#[test]
 	fn what_came_in_less_than_a_week_says_nothing_of_a_year() {

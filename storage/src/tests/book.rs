@@ -2,7 +2,7 @@
 
 use super::{copy_files, open, place, samples};
 use crate::{LedgerTotal, MAX_CLIENTS_LOADED, MAX_LEDGER_LOADED, MAX_PAGE, MAX_RECENT_LOADED};
-use inlet_lsp::book::{EntryKind, OrderState, Sale, SaleState, Write};
+use inlet_lsp::book::{Entry, EntryKind, OrderState, Sale, SaleState, Write};
 
 #[tokio::test]
 async fn what_was_committed_is_loaded() {
@@ -129,6 +129,33 @@ async fn the_ledger_in_pages_and_added_up() {
 	assert_eq!(loaded.len(), MAX_LEDGER_LOADED);
 	assert_eq!(loaded.first(), Some(&samples::entry(10)));
 	assert_eq!(loaded.last(), Some(&samples::entry(count - 1)));
+}
+
+/// The entries go, and what they added up to stays; done twice, it is done once.
+#[tokio::test]
+async fn entries_are_folded_and_their_totals_stay() {
+	let (_dir, path) = place();
+	let store = open(&path);
+	store.commit((0..300).map(samples::entry).collect()).await;
+	let totals = store.ledger_totals().await.unwrap();
+	let seqs = |entries: Vec<Entry>| entries.iter().map(|entry| entry.seq).collect::<Vec<_>>();
+	assert_eq!(seqs(store.oldest_entries(0, 3).await.unwrap()), [0, 1, 2]);
+	for before in [120, 121, 121, 250] {
+		store.commit(samples::fold(before)).await;
+		assert_eq!(store.ledger_totals().await.unwrap(), totals);
+		assert_eq!(seqs(store.oldest_entries(0, 2).await.unwrap()), [before, before + 1]);
+		assert_eq!(store.ledger(Some(before), 9).await.unwrap(), vec![]);
+		assert_eq!(store.ledger(None, 500).await.unwrap().len() as u64, 300 - before);
+	}
+	store.commit(vec![samples::entry(300)]).await;
+	assert_eq!(store.ledger_totals().await.unwrap().iter().map(|total| total.entries).sum::<u64>(), 301);
+	let mut rows = samples::fold(250);
+	rows.truncate(1);
+	rows.extend((250..=300).map(samples::entry));
+	assert_eq!(store.load_rows().await.unwrap(), rows);
+	// Opened again, or a copy of its files: the same.
+	let (_copy_dir, copy) = copy_files(&path);
+	assert_eq!(open(&copy).load_rows().await.unwrap(), rows);
 }
 
 #[tokio::test]

@@ -51,6 +51,9 @@ async fn round(store: &Store, n: u8) {
 	drop(store.write("inlet", "test", &format!("k{}", n % 3), vec![n; 40]));
 	drop(store.remove("inlet", "test", &format!("k{}", (n % 3 + 1) % 3), false));
 	drop(store.commit(vec![samples::sale(&format!("s_{}", n % 5), u64::from(n)), samples::entry(u64::from(n))]));
+	if n % 5 == 0 && n > 10 {
+		drop(store.commit(samples::fold(u64::from(n) - 4)));
+	}
 	let mut changes = bdk_wallet::ChangeSet::default();
 	changes.local_chain.blocks.insert(u32::from(n), Some(bitcoin_hash(n)));
 	drop(WalletStore(store.clone()).append(&changes));

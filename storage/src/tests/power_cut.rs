@@ -6,6 +6,7 @@
 
 use super::{child, child_path, log_of, open, place, samples};
 use crate::Store;
+use inlet_lsp::book::{BooksRow, Write};
 use lightning::util::persist::KVStore;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs;
@@ -39,10 +40,12 @@ enum Step {
 	Put(Key, Vec<u8>),
 	LazyRemove(Key),
 	Entry(u64),
+	/// The entries below this one are folded.
+	Fold(u64),
 }
 
-/// What a step leaves: LDK's values, and how many entries the ledger has.
-type State = (BTreeMap<Key, Vec<u8>>, u64);
+/// What a step leaves: LDK's values, and the first entry of the ledger and the next one.
+type State = (BTreeMap<Key, Vec<u8>>, (u64, u64));
 
 /// A node's life: a manager that changes a little each time, updates that come and go, monitors, now and then a large new
 /// value.
@@ -76,6 +79,9 @@ fn run() -> Vec<Step> {
 			92..98 => {
 				steps.push(Step::Entry(entries));
 				entries += 1;
+				if entries % 3 == 0 {
+					steps.push(Step::Fold(entries - 2));
+				}
 				None
 			}
 			_ => {
@@ -102,7 +108,8 @@ fn states(steps: &[Step]) -> Vec<State> {
 		match step {
 			Step::Put(key, value) => drop(values.insert(key.clone(), value.clone())),
 			Step::LazyRemove(key) => drop(values.remove(key)),
-			Step::Entry(_) => entries += 1,
+			Step::Entry(_) => entries.1 += 1,
+			Step::Fold(before) => entries.0 = *before,
 		}
 		states.push((values, entries));
 	}
@@ -131,13 +138,14 @@ async fn power_cut_child() {
 					drop(store.remove(primary, secondary, &key, true));
 				}
 				Step::Entry(seq) => waits.push(Box::pin(store.commit(vec![samples::entry(seq)]))),
+				Step::Fold(before) => waits.push(Box::pin(store.commit(samples::fold(before)))),
 			}
 		}
 		let durable = steps[done..until].iter().rposition(|step| match step {
 			// Its future says nothing about the disk.
 			Step::Put((_, _, key), _) => key != "manager",
 			Step::LazyRemove(_) => false,
-			Step::Entry(_) => true,
+			Step::Entry(_) | Step::Fold(_) => true,
 		});
 		for wait in waits {
 			wait.await;
@@ -378,11 +386,23 @@ async fn state(store: &Store) -> State {
 			values.insert((primary, secondary, key), value);
 		}
 	}
-	let entries = store.ledger(None, 500).await.unwrap();
-	let mut seqs: Vec<_> = entries.iter().map(|entry| entry.seq).collect();
-	seqs.reverse();
-	assert_eq!(seqs, (0..entries.len() as u64).collect::<Vec<_>>());
-	(values, entries.len() as u64)
+	(values, ledger(store).await.unwrap())
+}
+
+/// The first entry and the next one. What was folded is gone, and is in the totals: both or neither.
+async fn ledger(store: &Store) -> Option<(u64, u64)> {
+	let seqs: Vec<_> = store.ledger(None, 500).await.ok()?.iter().rev().map(|entry| entry.seq).collect();
+	let rows = store.load_rows().await.ok()?;
+	let folded = rows.iter().find_map(|row| match row {
+		Write::Books(BooksRow::Folded(folded)) => Some(folded.before),
+		_ => None,
+	});
+	let first = folded.unwrap_or(0);
+	let next = first + seqs.len() as u64;
+	assert_eq!(seqs, (first..next).collect::<Vec<_>>());
+	let totals = store.ledger_totals().await.ok()?;
+	assert_eq!(totals.iter().map(|total| total.entries).sum::<u64>(), next);
+	Some((first, next))
 }
 
 /// R13, mistakes 2 and 3 of the list.
@@ -444,8 +464,7 @@ async fn readable(path: &Path) -> Option<State> {
 			values.insert((primary, secondary, key), value);
 		}
 	}
-	let entries = store.ledger(None, 500).await.ok()?.len();
-	Some((values, entries as u64))
+	Some((values, ledger(&store).await?))
 }
 
 /// R13: a disk that says "synced" and has not written until the cut. One that lies about all files alike leaves what was there

@@ -1,7 +1,7 @@
 //! Rows of a book.
 
 use bdk_wallet::bitcoin::secp256k1::{PublicKey, Secp256k1, SecretKey};
-use inlet_lsp::book::{Client, Entry, EntryKind, OrderState, SaleState, Webhook, Write};
+use inlet_lsp::book::{BooksRow, Client, Entry, EntryKind, Folded, OrderState, SaleState, Webhook, Write};
 use inlet_lsp::time::Timestamp;
 use serde_json::{Value, json};
 use std::str::FromStr;
@@ -127,6 +127,17 @@ pub fn entry(seq: u64) -> Write {
 		reference: format!("s_{seq}"),
 		postings: Vec::new(),
 	})
+}
+
+/// What folds the entries below this one.
+pub fn fold(before: u64) -> Vec<Write> {
+	let mut folded = Folded { before, until: Timestamp(1_700_000_000_000 + before - 1), ..Folded::default() };
+	for row in (0..before).map(entry) {
+		let Write::Ledger(entry) = row else { continue };
+		let (count, sum) = folded.kinds.entry(entry.kind).or_default();
+		(*count, *sum) = (*count + 1, *sum + entry.amount_msat);
+	}
+	vec![Write::Books(BooksRow::Folded(folded)), Write::Forget(before)]
 }
 
 /// In the order in which they are loaded.

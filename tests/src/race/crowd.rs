@@ -24,9 +24,11 @@ const CHANNEL_SAT: u64 = 8_000_000;
 const LSP_SAT: u64 = 7_800_000;
 /// Of an idle channel.
 const IDLE_SAT: u64 = 100_000;
-/// Nodes that the idle channels are with: one for so many channels, within these bounds.
+/// Nodes that the idle channels are with, unless it is said how many channels each has: one for so many channels, within these
+/// bounds.
 const CHANNELS_PER_NODE: usize = 20;
-/// See [`CHANNELS_PER_NODE`].
+/// See [`CHANNELS_PER_NODE`]. More than the greatest number cannot open their first channels at once: LDK refuses to have more peers
+/// whose channels are all unfunded.
 const IDLE_NODES: std::ops::RangeInclusive<usize> = 8..=50;
 /// LDK lets a peer have four channels at a time that are not funded yet.
 const AT_ONCE: usize = 4;
@@ -276,11 +278,18 @@ fn parse(invoice: &Invoice) -> Result<Bolt11Invoice> {
 }
 
 impl Crowd {
-	/// Starts payers and clients and opens their channels with the LSP, and idle ones until there are `channels` in all.
+	/// Starts payers and clients and opens their channels with the LSP, and idle ones until there are `channels` in all, with
+	/// nodes of `per_node` each.
 	///
 	/// # Errors
 	/// One does not start, or a channel does not open.
-	pub async fn gather(kind: Kind, channels: usize, lsp: &Lsp, chain: &Bitcoind, scratch: &Scratch) -> Result<Crowd> {
+	pub async fn gather(
+		kind: Kind,
+		(channels, per_node): (usize, Option<usize>),
+		lsp: &Lsp,
+		chain: &Bitcoind,
+		scratch: &Scratch,
+	) -> Result<Crowd> {
 		let (mut payers, mut clients, uri) = (Vec::new(), Vec::new(), lsp.uri());
 		for i in 0..PAYERS {
 			payers.push(Member::start(kind, &format!("payer{i}"), None, chain, scratch).await?);
@@ -300,7 +309,7 @@ impl Crowd {
 			member.usable().await?;
 		}
 		let mut crowd = Crowd { payers, clients, idle: Vec::new() };
-		crowd.fill(channels, &uri, lsp, chain).await?;
+		crowd.fill(channels, per_node, &uri, lsp, chain).await?;
 		// The first payment of a channel is unlike all others.
 		for i in 0..PAYERS.max(CLIENTS) {
 			crowd.pay(i).await?;
@@ -309,12 +318,23 @@ impl Crowd {
 	}
 
 	/// Opens idle channels until there are this many in all.
-	async fn fill(&mut self, channels: usize, uri: &str, lsp: &Lsp, chain: &Bitcoind) -> Result<()> {
+	async fn fill(
+		&mut self,
+		channels: usize,
+		per_node: Option<usize>,
+		uri: &str,
+		lsp: &Lsp,
+		chain: &Bitcoind,
+	) -> Result<()> {
 		let mut open = PAYERS + CLIENTS;
 		let mut each = 0;
-		let nodes = (channels / CHANNELS_PER_NODE).clamp(*IDLE_NODES.start(), *IDLE_NODES.end());
+		let nodes = match per_node {
+			Some(per_node) => channels.saturating_sub(open).div_ceil(per_node),
+			None => (channels / CHANNELS_PER_NODE).clamp(*IDLE_NODES.start(), *IDLE_NODES.end()),
+		};
+		let at_once = per_node.map_or(AT_ONCE, |per_node| per_node.min(AT_ONCE));
 		if open < channels {
-			split_coins(nodes * AT_ONCE, chain).await?;
+			split_coins(nodes * at_once, chain).await?;
 		}
 		while open < channels {
 			if self.idle.len() < nodes {
@@ -322,19 +342,21 @@ impl Crowd {
 				self.idle.push(ThinNode::start(chain, config).await?);
 				continue;
 			}
-			let batch = self.idle.iter().map(|node| async move {
-				for _ in 0..AT_ONCE {
-					node.open_channel(uri, IDLE_SAT, 0, false).await?;
+			each += at_once;
+			for some in self.idle.chunks(*IDLE_NODES.end()) {
+				let batch = some.iter().map(|node| async move {
+					for _ in 0..at_once {
+						node.open_channel(uri, IDLE_SAT, 0, false).await?;
+					}
+					Ok::<(), anyhow::Error>(())
+				});
+				try_join_all(batch).await?;
+				open += some.len() * at_once;
+				chain.mine(6).await?;
+				lsp.in_step(chain).await?;
+				for node in some {
+					node.usable_channels(each, LONG).await?;
 				}
-				Ok::<(), anyhow::Error>(())
-			});
-			try_join_all(batch).await?;
-			open += self.idle.len() * AT_ONCE;
-			each += AT_ONCE;
-			chain.mine(6).await?;
-			lsp.in_step(chain).await?;
-			for node in &self.idle {
-				node.usable_channels(each, LONG).await?;
 			}
 			eprintln!("{}: {open} channels", lsp.name);
 		}

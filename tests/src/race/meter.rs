@@ -149,6 +149,23 @@ pub fn resident_kb(pid: u32) -> Result<(u64, u64)> {
 	field("VmRSS:").zip(field("RssAnon:")).context("no VmRSS")
 }
 
+/// The arenas of glibc's allocator in a process, but for its first, the heap. Each has 64 MB of addresses to itself, the used
+/// ones and then the others.
+///
+/// # Errors
+/// It has ended.
+pub fn arenas(pid: u32) -> Result<usize> {
+	const SIZE: u64 = 64 << 20;
+	let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
+	let range = |line: &str| {
+		let (from, to) = line.split_whitespace().next()?.split_once('-')?;
+		u64::from_str_radix(from, 16).ok().zip(u64::from_str_radix(to, 16).ok())
+	};
+	let ranges: Vec<_> = maps.lines().filter_map(range).collect();
+	let is_arena = |pair: &[(u64, u64)]| pair[0].0.is_multiple_of(SIZE) && pair[1] == (pair[0].1, pair[0].0 + SIZE);
+	Ok(ranges.windows(2).filter(|pair| is_arena(pair)).count())
+}
+
 /// All processors: how long they worked so far, in milliseconds, summed up, and how long they could have.
 ///
 /// # Errors
@@ -220,6 +237,10 @@ mod tests {
 	fn this_process_has_used_some_processor_time_and_memory() {
 		let (all, own) = resident_kb(std::process::id()).unwrap();
 		assert!(all >= own && own > 0);
+		// That of the thread that this test runs in, at least.
+		if cfg!(target_env = "gnu") {
+			assert!(arenas(std::process::id()).unwrap() > 0);
+		}
 		let (busy, total) = machine_ms().unwrap();
 		assert!(total >= busy && busy > 0.0);
 		assert!(cpu_ms(std::process::id()).is_ok());

@@ -14,6 +14,7 @@ pub const USAGE: &str = "usage: cargo race [FLAG...]
   --payments FACTOR     multiplies the number of payments (1)
   --disk LIST           ms added to each sync; beyond 0, on one core (0,5,20)
   --channels LIST       channels in all; idle ones are opened up to it (15)
+  --per-node N          how many of the idle channels each of their nodes has (as the number of channels asks for, 20 or so)
   --sales N             sales one after another, and N x 4 at once at most 20 (5)
   --idle MINUTES        how long the idle section looks (1)
   --profile NAME        cargo profile that Inlet is built with (release)
@@ -39,6 +40,8 @@ pub struct Options {
 	pub disk: Vec<Duration>,
 	/// Channels in all.
 	pub channels: Vec<usize>,
+	/// Idle channels of each of their nodes.
+	pub per_node: Option<usize>,
 	/// Sales one after another.
 	pub sales: usize,
 	/// How long the idle section looks.
@@ -60,6 +63,7 @@ impl Default for Options {
 			payments: 1.0,
 			disk: [0, 5, 20].map(Duration::from_millis).to_vec(),
 			channels: vec![15],
+			per_node: None,
 			sales: 5,
 			idle: Duration::from_secs(60),
 			profile: "release".to_owned(),
@@ -89,6 +93,7 @@ impl Options {
 				"--payments" => options.payments = value.parse().ok()?,
 				"--disk" => options.disk = list(&value, |text| text.parse().ok().map(Duration::from_millis))?,
 				"--channels" => options.channels = list(&value, |text| text.parse().ok())?,
+				"--per-node" => options.per_node = Some(value.parse().ok().filter(|channels| *channels > 0)?),
 				"--sales" => options.sales = value.parse().ok()?,
 				"--idle" => options.idle = Duration::from_secs_f64(value.parse::<f64>().ok()? * 60.0),
 				"--profile" => options.profile = value,

@@ -88,7 +88,7 @@ async fn heat<'a>(
 		if options.only.as_deref().is_none_or(|only| only == name) {
 			let lsp = Lsp::start(name, scratch, &library, chain).await?;
 			lsp.fund(chain).await?;
-			let crowd = Crowd::gather(kind, channels, &lsp, chain, scratch).await?;
+			let crowd = Crowd::gather(kind, (channels, options.per_node), &lsp, chain, scratch).await?;
 			runners.push(Runner { lsp, crowd });
 		}
 	}

@@ -28,7 +28,7 @@ impl Sim {
 					let before = self.book.order(&order.id).map_or(Sat::ZERO, |order| order.reserved);
 					more |= order.reserved > before;
 				}
-				Write::Client(_) | Write::Ledger(_) | Write::Token(_) | Write::Books(_) => {}
+				Write::Client(_) | Write::Ledger(_) | Write::Forget(_) | Write::Token(_) | Write::Books(_) => {}
 			}
 		}
 		if more {

@@ -1,9 +1,9 @@
-//! What a forwarded payment may cost the disk: counted, not timed, so that a slow machine does not matter.
+//! What a forwarded payment may cost the disk, and how memory is kept: counted, not timed, so that a slow machine does not matter.
 //!
 //! The bounds are well above what is seen (in brackets), and far below what a mistake costs: a graph, a whole manager or a
 //! metric written on the payment path, a group commit that no longer groups, a removal that syncs by itself.
 
-use inlet_tests::race::meter::{Counts, Interposer, Meter};
+use inlet_tests::race::meter::{Counts, Interposer, Meter, arenas};
 use inlet_tests::thin::{ThinConfig, ThinNode};
 use inlet_tests::{Backend, Inlet, InletOptions, World, eventually, scenario};
 use std::time::{Duration, Instant};
@@ -73,6 +73,9 @@ fn a_forwarded_payment_costs_few_syncs_and_few_bytes() {
 		assert!(each(together.syncs) <= 5.0, "{} syncs for each of many payments", each(together.syncs));
 		// [20 kB]
 		assert!(each(together.bytes) <= 50_000.0, "{} bytes for each of many payments", each(together.bytes));
+
+		// Each more would keep free what it once used: see node/docs/decisions/0006-one-arena.md.
+		assert_eq!(arenas(world.lsp.pid()?)?, 0, "arenas beside the first");
 		Ok(())
 	});
 }

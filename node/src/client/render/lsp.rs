@@ -3,8 +3,8 @@
 use super::table::{Column::*, Table, cut, pairs};
 use super::{Style, WIDTH, ends, feerate, msat, number, plural, prefix, signed_msat, word};
 use crate::control::{
-	Capital, HistoryLine, Ledger, LedgerCheck, LedgerReport, Order, OrderDetail, Page, Quote, QuoteKind, ReclaimPlan,
-	Reclaimed, Sale, SaleDetail, SaleStatus, SoldChannel,
+	Capital, HistoryLine, Ledger, LedgerCheck, LedgerFolded, LedgerReport, Order, OrderDetail, Page, Quote, QuoteKind,
+	ReclaimPlan, Reclaimed, Sale, SaleDetail, SaleStatus, SoldChannel,
 };
 
 pub(in crate::client) fn sales(page: &Page<Sale>, style: &Style) -> String {
@@ -232,7 +232,20 @@ pub(in crate::client) fn ledger(l: &Ledger, style: &Style) -> String {
 		totals.row([word(total.kind), number(total.entries), signed_msat(total.amount_msat)]);
 	}
 	totals.row(["net".to_owned(), String::new(), signed_msat(l.net_msat)]);
-	format!("{}\n\n{}", table.page(l.next.as_ref(), "nothing earned or spent yet"), totals.text())
+	let begins = l.folded.as_ref().filter(|_| l.next.is_none()).map(|folded| format!("\n{}", folded_note(folded)));
+	let page = table.page(l.next.as_ref(), "nothing earned or spent yet");
+	format!("{page}{}\n\n{}", begins.unwrap_or_default(), totals.text())
+}
+
+/// Where the entries begin.
+pub(in crate::client) fn folded_note(folded: &LedgerFolded) -> String {
+	let until = folded.until.to_string();
+	format!(
+		"entries before number {} (until {}) were folded into monthly totals; all from {} on are there",
+		folded.before_seq,
+		until.split('T').next().unwrap_or_default(),
+		folded.whole_from
+	)
 }
 
 pub(in crate::client) fn ledger_check(c: &LedgerCheck, style: &Style) -> String {

@@ -502,7 +502,8 @@ pub(crate) fn ledger(list: &ListRequest) -> Ledger {
 		reference: s(reference),
 		postings: vec![posting("assets:pending:fees", amount_msat), posting("income:jit", -amount_msat)],
 	};
-	let entries = [entry(0, LedgerKind::FundingCost, -360_000, TXID), entry(1, LedgerKind::JitFee, 2_200_000, SALE)];
+	let entries =
+		[entry(700, LedgerKind::FundingCost, -360_000, TXID), entry(701, LedgerKind::JitFee, 2_200_000, SALE)];
 	let page = Page::descending(entries, list, |entry| format!("{:020}", entry.seq));
 	Ledger {
 		entries: page.items,
@@ -511,6 +512,15 @@ pub(crate) fn ledger(list: &ListRequest) -> Ledger {
 			LedgerTotal { kind: LedgerKind::FundingCost, entries: 1, amount_msat: -360_000 },
 		],
 		net_msat: 1_840_000,
+		folded: Some(LedgerFolded {
+			before_seq: 700,
+			until: Time(1_767_180_000_000),
+			whole_from: s("2026-01"),
+			brought_forward: match page.next {
+				Some(_) => Vec::new(),
+				None => vec![posting("assets:wallet", 9_950_000_000), posting("equity:deposits", -9_950_000_000)],
+			},
+		}),
 		next: page.next,
 	}
 }
@@ -523,14 +533,14 @@ pub(crate) fn ledger_check() -> LedgerCheck {
 	let same = |what: &str, msat| LedgerComparison { what: s(what), booked_msat: msat, actual_msat: msat };
 	LedgerCheck {
 		balanced: true,
-		entries: 2,
+		entries: 702,
 		sum_msat: 0,
 		wallet: same("wallet", 9_640_000_000),
 		channels: same("channels", 310_000_000),
 		differing: Vec::new(),
 		closing_msat: 0,
 		htlcs_in_flight: 0,
-		agreed_before: 2,
+		agreed_before: 702,
 		agreed_at: Some(T1),
 		accounts: vec![
 			posting("assets:wallet", 9_640_000_000),

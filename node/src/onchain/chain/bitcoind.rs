@@ -110,7 +110,8 @@ impl Bitcoind {
 		let (cache, tip) = synchronized.map_err(|e| self.failed(e))?;
 		legs.iter().for_each(|(_, leg)| leg.arrived());
 		let recent = self.recent_headers(&cache, tip).await?;
-		let fan_out = Arc::new(FanOut::new(listeners.clone(), Arc::clone(broadcaster), recent));
+		let followers = Listeners { from: Vec::new(), ..listeners.clone() };
+		let fan_out = Arc::new(FanOut::new(followers, Arc::clone(broadcaster), recent));
 		let poller = ChainPoller::new(Arc::clone(&self.rpc), self.network);
 		self.best = tip.height;
 		self.spv = Some(SpvClient::new(tip, poller, cache, fan_out));
