@@ -21,8 +21,8 @@ mod state;
 mod wake;
 
 pub use accounts::{
-	Account, BookedTx, Books, BooksRow, BooksState, ChannelSums, FINAL_AFTER, Folded, MonthSums, NoAccount, Posting,
-	Reclaiming,
+	Account, BookedTx, Books, BooksRow, BooksState, ChannelSums, FINAL_AFTER, Folded, MAX_FUNDINGS_KEPT, MonthSums,
+	NoAccount, Posting, Reclaiming,
 };
 pub(crate) use index::order_reserved;
 pub use index::{LEDGER_IN_MEMORY, Lease, MAX_CLIENTS, MAX_FINISHED, MAX_OFFENCES_IN_MEMORY};
@@ -420,12 +420,30 @@ pub struct Order {
 	/// on.
 	#[serde(default)]
 	pub kept: bool,
+	/// The channel of its client that is made larger for it, if one is.
+	#[serde(default, skip_serializing_if = "Option::is_none")]
+	pub splice: Option<Box<Splice>>,
+	/// No channel could be made larger for it: it gets one of its own.
+	#[serde(default, skip_serializing_if = "std::ops::Not::not")]
+	pub own_channel: bool,
 	/// Where it stands.
 	pub state: OrderState,
 	/// The channel, from `OpenChannel` on.
 	pub channel: Option<SoldChannel>,
 	/// What happened, newest last, at most [`MAX_HISTORY`].
 	pub history: Vec<Note>,
+}
+
+/// A channel that is made larger, instead of another one being opened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Splice {
+	/// LDK's channel id, which stays as it was.
+	pub channel_id: [u8; 32],
+	/// Marks that channel in LDK. (The order's own mark marks the splice.)
+	#[serde(with = "hex_u128")]
+	pub user_channel_id: u128,
+	/// When the node is asked to give it up, if the client has not signed by then; and again.
+	pub until: Timestamp,
 }
 
 /// A hold invoice.

@@ -48,6 +48,24 @@ pub struct PeerView {
 	pub in_flight: Vec<PaymentHash>,
 	/// The node remembers [`Action::TextErrors`] of it.
 	pub text_errors: bool,
+	/// Those of its channels that can be made larger now.
+	pub growable: Vec<Growable>,
+}
+
+/// A channel that can be made larger now: its peer knows how, and it is old enough and waits for enough confirmations that
+/// nobody can undo that, see `docs/decisions/0004`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Growable {
+	/// LDK's channel id.
+	pub channel_id: [u8; 32],
+	/// LDK's `user_channel_id`.
+	pub user_channel_id: u128,
+	/// Its size.
+	pub capacity: Sat,
+	/// The most that its peer lets us have in flight to it. It does not grow with the channel.
+	pub in_flight: Msat,
+	/// Is it public?
+	pub public: bool,
 }
 
 /// A channel as the node sees it now.
@@ -381,7 +399,10 @@ pub enum Action {
 	},
 	/// Open a channel, unless one with this `user_channel_id` exists, or existed and its funding is or may be out.
 	OpenChannel(OpenChannel),
-	/// Abandon a channel that is not funded yet. Answered by [`Input::OpenFailed`] if there is no such channel, by
+	/// Put coins of ours into a channel that is there, unless that was begun already. Answered by [`Input::Funded`] when its
+	/// new funding is in the chain, or by [`Input::OpenFailed`] when that will never be; not before.
+	SpliceIn(SpliceIn),
+	/// Abandon a channel that is not funded yet, or a splice that is not signed. Answered by [`Input::OpenFailed`] if there is no such channel, by
 	/// [`Input::Funded`] if its funding is out, else by [`Input::ChannelClosed`] once LDK has closed it; not yet, while
 	/// the chain backend has given no verdict on a funding that was handed to it, or refuses it and the client has used
 	/// the channel. The funding of an order that has lapsed is void: unless the client has used the channel, it is not
@@ -523,6 +544,23 @@ pub struct OpenChannel {
 	pub feerate: FeePerKw,
 	/// Is its funding transaction withheld until [`Action::BroadcastFunding`]?
 	pub withhold: bool,
+}
+
+/// A channel to be made larger.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SpliceIn {
+	/// For which order.
+	pub order: OrderId,
+	/// Marks the splice.
+	pub user_channel_id: u128,
+	/// With whom.
+	pub peer: NodeId,
+	/// LDK's id of the channel.
+	pub channel_id: [u8; 32],
+	/// What our side of it grows by.
+	pub amount: Sat,
+	/// Feerate of the transaction.
+	pub feerate: FeePerKw,
 }
 
 /// Who a channel is opened for.

@@ -13,6 +13,7 @@ mod pay;
 mod preflight;
 mod refund;
 mod sell;
+mod splice;
 
 pub(crate) use deliver::{
 	channel_closed, channel_ready, claimed, connected, funded, funding_kept, open_failed, started,
@@ -22,6 +23,7 @@ pub(crate) use preflight::{opening_tried, refused_lately};
 pub use refund::{BUMP_AFTER_SECS, BUMP_AGAIN_SECS};
 pub(crate) use refund::{refund_lost, refund_seen, refund_sent};
 pub(crate) use sell::{create_order, get_order, payment_prepared, prepare_failed};
+pub(crate) use splice::closed as grown_closed;
 
 use crate::book::{MAX_ATTEMPTS_KEPT, Order, OrderState, PaidBy, PaymentState, SoldChannel, push_bounded};
 use crate::input::Action;
@@ -86,6 +88,7 @@ fn forget_attempt(turn: &Turn<'_>, order: &mut Order) {
 	push_bounded(&mut order.earlier_channel_ids, order.user_channel_id, MAX_ATTEMPTS_KEPT);
 	order.user_channel_id = fresh;
 	order.channel = None;
+	order.splice = None;
 }
 
 /// How the order was paid, and is not delivered yet.

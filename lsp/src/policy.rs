@@ -74,6 +74,8 @@ pub struct Lsps1Policy {
 	pub tokens: Vec<String>,
 	/// Do orders need a token, also if none is listed?
 	pub require_token: bool,
+	/// Is a channel that the client has made larger for its order, where that is safe, instead of another one being opened?
+	pub splice: bool,
 }
 
 /// Whom we trust to take the payment that its just-in-time channel is opened for (bLIP-52's `client_trusts_lsp` the
@@ -292,6 +294,7 @@ impl Default for Lsps1Policy {
 			open_window_secs: 1800,
 			tokens: Vec::new(),
 			require_token: false,
+			splice: false,
 		}
 	}
 }

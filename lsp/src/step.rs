@@ -188,8 +188,9 @@ fn channel(turn: &mut Turn<'_>, input: &Input) {
 		return;
 	};
 	let id = *user_channel_id;
-	if let Input::ChannelClosed { .. } = input {
+	if let Input::ChannelClosed { reason, .. } = input {
 		wake::channel_closed(turn, id);
+		order::grown_closed(turn, id, reason);
 	}
 	if let Some(sale) = turn.book.sale_by_user_channel_id(id).cloned() {
 		match input {
@@ -224,9 +225,15 @@ fn lease_broken(turn: &mut Turn<'_>, channel_id: &[u8; 32], blocks_left: u32) {
 	let text = format!("broken by the operator with {blocks_left} blocks left");
 	let noted = |history: &[crate::book::Note]| history.iter().any(|note| note.step == STEP);
 	if let Some(mut sale) = turn.book.sale_by_channel(channel_id).filter(|sale| !noted(&sale.history)).cloned() {
-		sale.note(turn.now, STEP, text);
+		sale.note(turn.now, STEP, text.clone());
 		turn.put_sale(sale);
 	} else if let Some(mut order) = turn.book.order_by_channel(channel_id).filter(|o| !noted(&o.history)).cloned() {
+		order.note(turn.now, STEP, text.clone());
+		turn.put_order(order);
+	}
+	// The one that the channel was made larger for, if that is what is broken.
+	let longest = turn.book.lease(channel_id).and_then(|lease| turn.order(&lease.sold_as));
+	if let Some(mut order) = longest.filter(|order| order.splice.is_some() && !noted(&order.history)) {
 		order.note(turn.now, STEP, text);
 		turn.put_order(order);
 	}

@@ -7,6 +7,7 @@ use crate::control::{EventKind, Events};
 use crate::disk::Disk;
 use crate::driver::{Driver, Surroundings};
 use crate::lightning::channels::{CLOSED, Channels, Left};
+use crate::lightning::splice::growable;
 use crate::lightning::{Lightning, payments, trial};
 use crate::notify::Notifier;
 use crate::onchain::{Fees, Tip, Wallet};
@@ -120,6 +121,7 @@ impl Hands {
 			connected: self.lightning.wire.is_connected(&client),
 			in_flight: in_flight(&channels),
 			text_errors: self.lightning.wire.wants_text_errors(&client),
+			growable: growable(&self.lightning, &client, &channels),
 			channels: channels
 				.into_iter()
 				.map(|channel| ChannelView {
@@ -333,7 +335,10 @@ impl Hands {
 			}
 			Left::Waits | Left::Nothing => Vec::new(),
 		};
-		book.orders_being_opened().flat_map(look).collect()
+		let splices = |order: &Order| self.channels.look_at_splice(order.user_channel_id);
+		let (spliced, opened): (Vec<&Order>, Vec<&Order>) =
+			book.orders_being_opened().partition(|order| order.splice.is_some());
+		opened.into_iter().flat_map(look).chain(spliced.into_iter().flat_map(splices)).collect()
 	}
 }
 
@@ -387,6 +392,10 @@ impl Surroundings for Hands {
 			}
 			Action::FailHtlc { intercept_id, reason } => self.fail(intercept_id, &reason),
 			Action::OpenChannel(open) => self.channels.open(&self.lightning, open),
+			Action::SpliceIn(splice) => {
+				let others = self.channels.reserved_for_others(book, splice.user_channel_id);
+				self.channels.splice_in(&self.lightning, &splice, others)
+			}
 			Action::AbandonChannel { user_channel_id, peer } => {
 				let order = book.order_by_user_channel_id(user_channel_id);
 				let pushed = order.map(|order| order.client_balance.to_msat().unwrap_or(Msat::ZERO));

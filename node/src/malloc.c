@@ -1,10 +1,10 @@
 /*
- * How glibc's allocator keeps what is free. It has an arena for each thread, and after the first large block is given back it
- * keeps up to 64 MB at the end of each: a node with 1,000 channels held 100 MB for 50 MB in use. One arena, large blocks in
- * mappings of their own, and 1 MB kept at the end: 55 MB, and no more time (node/docs/decisions/0006-one-arena.md).
+ * How glibc's allocator keeps what is free. By itself it has an arena for nearly each thread, and once a large block was given
+ * back it keeps up to 64 MB at the end of each: a node with 1,000 channels held twice what it used. One arena, large blocks in
+ * mappings of their own, 1 MB kept at the end: it holds what it uses, and takes no more time (docs/decisions/0006-one-arena.md).
  *
- * In C, and called by the loader: Rust could do it in unsafe code only. MALLOC_ARENA_MAX and the like in the environment are
- * read before this and so have no effect.
+ * In C, and called by the loader: in Rust it would be unsafe code. MALLOC_ARENA_MAX and the like in the environment are read
+ * before this, and have no effect.
  */
 #include <malloc.h>
 

@@ -16,7 +16,8 @@ use tokio::sync::watch;
 impl Hands {
 	/// The wallet's coins, and which outpoints [`Purse::coins`] are.
 	pub(crate) fn purse(&self) -> (Purse, Vec<OutPoint>) {
-		let utxos = self.wallet.utxos();
+		let mut utxos = self.wallet.utxos();
+		utxos.retain(|utxo| !self.wallet.is_held_for_splice(&utxo.outpoint));
 		let kept = self.lightning.anchor_reserve();
 		let carried = anchor_reserve(self.lightning.reserve, kept.channels, &utxos).carried;
 		let sat = |utxo: &Utxo| Sat(utxo.value.to_sat());

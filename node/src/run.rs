@@ -258,6 +258,7 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 		lightning.trials.clone(),
 	));
 	channels.open_to_forwards(&lightning, &lightning.manager.list_channels());
+	channels.release_unused_splices(&lightning);
 	let events = Arc::new(Events::new());
 	let keys = lightning.keys.clone();
 	let hands = Arc::new(Hands {

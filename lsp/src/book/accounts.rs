@@ -194,6 +194,9 @@ pub struct BooksState {
 /// So many blocks below [`BooksState::height`] a transaction is final: it is booked, and nobody asks for it again.
 pub const FINAL_AFTER: u32 = 144;
 
+/// So many earlier funding outputs of a channel are known.
+pub const MAX_FUNDINGS_KEPT: usize = 8;
+
 /// The closing totals of the entries that were [folded](crate::ledger::Fact::Oldest): what they added up to. What they
 /// meant for a month, a channel and a client was added up when they were made, in [`MonthSums`] and [`ChannelSums`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -257,6 +260,10 @@ pub struct ChannelSums {
 	/// Its funding output.
 	#[serde(default)]
 	pub funding: Option<OutPoint>,
+	/// The funding outputs that it had before it was made larger, or may have again, newest last, at most
+	/// [`MAX_FUNDINGS_KEPT`].
+	#[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+	pub earlier_fundings: Box<[OutPoint]>,
 	/// First entry.
 	pub opened_at: Timestamp,
 	/// LDK has it no more.
@@ -335,6 +342,7 @@ impl ChannelSums {
 			expected: None,
 			capacity: Sat::ZERO,
 			funding: None,
+			earlier_fundings: Box::default(),
 			opened_at: now,
 			closed_at: None,
 			settled_at: None,
@@ -345,6 +353,21 @@ impl ChannelSums {
 			sat_secs: 0,
 			kinds: BTreeMap::new(),
 		}
+	}
+
+	/// It is, or will be, funded by this output. Until that is certain, the one before it may be spent too.
+	pub(crate) fn fund_with(&mut self, funding: OutPoint) {
+		let before = self.funding.replace(funding).filter(|before| *before != funding);
+		let mut earlier = std::mem::take(&mut self.earlier_fundings).into_vec();
+		earlier.retain(|earlier| *earlier != funding);
+		if let Some(before) = before {
+			super::push_bounded(&mut earlier, before, MAX_FUNDINGS_KEPT);
+		}
+		self.earlier_fundings = earlier.into();
+	}
+
+	fn fundings(&self) -> impl Iterator<Item = &OutPoint> {
+		self.earlier_fundings.iter().chain(&self.funding)
 	}
 
 	/// The key of a channel's row.
@@ -431,7 +454,7 @@ pub struct Books {
 	pub(crate) channels: BTreeMap<String, ChannelSums>,
 	pub(crate) txs: BTreeMap<Txid, BookedTx>,
 	folded: Option<Folded>,
-	/// Channels by their funding output.
+	/// Channels by their funding outputs.
 	fundings: BTreeMap<OutPoint, String>,
 }
 
@@ -507,14 +530,14 @@ impl Books {
 			BooksRow::State(state) => self.state = Some(state),
 			BooksRow::Month(month) => drop(self.months.insert(month.month.clone(), month)),
 			BooksRow::Channel(sums) => {
-				if let Some(old) = self.channels.remove(&sums.key)
-					&& let Some(funding) = old.funding
-				{
-					self.fundings.remove(&funding);
+				if let Some(old) = self.channels.remove(&sums.key) {
+					for funding in old.fundings() {
+						self.fundings.remove(funding);
+					}
 				}
 				if sums.settled_at.is_none() {
-					if let Some(funding) = sums.funding {
-						self.fundings.insert(funding, sums.key.clone());
+					for funding in sums.fundings() {
+						self.fundings.insert(*funding, sums.key.clone());
 					}
 					self.channels.insert(sums.key.clone(), sums);
 				}

@@ -56,6 +56,9 @@ pub(crate) struct Index {
 	channels: BTreeMap<[u8; 32], Owned>,
 	payments: BTreeMap<PaymentHash, OrderId>,
 	addresses: BTreeMap<String, OrderId>,
+	/// Orders that a channel was, or is being, made larger for: by the channel's mark, and by its id.
+	grown: BTreeSet<(u128, OrderId)>,
+	grown_channels: BTreeSet<([u8; 32], OrderId)>,
 	/// Deadlines, soonest first.
 	deadlines: BTreeSet<(Timestamp, String)>,
 	/// Not finished, or with something still to do.
@@ -346,22 +349,22 @@ impl Book {
 	}
 
 	/// What we promised about this channel's life (bLIP-51's lease, bLIP-52's `min_lifetime`); `None` if we promised
-	/// nothing, or the client has not paid, or it is closed.
+	/// nothing, or the client has not paid, or it is closed. Of a channel that was made larger, the longest.
 	pub fn lease(&self, channel_id: &[u8; 32]) -> Option<Lease> {
-		let (channel, client, sold_as, until) = match self.index.channels.get(channel_id)? {
-			Owned::Sale(id) => {
-				let sale = self.sale(id)?;
-				let paid = matches!(sale.state, SaleState::Forwarded | SaleState::Done);
-				(sale.channel.as_ref().filter(|_| paid)?, sale.client, id, None)
-			}
-			Owned::Order(id) => {
-				let order = self.order(id)?;
-				let paid = matches!(order.state, OrderState::Funded { .. } | OrderState::Completed);
-				(order.channel.as_ref().filter(|_| paid)?, order.client, id, order.lease_ends_at())
-			}
+		let own = match self.index.channels.get(channel_id) {
+			Some(Owned::Sale(id)) => self.sale(id).and_then(lease_of_sale),
+			Some(Owned::Order(id)) => self.order(id).and_then(lease_of_order),
+			None => None,
 		};
-		let lease = Lease { client, sold_as: sold_as.clone(), until_height: channel.keep_until_height, until };
-		Some(lease).filter(|_| channel.closed_at.is_none())
+		let grown = self.index.grown_channels.range((*channel_id, OrderId::new())..);
+		let grown = grown.take_while(|(id, _)| id == channel_id).filter_map(|(_, id)| lease_of_order(self.order(id)?));
+		own.into_iter().chain(grown).max_by_key(|lease| (lease.until_height, lease.until))
+	}
+
+	/// Orders that the channel with this mark was, or is being, made larger for.
+	pub(crate) fn orders_grown_into(&self, user_channel_id: u128) -> impl Iterator<Item = &Order> {
+		let grown = self.index.grown.range((user_channel_id, OrderId::new())..);
+		grown.take_while(move |(id, _)| *id == user_channel_id).filter_map(|(_, id)| self.order(id))
 	}
 
 	/// The height of the channel's [lease](Book::lease).
@@ -514,8 +517,16 @@ impl Index {
 		for id in order.earlier_channel_ids.iter().chain([&order.user_channel_id]) {
 			self.user_channel_ids.insert(*id, Owned::Order(order.id.clone()));
 		}
-		if let Some(id) = order.channel.as_ref().and_then(|channel| channel.channel_id) {
-			self.channels.insert(id, Owned::Order(order.id.clone()));
+		match &order.splice {
+			Some(splice) => {
+				self.grown.insert((splice.user_channel_id, order.id.clone()));
+				self.grown_channels.insert((splice.channel_id, order.id.clone()));
+			}
+			None => {
+				if let Some(id) = order.channel.as_ref().and_then(|channel| channel.channel_id) {
+					self.channels.insert(id, Owned::Order(order.id.clone()));
+				}
+			}
 		}
 		if let Some(lightning) = &order.lightning {
 			self.payments.insert(lightning.payment_hash, order.id.clone());
@@ -544,8 +555,16 @@ impl Index {
 		for id in order.earlier_channel_ids.iter().chain([&order.user_channel_id]) {
 			self.user_channel_ids.remove(id);
 		}
-		if let Some(id) = order.channel.as_ref().and_then(|channel| channel.channel_id) {
-			self.channels.remove(&id);
+		match &order.splice {
+			Some(splice) => {
+				self.grown.remove(&(splice.user_channel_id, order.id.clone()));
+				self.grown_channels.remove(&(splice.channel_id, order.id.clone()));
+			}
+			None => {
+				if let Some(id) = order.channel.as_ref().and_then(|channel| channel.channel_id) {
+					self.channels.remove(&id);
+				}
+			}
 		}
 		if let Some(lightning) = &order.lightning {
 			self.payments.remove(&lightning.payment_hash);
@@ -563,6 +582,20 @@ impl Index {
 		self.reserved = self.reserved.saturating_sub(order_reserved(order));
 		self.stakes.remove(&Stake::of_order(order));
 	}
+}
+
+fn lease_of_sale(sale: &Sale) -> Option<Lease> {
+	let paid = matches!(sale.state, SaleState::Forwarded | SaleState::Done);
+	let channel = sale.channel.as_ref().filter(|channel| paid && channel.closed_at.is_none())?;
+	let (sold_as, until_height) = (sale.id.clone(), channel.keep_until_height);
+	Some(Lease { client: sale.client, sold_as, until_height, until: None })
+}
+
+fn lease_of_order(order: &Order) -> Option<Lease> {
+	let paid = matches!(order.state, OrderState::Funded { .. } | OrderState::Completed);
+	let channel = order.channel.as_ref().filter(|channel| paid && channel.closed_at.is_none())?;
+	let (sold_as, until_height) = (order.id.clone(), channel.keep_until_height);
+	Some(Lease { client: order.client, sold_as, until_height, until: order.lease_ends_at() })
 }
 
 fn sale_intercepts(sale: &Sale) -> impl Iterator<Item = &[u8; 32]> {

@@ -140,7 +140,12 @@ impl Order {
 	/// When something is due although nothing happens.
 	pub fn next_deadline(&self) -> Option<Timestamp> {
 		let bump = self.open_refund().and_then(Refund::bump_due);
-		self.state_deadline().into_iter().chain(bump).min()
+		self.state_deadline().into_iter().chain(bump).chain(self.splice_deadline()).min()
+	}
+
+	/// When the splice that it waits for should be signed.
+	pub(crate) fn splice_deadline(&self) -> Option<Timestamp> {
+		self.splice.as_ref().filter(|_| matches!(self.state, OrderState::Opening { .. })).map(|splice| splice.until)
 	}
 
 	/// When the state itself wants something done.

@@ -135,6 +135,19 @@ pub enum Purpose {
 		/// What the operator gives to the peer of a channel that nobody ordered.
 		given: Msat,
 	},
+	/// It makes a channel larger, with coins of ours.
+	Splice {
+		/// LDK's channel id.
+		channel_id: [u8; 32],
+		/// The mark of the order that it is for.
+		user_channel_id: u128,
+		/// Its new funding output.
+		funding: OutPoint,
+		/// The channel's size when it is used.
+		capacity: Sat,
+		/// What our side grows by.
+		added: Msat,
+	},
 	/// It closes a channel and pays our part of it.
 	Close {
 		/// LDK's channel id.

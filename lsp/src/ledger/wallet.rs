@@ -126,6 +126,7 @@ fn book(turn: &mut Turn<'_>, tx: &WalletTx) {
 	let delta = tx.delta_msat;
 	let Booking { kind, amount_msat, client, channel, mut postings } = match &tx.purpose {
 		Purpose::Funding { .. } => funding(turn, tx),
+		Purpose::Splice { .. } => splice(turn, tx),
 		Purpose::Close { channel_id } => Booking {
 			kind: EntryKind::ChannelClose,
 			amount_msat: delta,
@@ -224,6 +225,24 @@ fn funding(turn: &mut Turn<'_>, tx: &WalletTx) -> Booking {
 		false => (EntryKind::FundingCost, fee.saturating_neg()),
 	};
 	Booking { kind, amount_msat, client: who, channel: Some(*channel_id), postings }
+}
+
+/// The fee is booked as spent when the splice is known to be in the chain.
+fn splice(turn: &mut Turn<'_>, tx: &WalletTx) -> Booking {
+	let Purpose::Splice { channel_id, user_channel_id, funding, capacity, added } = &tx.purpose else {
+		unreachable!("asked for splices only")
+	};
+	let added = signed(*added);
+	let fee = tx.delta_msat.saturating_neg().saturating_sub(added);
+	let client = turn.book.order_by_user_channel_id(*user_channel_id).map(|order| order.client);
+	let mut sums = turn.channel_sums(&ChannelSums::key_of(channel_id));
+	sums.client = sums.client.or(client);
+	sums.capacity = *capacity;
+	sums.fund_with(*funding);
+	turn.put_books(BooksRow::Channel(sums));
+	let postings = vec![debit(Account::Channel(*channel_id), added), debit(Account::Pending, fee)];
+	let kind = EntryKind::ChannelFunding;
+	Booking { kind, amount_msat: added, client, channel: Some(*channel_id), postings }
 }
 
 fn incoming(turn: &Turn<'_>, delta: i64, orders: &[(OrderId, Msat)]) -> Booking {

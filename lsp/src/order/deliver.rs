@@ -1,6 +1,8 @@
 //! A paid order gets its channel; the money is ours when the funding is out.
 
-use super::{OPEN_AGAIN_SECS, abandon_again, forget_attempt, give_up, lapse, paid_by, pay, refund, requested, sell};
+use super::{
+	OPEN_AGAIN_SECS, abandon_again, forget_attempt, give_up, lapse, paid_by, pay, refund, requested, sell, splice,
+};
 use crate::admission::{self, Refusal};
 use crate::book::{EntryKind, NodeId, Order, OrderState, PaidBy, PaymentHash, PaymentState};
 use crate::input::{Action, Input, OpenChannel, Owner};
@@ -34,9 +36,14 @@ pub(super) fn open_if_possible(turn: &mut Turn<'_>, order: &mut Order) {
 		order.reserved = needed;
 		order.expected_cost = cost;
 		order.channel = Some(requested(order));
-		order.note(turn.now, "open", format!("{} at {} sat/vB", order.capacity(), feerate.to_sat_per_vb_ceil()));
+		order.splice = splice::begin(turn, order).map(Box::new);
+		let step = if order.splice.is_some() { "splice" } else { "open" };
+		order.note(turn.now, step, format!("{} at {} sat/vB", order.capacity(), feerate.to_sat_per_vb_ceil()));
 	}
-	turn.act(Action::OpenChannel(channel(order, order.user_channel_id, feerate)));
+	turn.act(match &order.splice {
+		Some(splice) => splice::action(order, splice, feerate),
+		None => Action::OpenChannel(channel(order, order.user_channel_id, feerate)),
+	});
 }
 
 /// The feerate of the funding, and what the channel costs at it. The ceilings are for what is sold now: what was
@@ -225,9 +232,12 @@ pub(crate) fn open_failed(turn: &mut Turn<'_>, mut order: Order, user_channel_id
 	if !order.is_being_opened() || order.user_channel_id != user_channel_id {
 		return;
 	}
-	order.note(turn.now, "fail", format!("open failed: {reason}"));
+	let what = if order.splice.is_some() { "splice" } else { "open" };
+	order.note(turn.now, "fail", format!("{what} failed: {reason}"));
+	let was_splice = order.splice.is_some();
 	forget_attempt(turn, &mut order);
 	match order.state.clone() {
+		OrderState::Opening { .. } if was_splice => splice::failed(turn, &mut order),
 		// A reorganisation took the payment: it may come back while the order lasts.
 		OrderState::Abandoning { by: PaidBy::Onchain, .. }
 			if turn.now < order.expires_at && !pay::is_paid_onchain(turn, &order) =>

@@ -1,6 +1,6 @@
 //! Payments arrive, by Lightning (held, not claimed) or on-chain, in time or too late.
 
-use super::{CLAIM_MARGIN_BLOCKS, abandon, abandon_again, deliver, give_up, lapse, paid_by, refund, sell};
+use super::{CLAIM_MARGIN_BLOCKS, abandon, abandon_again, deliver, give_up, lapse, paid_by, refund, sell, splice};
 use crate::book::{EntryKind, Order, OrderState, PaidBy, PaymentHash, PaymentState, Received};
 use crate::input::Action;
 use crate::ledger;
@@ -193,6 +193,7 @@ pub(crate) fn tick(turn: &mut Turn<'_>) {
 			OrderState::Funded { .. } => lapse::watch_claim(turn, &mut order),
 			_ => {}
 		}
+		splice::tick(turn, &mut order);
 		lapse::watch(turn, &mut order);
 		refund::tick(turn, &mut order);
 		turn.put_order(order);

@@ -69,6 +69,8 @@ pub(crate) fn create_order(turn: &mut Turn<'_>, peer: NodeId, id: &str, call: &C
 		refused: false,
 		lapsed: false,
 		kept: false,
+		splice: None,
+		own_channel: false,
 		state: OrderState::Preparing,
 		channel: None,
 		history: Vec::new(),

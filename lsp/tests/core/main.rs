@@ -21,6 +21,7 @@ mod order_lightning;
 mod order_onchain;
 mod order_risks;
 mod order_rules;
+mod order_splice;
 mod policy;
 mod random_jit;
 mod random_orders;

@@ -2,8 +2,8 @@
 
 use crate::harness::*;
 use inlet_lsp::book::{EntryKind, Order, OrderState, PaymentState};
-use inlet_lsp::input::{Action, Input};
-use inlet_lsp::money::{FeePerKw, Sat};
+use inlet_lsp::input::{Action, Growable, Input};
+use inlet_lsp::money::{FeePerKw, Msat, Sat};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -92,6 +92,8 @@ struct Made {
 	withdrawn: bool,
 }
 
+const GROWN: u128 = 1;
+
 #[derive(Default)]
 struct Node {
 	sim: Option<Sim>,
@@ -101,26 +103,36 @@ struct Node {
 	claimable: BTreeSet<[u8; 32]>,
 	/// Is its funding out?
 	channels: BTreeMap<u128, bool>,
+	/// Those of them that are splices: of the client's channel [`GROWN`].
+	splices: BTreeSet<u128>,
 	onchain: BTreeMap<String, Vec<inlet_lsp::book::Received>>,
 	refunds: BTreeMap<(String, u32), Made>,
 	/// The payments that a refund is to give back, as last asked.
 	asked: BTreeMap<(String, u32), Vec<bitcoin::OutPoint>>,
 	/// Unconfirmed payments are served.
 	trusting: bool,
+	/// Orders are added to a channel that is there.
+	splicing: bool,
 	claimed: u64,
 	outputs: u64,
 }
 
 impl Node {
 	fn sim(&mut self) -> &mut Sim {
-		let trusting = self.trusting;
+		let (trusting, splicing) = (self.trusting, self.splicing);
 		self.sim.get_or_insert_with(|| {
 			let mut policy = plain();
 			policy.risk.patient_feerate_sat_per_vb = policy.risk.max_feerate_sat_per_vb;
 			if trusting {
 				policy.lsps1.max_unconfirmed_order_sat = Sat(1_000_000);
 			}
-			Sim::with(policy)
+			policy.lsps1.splice = splicing;
+			let mut sim = Sim::with(policy);
+			let (channel_id, in_flight) = (channel_id(GROWN), Msat(u64::MAX));
+			let grown =
+				Growable { channel_id, user_channel_id: GROWN, capacity: Sat(100_000), in_flight, public: false };
+			sim.peers.entry(node(1)).or_default().growable.push(grown);
+			sim
 		})
 	}
 
@@ -135,10 +147,19 @@ impl Node {
 				Action::OpenChannel(open) => {
 					self.channels.entry(open.user_channel_id).or_insert(false);
 				}
+				Action::SpliceIn(splice) => {
+					assert!(self.splicing);
+					self.splices.insert(splice.user_channel_id);
+					self.channels.entry(splice.user_channel_id).or_insert(false);
+				}
 				Action::AbandonChannel { user_channel_id, .. } => {
 					let answer = match self.channels.get(&user_channel_id) {
 						None => Input::OpenFailed { user_channel_id, reason: "there is none".into(), ours: false },
 						Some(true) => self.sim().funded_input(user_channel_id),
+						Some(false) if self.splices.contains(&user_channel_id) => {
+							self.channels.remove(&user_channel_id);
+							Input::OpenFailed { user_channel_id, reason: "given up".into(), ours: true }
+						}
 						Some(false) => {
 							self.channels.remove(&user_channel_id);
 							Input::ChannelClosed { user_channel_id, reason: "abandoned".into(), by_client: true }
@@ -245,6 +266,10 @@ impl Node {
 					return;
 				}
 				let mut params = self.sim().order_params();
+				if self.splicing {
+					params["client_balance_sat"] = "0".into();
+					params["required_channel_confirmations"] = 1.into();
+				}
 				if !refund {
 					params.as_object_mut().unwrap().remove("refund_onchain_address");
 				}
@@ -322,12 +347,17 @@ impl Node {
 			}
 			Event::Closed { channel } => {
 				let Some(id) = self.channel(channel) else { return };
+				if self.splices.contains(&id) && !self.channels[&id] {
+					self.channels.remove(&id);
+					return self.give(Input::OpenFailed { user_channel_id: id, reason: "closed".into(), ours: true });
+				}
 				if self.channels.remove(&id) == Some(true) {
 					// LDK tells things in order.
 					let input = self.sim().funded_input(id);
 					self.give(input);
 				}
-				self.give(Input::ChannelClosed { user_channel_id: id, reason: "closed".into(), by_client: true });
+				let closed = if self.splices.contains(&id) { GROWN } else { id };
+				self.give(Input::ChannelClosed { user_channel_id: closed, reason: "closed".into(), by_client: true });
 			}
 			Event::Claimed { order } => {
 				let Some(order) = pick(self, order) else { return };
@@ -405,9 +435,10 @@ proptest! {
 	#[test]
 	fn l1_28_r5_r6_r19_the_money_is_taken_for_a_channel_or_goes_back(
 		trusting in any::<bool>(),
+		splicing in any::<bool>(),
 		events in proptest::collection::vec(event(), 1..80),
 	) {
-		let mut world = Node { trusting, ..Node::default() };
+		let mut world = Node { trusting, splicing, ..Node::default() };
 		for event in events {
 			world.event(event);
 		}
@@ -420,6 +451,9 @@ proptest! {
 		let mut taken = 0;
 		for order in sim.book.orders() {
 			prop_assert!(order.state.is_finished(), "{:#?}", order);
+			let marks = order.earlier_channel_ids.iter().chain([&order.user_channel_id]);
+			let out = marks.filter(|id| world.channels.get(id) == Some(&true)).count();
+			prop_assert!(out <= 1, "delivered {} times: {:#?}", out, order);
 			let received = order.received(0).0;
 			let refunds = world.refunds.iter().filter(|((id, _), made)| *id == order.id && !made.withdrawn);
 			let refunded: u64 = refunds.clone().map(|(_, made)| made.amount.0).sum();

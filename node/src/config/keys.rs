@@ -310,6 +310,10 @@ pub(super) const SECTIONS: &[Section] = &[
 			("preflight", "See whether the client takes such a channel before payment is offered?"),
 			("open_window_secs", "How long to try to open a paid channel before the money goes back, in seconds."),
 			(
+				"splice",
+				"Make a channel that the client has larger for its order, instead of opening another? Only where it is safe.",
+			),
+			(
 				"tokens",
 				"Coupon codes that clients must show, besides those of inlet tokens; none: orders need no code.",
 			),

@@ -5,13 +5,16 @@
 use crate::hands::{Hands, Version};
 use crate::lightning::Lightning;
 use crate::lightning::channels::v1_channel_id;
+use crate::lightning::splice::on_its_way;
 use crate::onchain::WalletView;
 use bitcoin::{Address, OutPoint, Txid};
 use inlet_lsp::book::{Account, Book, BookedTx, Books, ChannelSums, FINAL_AFTER, OrderId};
 use inlet_lsp::input::Input;
 use inlet_lsp::ledger::{Fact, Flow, Purpose, Standing, WalletTx};
 use inlet_lsp::money::{Msat, Sat};
-use lightning::ln::channel_state::{ChannelDetails, InboundHTLCStateDetails, OutboundHTLCStateDetails};
+use lightning::ln::channel_state::{
+	ChannelDetails, InboundHTLCStateDetails, OutboundHTLCStateDetails, SpliceCandidateStatus,
+};
 use lightning::ln::types::ChannelId;
 use lightning::sign::SpendableOutputDescriptor;
 use std::collections::{BTreeMap, HashMap};
@@ -63,12 +66,13 @@ impl Comparison {
 ///
 /// LDK tells a side's balance less its reserve and less HTLCs on their way out, the funder's also less the two anchors. It
 /// tells zero if the balance is within the reserve: then the other side tells. What is fulfilled and only waits for the peer's
-/// signatures it counts as moved, but for claims that wait for the peer to be back.
+/// signatures it counts as moved, but for claims that wait for the peer to be back. While a splice waits for its blocks, what LDK
+/// tells is within the reserves of both fundings.
 pub fn ours(channel: &ChannelDetails) -> Msat {
 	let anchors = channel.channel_type.as_ref().is_some_and(|kind| kind.supports_anchors_zero_fee_htlc_tx());
 	let anchors = |funder: bool| if anchors && funder { ANCHORS_MSAT } else { 0 };
 	let capacity = channel.channel_value_satoshis.saturating_mul(1000);
-	let theirs = channel.counterparty.unspendable_punishment_reserve.saturating_mul(1000);
+	let theirs = channel.counterparty.unspendable_punishment_reserve.max(coming_reserve(channel)).saturating_mul(1000);
 	let remote = channel.inbound_capacity_msat.saturating_add(theirs).saturating_add(anchors(!channel.is_outbound));
 	let of = |state: InboundHTLCStateDetails| {
 		let htlcs = channel.pending_inbound_htlcs.iter().filter(move |htlc| htlc.state.as_ref() == Some(&state));
@@ -91,6 +95,16 @@ pub fn ours(channel: &ChannelDetails) -> Msat {
 	let nobody = capacity.saturating_sub(own).saturating_sub(remote).saturating_sub(waiting);
 	let in_cell = if channel.inbound_capacity_msat > 0 { nobody.min(claimed) } else { 0 };
 	Msat(own.saturating_add(in_cell))
+}
+
+/// The reserve of a channel that is being made larger, in satoshis: a hundredth of what it will be.
+fn coming_reserve(channel: &ChannelDetails) -> u64 {
+	let candidates = channel.splice_details.iter().flat_map(|details| &details.candidates);
+	let coming = candidates.filter_map(|candidate| match candidate.status {
+		SpliceCandidateStatus::Negotiated { new_channel_value_satoshis, .. } => Some(new_channel_value_satoshis / 100),
+		_ => None,
+	});
+	coming.max().unwrap_or(0)
 }
 
 fn standing(channel: &ChannelDetails) -> Option<Standing> {
@@ -195,7 +209,8 @@ impl Hands {
 			let unswept = tracked.iter().any(|output| output.channel_id == Some(ChannelId(channel_id)));
 			let monitor = self.lightning.monitor.get_monitor(ChannelId(channel_id));
 			let claimable = monitor.is_ok_and(|monitor| !monitor.get_claimable_balances().is_empty());
-			let unsure = sums.funding.is_some_and(|funding| self.wallet.is_withheld(&funding.txid));
+			let unsure = sums.funding.is_some_and(|funding| self.wallet.is_withheld(&funding.txid))
+				|| self.wallet.is_splicing(&channel_id);
 			// LDK reckons with the balance of a channel whose funding was never sent for ever.
 			let never = sums.funding.is_some_and(|funding| self.wallet.is_unsent(&funding.txid));
 			let mut empty = self.books.empty.lock().expect("not poisoned");
@@ -222,10 +237,12 @@ impl Hands {
 			agreed: books.state().map_or((0, 0), |state| (state.agreed_before, state.agreed_at.0)),
 			..Comparison::default()
 		};
-		let mut open = Vec::new();
-		for standing in channels.iter().filter_map(standing) {
+		let (mut open, splices) = (Vec::new(), self.wallet.splices());
+		let coming = channels.iter().map(|channel| on_its_way(channel, &splices));
+		let standings = channels.iter().zip(coming).filter_map(|(one, coming)| Some((standing(one)?, coming)));
+		for (standing, coming) in standings {
 			let booked = books.balance(Account::Channel(standing.channel_id));
-			let there = signed(standing.ours.0);
+			let there = signed(standing.ours.0.saturating_add(coming.to_sat().saturating_mul(1000)));
 			result.channels = (result.channels.0.saturating_add(booked), result.channels.1.saturating_add(there));
 			let key = ChannelSums::key_of(&standing.channel_id);
 			if booked != there {
@@ -297,7 +314,7 @@ impl<'a> Reader<'a> {
 	}
 
 	fn purpose(&self, view: &WalletView) -> Purpose {
-		if let Some(purpose) = self.funding(view) {
+		if let Some(purpose) = self.funding(view).or_else(|| self.splice(view)) {
 			return purpose;
 		}
 		if let Some(channel_id) = view.tx.input.iter().find_map(|input| self.closed_by(input.previous_output)) {
@@ -330,6 +347,19 @@ impl<'a> Reader<'a> {
 			funding,
 			capacity,
 			given: ours.and_then(|ours| size.checked_sub(ours)).unwrap_or(Msat::ZERO),
+		})
+	}
+
+	fn splice(&self, view: &WalletView) -> Option<Purpose> {
+		let row = self.hands.wallet.splice_of(&view.txid)?;
+		let funding = row.funding()?;
+		let output = view.tx.output.get(usize::try_from(funding.vout).ok()?)?;
+		Some(Purpose::Splice {
+			channel_id: row.channel_id,
+			user_channel_id: row.mark,
+			funding,
+			capacity: Sat(output.value.to_sat()),
+			added: Msat(row.added.to_sat().saturating_mul(1000)),
 		})
 	}
 

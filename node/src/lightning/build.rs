@@ -283,6 +283,7 @@ impl Lightning {
 			bumper,
 			scorer,
 			scored: AtomicBool::default(),
+			kept: Default::default(),
 			gossip,
 			logger,
 			pending: Notify::new(),

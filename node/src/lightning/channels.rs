@@ -114,7 +114,7 @@ pub fn has_anchors(kind: &ChannelTypeFeatures) -> bool {
 pub struct Channels {
 	config: UserConfig,
 	routing: RoutingConfig,
-	wallet: Arc<Wallet>,
+	pub(super) wallet: Arc<Wallet>,
 	opening: Mutex<HashMap<u128, Opening>>,
 	/// Openings that are tried only.
 	pub trials: Arc<Trials>,
@@ -306,8 +306,9 @@ impl Channels {
 	/// What the book still reserves for channels whose funding transaction is made: those coins are spent already.
 	pub fn spent_reservations(&self, book: &Book) -> Amount {
 		let opening = self.opening.lock().expect("not poisoned");
-		let made = opening.iter().filter(|(_, opening)| opening.funded.is_some());
-		made.map(|(id, _)| reservation(book, *id)).sum()
+		let made = opening.iter().filter(|(_, opening)| opening.funded.is_some()).map(|(id, _)| *id);
+		let spliced = self.wallet.splice_marks().into_iter();
+		made.chain(spliced).map(|id| reservation(book, id)).sum()
 	}
 
 	/// What the operator's own openings will take.
@@ -386,6 +387,9 @@ impl Channels {
 		pushed: Option<Msat>,
 		void: bool,
 	) -> Vec<Input> {
+		if let Some(inputs) = self.abandon_splice(lightning, id, void) {
+			return inputs;
+		}
 		let strict = pushed.is_some();
 		let channels = lightning.manager.list_channels_with_counterparty(&peer);
 		let Some(channel) = channels.iter().find(|channel| channel.user_channel_id == id) else {

@@ -192,7 +192,9 @@ impl Cycle {
 			ldk.flush();
 			ldk.wake_pump();
 
-			if ldk.manager.get_and_clear_needs_persistence() {
+			let asked = ldk.kept.open();
+			let changed = ldk.manager.get_and_clear_needs_persistence();
+			if changed || (asked.is_some() && pace.changed.is_none()) {
 				pace.change(now);
 			}
 			let updates = ldk.monitor.pending_operation_count();
@@ -202,6 +204,7 @@ impl Cycle {
 					pace.changed = None;
 					let begun = Instant::now();
 					self.write_manager(updates).await?;
+					ldk.kept.written(asked);
 					pace.written(begun, Instant::now(), updates);
 					if updates > 0 {
 						// Behind the updates in the queue: it costs no sync of its own.
@@ -214,6 +217,7 @@ impl Cycle {
 			tokio::select! {
 				() = stopped(&mut stop) => break,
 				() = news => {},
+				() = ldk.kept.wanted() => {},
 				// Nobody else may wait for these, for they are not looked at at every turn. The flush of the next one makes what
 				// monitors found on the chain into events of the manager.
 				() = ldk.monitor.get_update_future() => ask_monitors = ask_monitors.min(now + MONITOR_EVENTS),

@@ -275,8 +275,12 @@ impl Handler {
 				let text = format!("funding {funding_txo} with {counterparty_node_id}");
 				self.tell(EventKind::ChannelPending, channel_id.to_string(), text);
 			}
-			Event::ChannelReady { channel_id, user_channel_id, counterparty_node_id, .. } => {
+			Event::ChannelReady { channel_id, user_channel_id, counterparty_node_id, funding_txo, .. } => {
 				self.driver.submit(Input::ChannelReady { user_channel_id, channel_id: channel_id.0 }).await?;
+				if let Some(splice) = funding_txo.and_then(|funding| self.channels.spliced_by(&funding.txid)) {
+					let (user_channel_id, channel_id) = (splice.mark, channel_id.0);
+					self.driver.submit(Input::ChannelReady { user_channel_id, channel_id }).await?;
+				}
 				self.lightning.scids.learn(self.lightning.places_with(&counterparty_node_id));
 				let text = format!("with {counterparty_node_id}");
 				self.tell(EventKind::ChannelReady, channel_id.to_string(), text);
@@ -312,6 +316,34 @@ impl Handler {
 				}
 				self.driver.submit(Input::ChannelClosed { user_channel_id, reason, by_client }).await?;
 				self.channels.closed(user_channel_id).await;
+			}
+			Event::FundingTransactionReadyForSigning {
+				channel_id, counterparty_node_id, unsigned_transaction, ..
+			} => {
+				let (lightning, tx) = (&self.lightning, unsigned_transaction);
+				self.channels.sign_splice(lightning, channel_id, counterparty_node_id, tx).await;
+			}
+			Event::SpliceNegotiated { channel_id, counterparty_node_id, new_funding_txo, .. } => {
+				let text = format!("will be funded by {new_funding_txo}, with {counterparty_node_id}");
+				self.tell(EventKind::ChannelPending, channel_id.to_string(), text);
+			}
+			Event::SpliceNegotiationFailed { channel_id, reason, .. } => {
+				for input in self.channels.end_splices(&self.lightning, channel_id, &[], &reason.to_string()) {
+					self.driver.submit(input).await?;
+				}
+			}
+			Event::DiscardFunding { channel_id, funding_info: FundingInfo::Contribution { inputs, .. } } => {
+				let reason = "the channel was closed without it";
+				// It may be a monitor's, which must not wait for the driver. If a crash comes first, the order asks again.
+				if !self.lightning.manager.list_channels().iter().any(|channel| channel.channel_id == channel_id) {
+					let ended = self.channels.end_splices(&self.lightning, channel_id, &inputs, reason);
+					let driver = self.driver.clone();
+					tokio::spawn(async move {
+						for input in ended {
+							let _ = driver.submit(input).await;
+						}
+					});
+				}
 			}
 			Event::DiscardFunding { funding_info: FundingInfo::Tx { transaction }, .. } => {
 				self.channels.discard(transaction.compute_txid()).await;

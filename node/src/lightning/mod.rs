@@ -12,6 +12,7 @@ mod hear;
 pub mod holds;
 pub mod inbox;
 pub mod intercepts;
+pub mod kept;
 pub mod keys;
 pub mod limits;
 pub mod logger;
@@ -22,6 +23,7 @@ mod pump;
 pub mod recover;
 pub mod scids;
 pub mod socket;
+pub mod splice;
 pub mod trial;
 pub mod wire;
 
@@ -145,6 +147,8 @@ pub struct Lightning {
 	scorer: Arc<RwLock<Scorer>>,
 	/// It differs from what was written.
 	scored: AtomicBool,
+	/// Who waits for the manager to be written.
+	kept: kept::Kept,
 	gossip: gossip::Gossip,
 	logger: Log,
 	/// There are HTLCs for the pump.

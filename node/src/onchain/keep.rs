@@ -16,6 +16,8 @@ pub(super) enum Folder {
 	Funding,
 	/// Refunds, by marker: at most one transaction each, ever.
 	Refund,
+	/// Splices with coins of ours, by their mark.
+	Splice,
 	/// Single rows about the wallet.
 	Wallet,
 }
@@ -26,6 +28,7 @@ impl Folder {
 			Folder::Broadcast => "broadcast",
 			Folder::Funding => "funding",
 			Folder::Refund => "refund",
+			Folder::Splice => "splice",
 			Folder::Wallet => "wallet",
 		}
 	}

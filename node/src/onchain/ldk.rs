@@ -20,6 +20,7 @@ impl WalletSource for Wallet {
 		let free = |output: &LocalOutput| !output.is_spent || only_bumps_spend(&bdk, output.outpoint, &bumps);
 		let tip = bdk.latest_checkpoint().height();
 		let confirmed = bdk.list_output().filter(|output| is_mature(&bdk, output, tip));
+		let confirmed = confirmed.filter(|output| !self.is_held_for_splice(&output.outpoint));
 		let coins = confirmed.filter(free).filter_map(|output| as_ldk(&output)).collect();
 		async move { Ok(coins) }
 	}
@@ -55,7 +56,7 @@ impl Wallet {
 	}
 
 	/// Signs our inputs. The others (an anchor, HTLCs) are LDK's, so BDK's verdict "not final" means nothing here.
-	fn sign_ours(&self, mut psbt: Psbt) -> Result<Transaction, ()> {
+	pub(super) fn sign_ours(&self, mut psbt: Psbt) -> Result<Transaction, ()> {
 		let bdk = self.lock();
 		let ours: Vec<bool> = psbt.unsigned_tx.input.iter().map(|i| is_ours(&bdk, i.previous_output)).collect();
 		let options = SignOptions { trust_witness_utxo: true, ..Default::default() };

@@ -21,7 +21,9 @@ pub use coins::Stay;
 pub use fees::{Estimates, Fees, Refused};
 pub(crate) use follow::SCAN_KEY;
 pub use reserve::{Reserve, ReservePolicy, anchor_reserve};
-pub use wallet::{Balance, Bumped, Funded, Refunded, Sent, Utxo, Wallet, WalletError, WalletView};
+pub use wallet::{
+	Balance, Bumped, Funded, Refunded, Sent, SpliceTerms, Spliced, Utxo, Wallet, WalletError, WalletView,
+};
 
 #[cfg(test)]
 mod forced_tests;

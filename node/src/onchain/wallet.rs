@@ -14,6 +14,7 @@ use bdk_wallet::template::{Bip86, DescriptorTemplate};
 use bdk_wallet::{ChangeSet, KeychainKind, LocalOutput, SignOptions};
 use bitcoin::bip32::Xpriv;
 use bitcoin::consensus::encode::{deserialize, deserialize_hex, serialize_hex};
+use bitcoin::secp256k1::PublicKey;
 use bitcoin::{Address, Amount, FeeRate, Network, OutPoint, Psbt, ScriptBuf, Transaction, Txid};
 use inlet_lsp::book::Received;
 use inlet_lsp::money::{FeePerKw, Sat};
@@ -29,8 +30,10 @@ use tokio::sync::watch;
 
 mod rearrange;
 mod refund;
+mod splice;
 
 pub use refund::{Bumped, Refunded};
+pub use splice::Spliced;
 
 /// Change and destination scripts handed out and not used yet; beyond that they are handed out again.
 pub(crate) const MAX_UNUSED_SCRIPTS: usize = 200;
@@ -160,6 +163,17 @@ pub struct Funded {
 	pub fee: Amount,
 }
 
+/// What names a splice.
+#[derive(Clone, Copy, Debug)]
+pub struct SpliceTerms {
+	/// Marks it.
+	pub mark: u128,
+	/// With whom.
+	pub peer: PublicKey,
+	/// LDK's id of the channel.
+	pub channel_id: [u8; 32],
+}
+
 /// A transaction that is on its way.
 #[derive(Clone, Debug)]
 pub struct Sent {
@@ -181,6 +195,8 @@ pub struct Wallet {
 	keep: Keep,
 	/// Funding transactions whose coins are locked: never taken for evicted.
 	locked: Mutex<BTreeMap<Txid, FundingRow>>,
+	/// Coins on their way into channels that are there. Taken after BDK's lock, if both are.
+	spliced: Mutex<splice::Splices>,
 	/// One refund at a time, so that a marker is looked up and written without another in between.
 	refunding: tokio::sync::Mutex<()>,
 	/// BDK orders sightings and evictions by time: strictly rising seconds.
@@ -212,6 +228,7 @@ impl Wallet {
 			let row = FundingRow::read(&bytes).map_err(|e| WalletError::Load(format!("row {key}: {e}")))?;
 			locked.insert(row.tx.compute_txid(), row);
 		}
+		let spliced = Mutex::new(splice::load(&keep).await?);
 		let (changed, _) = watch::channel(0);
 		let wallet = Arc::new(Wallet {
 			network,
@@ -221,6 +238,7 @@ impl Wallet {
 			fees,
 			keep,
 			locked: Mutex::new(locked),
+			spliced,
 			refunding: tokio::sync::Mutex::default(),
 			clock,
 			changed,
@@ -305,7 +323,7 @@ impl Wallet {
 
 	/// Confirmed, mature coins that no transaction of ours uses: what [`Wallet::fund`] can draw on.
 	pub fn spendable(&self) -> Amount {
-		spendable(&self.lock()).iter().map(|coin| coin.value).sum()
+		self.free_coins(&self.lock()).iter().map(|coin| coin.value).sum()
 	}
 
 	/// All unspent coins, unconfirmed ones included.
@@ -466,7 +484,7 @@ impl Wallet {
 	) -> Result<(Amount, Amount), WalletError> {
 		self.check_network(to)?;
 		let want = amount.map_or(Want::All, Want::Exactly);
-		let plan = coins::plan(&spendable(&self.lock()), &to.script_pubkey(), want, feerate, keep)?;
+		let plan = coins::plan(&self.free_coins(&self.lock()), &to.script_pubkey(), want, feerate, keep)?;
 		Ok((plan.amount, plan.fee))
 	}
 
@@ -510,7 +528,7 @@ impl Wallet {
 		locked: impl FnOnce(&Wallet, &Transaction),
 	) -> Result<(Transaction, Amount), WalletError> {
 		let made = self.change(|bdk| {
-			let plan = plan(&spendable(bdk))?;
+			let plan = plan(&self.free_coins(bdk))?;
 			let tx = self.build(bdk, &plan, script)?;
 			locked(self, &tx);
 			bdk.apply_unconfirmed_txs([(tx.clone(), self.tick())]);
@@ -616,6 +634,7 @@ impl Wallet {
 		let at = self.tick();
 		let mut own: Vec<Transaction> = self.locked().values().map(|row| row.tx.clone()).collect();
 		own.extend(self.broadcaster.in_flight().into_iter().map(|(tx, _)| tx));
+		own.extend(self.spliced().values().filter_map(|row| row.tx.clone()));
 		self.change(|bdk| bdk.apply_unconfirmed_txs(own.into_iter().map(|tx| (tx, at))));
 	}
 
@@ -646,11 +665,12 @@ impl Wallet {
 			self.locked().remove(&txid);
 			self.keep.remove(Folder::Funding, &txid.to_string());
 		}
+		self.tidy_splices(tip);
 	}
 
 	/// Transactions that must not be taken for evicted because the backend does not list them.
 	pub(super) fn is_held(&self, txid: &Txid) -> bool {
-		self.locked().contains_key(txid) || self.broadcaster.contains(txid)
+		self.locked().contains_key(txid) || self.broadcaster.contains(txid) || self.is_splice(txid)
 	}
 
 	pub(super) fn keep(&self) -> &Keep {
@@ -681,6 +701,10 @@ impl Wallet {
 
 	pub(super) fn lock(&self) -> MutexGuard<'_, bdk_wallet::Wallet> {
 		self.bdk.lock().expect("no code panics while it holds this lock")
+	}
+
+	fn spliced(&self) -> MutexGuard<'_, splice::Splices> {
+		self.spliced.lock().expect("no code panics while it holds this lock")
 	}
 
 	fn locked(&self) -> MutexGuard<'_, BTreeMap<Txid, FundingRow>> {

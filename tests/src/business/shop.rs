@@ -190,7 +190,13 @@ impl Shop {
 			next_outbound_htlc_limit: channel.sendable(),
 			next_outbound_htlc_minimum: Msat(1),
 		});
-		let peer = PeerView { connected: true, channels: views.collect(), in_flight: vec![], text_errors: false };
+		let peer = PeerView {
+			connected: true,
+			channels: views.collect(),
+			in_flight: vec![],
+			text_errors: false,
+			growable: vec![],
+		};
 		let lately = Some(self.feerates.lately(self.since_start() / 1000));
 		World {
 			network: Network::Regtest,

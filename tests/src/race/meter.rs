@@ -237,10 +237,9 @@ mod tests {
 	fn this_process_has_used_some_processor_time_and_memory() {
 		let (all, own) = resident_kb(std::process::id()).unwrap();
 		assert!(all >= own && own > 0);
-		// That of the thread that this test runs in, at least.
-		if cfg!(target_env = "gnu") {
-			assert!(arenas(std::process::id()).unwrap() > 0);
-		}
+		// A second thread that allocates has an arena of its own.
+		let second = std::thread::spawn(|| (vec![0; 1_000], arenas(std::process::id()).unwrap()));
+		assert!(second.join().unwrap().1 > 0 || !cfg!(target_env = "gnu"));
 		let (busy, total) = machine_ms().unwrap();
 		assert!(total >= busy && busy > 0.0);
 		assert!(cpu_ms(std::process::id()).is_ok());

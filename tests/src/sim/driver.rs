@@ -71,7 +71,8 @@ impl Sim {
 			let channels = person.channels.iter().map(|id| self.view(*id)).collect();
 			let open = person.channels.iter().flat_map(|id| &self.ldk.channels[id].pending);
 			let in_flight = open.map(|id| self.payments[&self.ldk.htlcs[id].payment].hash).collect();
-			PeerView { connected: person.online, channels, in_flight, text_errors: person.text_errors }
+			let growable = Vec::new();
+			PeerView { connected: person.online, channels, in_flight, text_errors: person.text_errors, growable }
 		});
 		World {
 			network: Network::Regtest,
@@ -140,6 +141,9 @@ impl Sim {
 			}
 			Action::FailHtlc { intercept_id, .. } => Ok(self.fail(intercept_id)),
 			Action::OpenChannel(open) => self.open(open),
+			Action::SpliceIn(_) => {
+				super::demand(false, || "nothing is spliced here: it is off".into()).map(|()| Vec::new())
+			}
 			Action::AbandonChannel { user_channel_id, .. } => Ok(self.abandon(user_channel_id)),
 			Action::PreparePayment { order, amount, invoice, address, .. } => {
 				let deed = Deed::Prepared { order, invoice, address, amount: amount.0 };

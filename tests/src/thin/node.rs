@@ -109,6 +109,8 @@ pub struct ThinConfig {
 	pub behaviour: Behaviour,
 	/// How often it asks bitcoind for news.
 	pub poll: Duration,
+	/// Does it take part in splices that others begin?
+	pub splices: bool,
 }
 
 impl ThinConfig {
@@ -119,7 +121,13 @@ impl ThinConfig {
 
 	/// A node that trusts nobody: a payer, or a node in between.
 	pub fn stranger(name: &str) -> ThinConfig {
-		ThinConfig { name: name.to_owned(), lsp: None, behaviour: Behaviour::default(), poll: CHAIN_POLL }
+		ThinConfig {
+			name: name.to_owned(),
+			lsp: None,
+			behaviour: Behaviour::default(),
+			poll: CHAIN_POLL,
+			splices: true,
+		}
 	}
 }
 
@@ -331,6 +339,7 @@ impl Inner {
 		let started = since_epoch();
 		let now = started.as_secs() as u32;
 		let lsp = config.lsp.as_deref().map(parse_uri).transpose()?;
+		let user_config = UserConfig { reject_inbound_splices: !config.splices, ..user_config() };
 		let log = Arc::clone(&broadcaster.log);
 		let keys = Arc::new(KeysManager::new(&random_bytes()?, started.as_secs(), started.subsec_nanos(), true));
 		let fees = Arc::new(ConstantFees);
@@ -365,7 +374,7 @@ impl Inner {
 			Arc::clone(&keys),
 			Arc::clone(&keys),
 			Arc::clone(&keys),
-			user_config(),
+			user_config,
 			chain,
 			now,
 		));

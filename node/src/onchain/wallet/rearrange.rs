@@ -1,6 +1,6 @@
 //! Transactions of the wallet to itself: a large coin becomes several, many small ones become one.
 
-use super::{Wallet, WalletError, coins, spendable};
+use super::{Wallet, WalletError, coins};
 use bdk_wallet::{KeychainKind, SignOptions};
 use bitcoin::{Amount, FeeRate, OutPoint, Transaction};
 
@@ -19,7 +19,7 @@ impl Wallet {
 	) -> Result<Transaction, WalletError> {
 		let failed = |e: &dyn std::fmt::Display| WalletError::Build(e.to_string());
 		let made = self.change(|bdk| {
-			let there = spendable(bdk);
+			let there = self.free_coins(bdk);
 			let own: Vec<_> = there.iter().filter(|coin| from.contains(&coin.outpoint)).collect();
 			if own.len() != from.len() {
 				return Err(WalletError::Gone);

@@ -1,0 +1,289 @@
+//! Channels that are made larger with coins of ours (lsp/docs/decisions/0004): begun, signed, followed to the chain, or given up.
+//!
+//! LDK says what a splice has come to ([`ChannelDetails::splice_details`]), and the wallet what coins are in it; both survive a
+//! crash. The wallet's row is written before LDK hears of the coins; our signatures, and LDK's state behind them, are durable
+//! before LDK gets them.
+
+use super::Lightning;
+use super::channels::{Channels, has_anchors};
+use crate::crash;
+use crate::onchain::{SpliceTerms, Spliced};
+use bitcoin::secp256k1::PublicKey;
+use bitcoin::{Amount, FeeRate, OutPoint, Psbt, Transaction, TxOut, Txid};
+use inlet_lsp::input::{Growable, Input, SpliceIn};
+use inlet_lsp::money::{Msat, Sat};
+use lightning::chain::ClaimId;
+use lightning::ln::channel_state::{ChannelDetails, ChannelShutdownState, SpliceCandidateStatus};
+use lightning::ln::types::ChannelId;
+use lightning::types::features::InitFeatures;
+use lightning::util::wallet_utils::{CoinSelection, CoinSelectionSourceSync, Input as MustSpend};
+
+/// A splice counts when it has as many confirmations as the channel's funding needed; then LDK forgets the funding before it, and
+/// how to punish what was revoked on it. With fewer than this, a common reorganisation would do for the peer to undo that.
+const MIN_DEPTH: u32 = 3;
+
+/// What is left of a splice.
+#[derive(Debug, PartialEq, Eq)]
+enum Left {
+	/// Its new funding is in the chain.
+	Mined,
+	/// LDK is at it, or waits for a block.
+	Waits,
+	/// It will never be.
+	Nothing,
+}
+
+/// Those of a peer's channels that can be made larger now, and safely.
+pub fn growable(lightning: &Lightning, peer: &PublicKey, channels: &[ChannelDetails]) -> Vec<Growable> {
+	let fit: Vec<Growable> = channels.iter().filter_map(fit).collect();
+	// Nearly always there are none, and the peer need not be looked up.
+	let able = |features: InitFeatures| features.supports_splicing() && features.supports_quiescence();
+	if fit.is_empty() || !lightning.features_of(peer).is_some_and(able) { Vec::new() } else { fit }
+}
+
+fn fit(channel: &ChannelDetails) -> Option<Growable> {
+	let depth = channel.confirmations_required?;
+	let is_deep = depth >= MIN_DEPTH && channel.confirmations? >= depth;
+	let is_open = matches!(channel.channel_shutdown_state, None | Some(ChannelShutdownState::NotShuttingDown));
+	let anchors = channel.channel_type.as_ref().is_some_and(has_anchors);
+	let free = channel.is_usable && is_open && channel.splice_details.is_none();
+	(is_deep && anchors && free).then_some(Growable {
+		channel_id: channel.channel_id.0,
+		user_channel_id: channel.user_channel_id,
+		capacity: Sat(channel.channel_value_satoshis),
+		in_flight: Msat(channel.counterparty.outbound_htlc_maximum_msat.unwrap_or(0)),
+		public: channel.is_announced,
+	})
+}
+
+/// Coins that the wallet has picked already.
+struct Picked(CoinSelection);
+
+impl CoinSelectionSourceSync for Picked {
+	fn select_confirmed_utxos(
+		&self,
+		_: Option<ClaimId>,
+		_: Vec<MustSpend>,
+		_: &[TxOut],
+		_: u32,
+		_: u64,
+	) -> Result<CoinSelection, ()> {
+		Ok(self.0.clone())
+	}
+
+	fn sign_psbt(&self, _: Psbt) -> Result<Transaction, ()> {
+		Err(())
+	}
+}
+
+impl Channels {
+	/// Begins a splice, unless it was begun before. `others` stays in the wallet, with the anchor reserve.
+	pub fn splice_in(&self, lightning: &Lightning, splice: &SpliceIn, others: Amount) -> Vec<Input> {
+		let mark = splice.user_channel_id;
+		if self.wallet.splice(mark).is_some() {
+			return self.look_at_splice(mark);
+		}
+		match self.begin_splice(lightning, splice, others) {
+			Ok(()) => Vec::new(),
+			Err(reason) => vec![Input::OpenFailed { user_channel_id: mark, reason, ours: true }],
+		}
+	}
+
+	fn begin_splice(&self, lightning: &Lightning, splice: &SpliceIn, others: Amount) -> Result<(), String> {
+		let (mark, peer, id) = (splice.user_channel_id, splice.peer, ChannelId(splice.channel_id));
+		let template = lightning.manager.splice_channel(&id, &peer).map_err(|e| format!("LDK refused: {e:?}"))?;
+		let feerate = FeeRate::from_sat_per_kwu(u64::from(splice.feerate.0));
+		let amount = Amount::from_sat(splice.amount.0);
+		let terms = SpliceTerms { mark, peer, channel_id: splice.channel_id };
+		let keep = lightning.anchor_reserve().and(others);
+		let picked = self.wallet.hold_for_splice(terms, amount, feerate, keep).map_err(|e| e.to_string())?;
+		let free = |reason: String| {
+			self.wallet.free_splice(mark);
+			reason
+		};
+		let contribution = template
+			.without_prior_contribution(feerate, feerate)
+			.with_coin_selection_source_sync(Picked(picked))
+			.add_value(amount)
+			.and_then(|builder| builder.build())
+			.map_err(|e| free(e.to_string()))?;
+		let (added, fee) = (contribution.value_added(), contribution.estimated_fee());
+		if added < amount {
+			return Err(free(format!("LDK reckons that it adds {added} only")));
+		}
+		self.wallet.keep_splice(mark, added, fee);
+		let begun = lightning.manager.funding_contributed(&id, &peer, contribution, None);
+		begun.map_err(|e| free(format!("LDK refused: {e:?}")))?;
+		tracing::info!(target: "inlet::channels", %peer, channel = %id, added_sat = added.to_sat(), "a channel is being made larger");
+		lightning.channels_changed();
+		lightning.flush();
+		crash::reached("splice.begun.done");
+		Ok(())
+	}
+
+	/// LDK has the transaction of a splice, and wants our signatures: on what was agreed, or it is given up.
+	pub async fn sign_splice(&self, lightning: &Lightning, id: ChannelId, peer: PublicKey, unsigned: Transaction) {
+		let signed = match self.splice_to_sign(lightning, id, &unsigned) {
+			Ok((mark, shared, vout)) => {
+				crash::reached("splice.sign.decided");
+				// LDK sends its commitment signature with ours. If it had forgotten the splice after that, the peer would close.
+				lightning.kept.queued().await;
+				self.wallet.sign_splice(mark, unsigned, shared, vout).await.map_err(|e| e.to_string())
+			}
+			Err(e) => Err(e),
+		};
+		crash::reached("splice.sign.written");
+		let taken = signed.and_then(|tx| {
+			let taken = lightning.manager.funding_transaction_signed(&id, &peer, tx);
+			taken.map_err(|e| format!("LDK does not take it: {e:?}"))
+		});
+		if let Err(reason) = taken {
+			tracing::warn!(target: "inlet::channels", %peer, channel = %id, "a splice is not signed: {reason}");
+			// Its end is told by LDK's events.
+			let _not_pending = lightning.manager.cancel_funding_contributed(&id, &peer);
+		}
+		lightning.flush();
+		crash::reached("splice.sign.done");
+	}
+
+	fn splice_to_sign(
+		&self,
+		lightning: &Lightning,
+		id: ChannelId,
+		unsigned: &Transaction,
+	) -> Result<(u128, (OutPoint, TxOut), u32), String> {
+		let spends = |row: &Spliced| {
+			let has = |coin: &OutPoint| unsigned.input.iter().any(|input| input.previous_output == *coin);
+			row.channel_id == id.0 && row.inputs.iter().all(has)
+		};
+		let row = self.wallet.splices().into_iter().find(spends).ok_or("no coins are held for it")?;
+		let channels = lightning.manager.list_channels_with_counterparty(&row.peer);
+		let channel = channels.iter().find(|channel| channel.channel_id == id).ok_or("there is no such channel")?;
+		let funding = channel.funding_txo.ok_or("the channel has no funding")?.into_bitcoin_outpoint();
+		let monitor = lightning.monitor.get_monitor(id).map_err(|()| "the channel has no monitor")?;
+		let (value, script_pubkey) = (Amount::from_sat(channel.channel_value_satoshis), monitor.get_funding_script());
+		let txid = unsigned.compute_txid();
+		let candidates = channel.splice_details.iter().flat_map(|details| &details.candidates);
+		let capacity = candidates.into_iter().find_map(|candidate| match &candidate.status {
+			SpliceCandidateStatus::AwaitingSignatures { txid: of, new_channel_value_satoshis, .. } if *of == txid => {
+				Some(Amount::from_sat(*new_channel_value_satoshis))
+			}
+			_ => None,
+		});
+		let capacity = capacity.ok_or("LDK does not say what the channel's size will be")?;
+		let is_new = |output: &TxOut| output.value == capacity && output.script_pubkey.is_p2wsh();
+		let vout = unsigned.output.iter().position(is_new).and_then(|vout| u32::try_from(vout).ok());
+		let vout = vout.ok_or("the channel's new output is not in it")?;
+		Ok((row.mark, (funding, TxOut { value, script_pubkey }), vout))
+	}
+
+	/// What a splice has come to.
+	fn left_of_splice(&self, lightning: &Lightning, row: &Spliced, discarded: bool) -> Left {
+		if self.wallet.is_splice_confirmed(row) {
+			return Left::Mined;
+		}
+		let channels = lightning.manager.list_channels_with_counterparty(&row.peer);
+		let Some(channel) = channels.iter().find(|channel| channel.channel_id.0 == row.channel_id) else {
+			// Its signatures may be out: LDK tells when what closed the channel is deep in the chain.
+			return if discarded || row.tx.is_none() { Left::Nothing } else { Left::Waits };
+		};
+		let is_funding =
+			row.funding().is_some_and(|funding| channel.funding_txo.is_some_and(|own| own.txid == funding.txid));
+		let candidates = channel.splice_details.iter().flat_map(|details| &details.candidates);
+		let inputs = candidates.filter_map(|candidate| candidate.contribution.as_ref());
+		let mut inputs = inputs.flat_map(|contribution| contribution.inputs());
+		let is_at_it = inputs.any(|input| row.inputs.contains(&input.outpoint()));
+		if is_funding || is_at_it { Left::Waits } else { Left::Nothing }
+	}
+
+	/// The splice that this transaction is.
+	pub fn spliced_by(&self, txid: &Txid) -> Option<Spliced> {
+		self.wallet.splice_of(txid)
+	}
+
+	/// The inputs that a splice implies now.
+	pub fn look_at_splice(&self, mark: u128) -> Vec<Input> {
+		let Some(row) = self.wallet.splice(mark).filter(|row| self.wallet.is_splice_confirmed(row)) else {
+			return Vec::new();
+		};
+		let Some(funding) = row.funding() else { return Vec::new() };
+		let (user_channel_id, channel_id, fee) = (mark, row.channel_id, Some(Sat(row.fee.to_sat())));
+		vec![Input::Funded { user_channel_id, channel_id, funding, fee }]
+	}
+
+	/// Splices of this channel that will never be: their coins are free, and the core is told. `discarded`: LDK has said so of
+	/// one that spends these coins.
+	pub fn end_splices(
+		&self,
+		lightning: &Lightning,
+		channel: ChannelId,
+		discarded: &[OutPoint],
+		reason: &str,
+	) -> Vec<Input> {
+		let mut ended = Vec::new();
+		for row in self.wallet.splices().into_iter().filter(|row| row.channel_id == channel.0) {
+			let is_discarded = row.inputs.iter().any(|input| discarded.contains(input));
+			if self.left_of_splice(lightning, &row, is_discarded) == Left::Nothing {
+				self.wallet.free_splice(row.mark);
+				let (user_channel_id, reason) = (row.mark, reason.to_owned());
+				ended.push(Input::OpenFailed { user_channel_id, reason, ours: true });
+			}
+		}
+		ended
+	}
+
+	/// Gives up a splice that is not signed. `None` if there is none with this mark. If its payment went back (`void`) and the
+	/// peer still keeps its signatures to itself, the channel is closed: else our coins would be held for as long as it likes.
+	pub fn abandon_splice(&self, lightning: &Lightning, mark: u128, void: bool) -> Option<Vec<Input>> {
+		let row = self.wallet.splice(mark)?;
+		let id = ChannelId(row.channel_id);
+		match row.funding() {
+			None => {
+				// Its end is told by LDK's events; unless LDK does not know of it (any more).
+				let _not_pending = lightning.manager.cancel_funding_contributed(&id, &row.peer);
+			}
+			Some(funding) if void && !self.wallet.is_out(&funding.txid) => {
+				tracing::warn!(target: "inlet::channels", peer = %row.peer, channel = %id, "its peer does not sign a splice: the channel is closed");
+				let why = "the splice was never signed".to_owned();
+				let _closed_already = lightning.manager.force_close_broadcasting_latest_txn(&id, &row.peer, why);
+			}
+			Some(_) => {}
+		}
+		lightning.flush();
+		match self.left_of_splice(lightning, &row, false) {
+			Left::Mined => Some(self.look_at_splice(mark)),
+			Left::Waits => Some(Vec::new()),
+			Left::Nothing => {
+				self.wallet.free_splice(mark);
+				let reason = "it was given up".to_owned();
+				Some(vec![Input::OpenFailed { user_channel_id: mark, reason, ours: true }])
+			}
+		}
+	}
+
+	/// At the start: what LDK does not know of is free.
+	pub fn release_unused_splices(&self, lightning: &Lightning) {
+		for row in self.wallet.splices() {
+			if self.left_of_splice(lightning, &row, false) == Left::Nothing {
+				self.wallet.free_splice(row.mark);
+			}
+		}
+	}
+}
+
+fn txid_of(status: &SpliceCandidateStatus) -> Option<Txid> {
+	match status {
+		SpliceCandidateStatus::AwaitingSignatures { txid, .. } | SpliceCandidateStatus::Negotiated { txid, .. } => {
+			Some(*txid)
+		}
+		_ => None,
+	}
+}
+
+/// What a channel will have more on our side than LDK says of it, once its splice counts: the wallet has spent it already.
+pub fn on_its_way(channel: &ChannelDetails, splices: &[Spliced]) -> Amount {
+	let candidates = channel.splice_details.iter().flat_map(|details| &details.candidates);
+	let txids: Vec<Txid> = candidates.filter_map(|candidate| txid_of(&candidate.status)).collect();
+	let is_pending = |row: &&Spliced| row.funding().is_some_and(|funding| txids.contains(&funding.txid));
+	splices.iter().filter(is_pending).map(|row| row.added).sum()
+}
