@@ -117,23 +117,27 @@ impl Search<'_> {
 
 /// What [`diff`] says must be made of `old`; `None` if it cannot be, because one of them is damaged.
 pub(crate) fn apply(old: &[u8], delta: &[u8]) -> Option<Vec<u8>> {
-	let mut rest = delta;
-	let mut new = Vec::with_capacity(old.len() + delta.len());
-	let mut expected = 0usize;
-	while !rest.is_empty() {
-		let head = take_number(&mut rest)?;
-		let len = usize::try_from(head >> 1).ok()?;
-		if head & 1 == 0 {
-			let (bytes, behind) = rest.split_at_checked(len)?;
-			new.extend_from_slice(bytes);
-			rest = behind;
-		} else {
-			let from = expected.checked_add_signed(unzigzag(take_number(&mut rest)?)?)?;
-			expected = from.checked_add(len)?;
-			new.extend_from_slice(old.get(from..expected)?);
+	let made = Pieces::of(delta)?;
+	// A damaged one may say that it makes any length.
+	let mut new = Vec::with_capacity(made.len().min(old.len() + delta.len()));
+	for piece in made.pieces {
+		match piece {
+			Piece::Old { from, len } => new.extend_from_slice(old.get(from..from.checked_add(len)?)?),
+			Piece::New(bytes) => new.extend_from_slice(bytes),
 		}
 	}
 	Some(new)
+}
+
+/// The delta that does what these do, one after another; `None` if there is none, or one of them is damaged. What a later
+/// one replaces is not said.
+pub(crate) fn compose(deltas: &[&[u8]]) -> Option<Vec<u8>> {
+	Some(Pieces::of_all(deltas)?.encode())
+}
+
+/// How many bytes a delta makes; `None` if it is damaged.
+pub(crate) fn len(delta: &[u8]) -> Option<usize> {
+	Pieces::of(delta).map(|pieces| pieces.len())
 }
 
 /// A delta that makes a value of itself.
@@ -142,6 +146,141 @@ pub(crate) fn copy_of(len: usize) -> Vec<u8> {
 	put_number(&mut out, (len as u64) << 1 | 1);
 	put_number(&mut out, 0);
 	out
+}
+
+/// A piece of a value: of the old one, or new.
+#[derive(Clone, Copy)]
+enum Piece<'a> {
+	Old { from: usize, len: usize },
+	New(&'a [u8]),
+}
+
+impl<'a> Piece<'a> {
+	fn len(&self) -> usize {
+		match self {
+			Piece::Old { len, .. } => *len,
+			Piece::New(bytes) => bytes.len(),
+		}
+	}
+
+	fn cut(&self, range: Range<usize>) -> Piece<'a> {
+		match self {
+			Piece::Old { from, .. } => Piece::Old { from: from + range.start, len: range.len() },
+			Piece::New(bytes) => Piece::New(&bytes[range]),
+		}
+	}
+}
+
+/// A value as a delta makes it.
+#[derive(Default)]
+struct Pieces<'a> {
+	pieces: Vec<Piece<'a>>,
+	/// Where each of them ends in the value.
+	ends: Vec<usize>,
+}
+
+impl<'a> Pieces<'a> {
+	fn of(mut delta: &'a [u8]) -> Option<Pieces<'a>> {
+		let mut all = Pieces::default();
+		let mut expected = 0usize;
+		while !delta.is_empty() {
+			let head = take_number(&mut delta)?;
+			let len = usize::try_from(head >> 1).ok()?;
+			if head & 1 == 0 {
+				let (bytes, behind) = delta.split_at_checked(len)?;
+				all.push(Piece::New(bytes))?;
+				delta = behind;
+			} else {
+				let from = expected.checked_add_signed(unzigzag(take_number(&mut delta)?)?)?;
+				expected = from.checked_add(len)?;
+				all.push(Piece::Old { from, len })?;
+			}
+		}
+		Some(all)
+	}
+
+	/// In halves, so that each piece is looked at as often as there are halvings, and not once for each delta.
+	fn of_all(deltas: &[&'a [u8]]) -> Option<Pieces<'a>> {
+		match deltas {
+			[] => None,
+			[delta] => Pieces::of(delta),
+			_ => {
+				let (first, then) = deltas.split_at(deltas.len() / 2);
+				Pieces::of_all(first)?.then(&Pieces::of_all(then)?)
+			}
+		}
+	}
+
+	fn len(&self) -> usize {
+		self.ends.last().copied().unwrap_or(0)
+	}
+
+	fn push(&mut self, piece: Piece<'a>) -> Option<()> {
+		let end = self.len().checked_add(piece.len())?;
+		match (self.pieces.last_mut(), piece) {
+			(_, piece) if piece.len() == 0 => return Some(()),
+			(Some(Piece::Old { from, len }), Piece::Old { from: next, len: more }) if *from + *len == next => {
+				*len += more;
+				*self.ends.last_mut()? = end;
+			}
+			_ => {
+				self.pieces.push(piece);
+				self.ends.push(end);
+			}
+		}
+		Some(())
+	}
+
+	/// The value that the next delta makes of this one; `None` if it copies more than there is.
+	fn then(&self, next: &Pieces<'a>) -> Option<Pieces<'a>> {
+		let mut all = Pieces::default();
+		for piece in &next.pieces {
+			match *piece {
+				Piece::New(_) => all.push(*piece)?,
+				Piece::Old { from, len } => self.copy(from..from.checked_add(len)?, &mut all)?,
+			}
+		}
+		Some(all)
+	}
+
+	fn copy(&self, range: Range<usize>, to: &mut Pieces<'a>) -> Option<()> {
+		if range.end > self.len() {
+			return None;
+		}
+		let first = self.ends.partition_point(|end| *end <= range.start);
+		for (piece, end) in self.pieces[first..].iter().zip(&self.ends[first..]) {
+			let start = end - piece.len();
+			if start >= range.end {
+				break;
+			}
+			to.push(piece.cut(range.start.max(start) - start..range.end.min(*end) - start))?;
+		}
+		Some(())
+	}
+
+	fn encode(&self) -> Vec<u8> {
+		let (mut out, mut expected) = (Vec::new(), 0);
+		for run in self.pieces.chunk_by(|a, b| matches!((a, b), (Piece::New(_), Piece::New(_)))) {
+			if let Piece::Old { from, len } = run[0] {
+				put_copy(&mut out, from, len, &mut expected);
+				continue;
+			}
+			put_number(&mut out, (run.iter().map(Piece::len).sum::<usize>() as u64) << 1);
+			for piece in run {
+				if let Piece::New(bytes) = piece {
+					out.extend_from_slice(bytes);
+				}
+			}
+		}
+		out
+	}
+}
+
+/// Says a copy; `expected` is where it would start if nothing was left out since the last one.
+fn put_copy(out: &mut Vec<u8>, from: usize, len: usize, expected: &mut usize) {
+	put_number(out, (len as u64) << 1 | 1);
+	put_number(out, zigzag(from as i64 - *expected as i64));
+	*expected = from + len;
 }
 
 struct Script<'a> {
@@ -160,9 +299,8 @@ impl Script<'_> {
 	fn copy(&mut self, from: usize, at: usize, len: usize) -> Option<()> {
 		debug_assert_eq!(self.old[from..from + len], self.new[at..at + len]);
 		self.say_new(at)?;
-		put_number(&mut self.out, (len as u64) << 1 | 1);
-		put_number(&mut self.out, zigzag(from as i64 - self.expected as i64));
-		(self.expected, self.literal) = (from + len, at + len);
+		put_copy(&mut self.out, from, len, &mut self.expected);
+		self.literal = at + len;
 		Some(())
 	}
 
@@ -290,25 +428,79 @@ mod tests {
 		assert_eq!(apply(&old, &[0xff; 12]), None);
 	}
 
+	type Edit = (prop::sample::Index, usize, Vec<u8>);
+
+	fn edits() -> impl Strategy<Value = Vec<Edit>> {
+		let new = prop::collection::vec(any::<u8>(), 0..60);
+		prop::collection::vec((any::<prop::sample::Index>(), 0usize..60, new), 0..6)
+	}
+
+	fn edit(old: &[u8], edits: Vec<Edit>) -> Vec<u8> {
+		let mut new = old.to_vec();
+		for (at, gone, added) in edits {
+			let at = at.index(new.len() + 1);
+			new.splice(at..new.len().min(at + gone), added);
+		}
+		new
+	}
+
 	proptest! {
 		#[test]
-		fn a_delta_makes_the_new_of_the_old(
-			old in prop::collection::vec(0u8..3, 0..3000),
-			edits in prop::collection::vec((any::<prop::sample::Index>(), 0usize..60, prop::collection::vec(any::<u8>(), 0..60)), 0..6),
-		) {
-			let mut new = old.clone();
-			for (at, gone, added) in edits {
-				let at = at.index(new.len() + 1);
-				new.splice(at..new.len().min(at + gone), added);
-			}
+		fn a_delta_makes_the_new_of_the_old(old in prop::collection::vec(0u8..3, 0..3000), edits in edits()) {
+			let new = edit(&old, edits);
 			if let Some(delta) = diff(&old, &new) {
+				prop_assert_eq!(len(&delta), Some(new.len()));
 				prop_assert_eq!(apply(&old, &delta).unwrap(), new);
 			}
 		}
 
 		#[test]
-		fn no_bytes_make_it_panic(old in prop::collection::vec(any::<u8>(), 0..50), delta in prop::collection::vec(any::<u8>(), 0..50)) {
-			let _ = apply(&old, &delta);
+		fn deltas_are_made_one(
+			first in prop::collection::vec(0u8..3, 200..3000),
+			all in prop::collection::vec(edits(), 1..9),
+		) {
+			let (mut value, mut deltas) = (first.clone(), Vec::new());
+			for edits in all {
+				let new = edit(&value, edits);
+				let Some(delta) = diff(&value, &new) else { continue };
+				(value, deltas) = (new, [deltas, vec![delta]].concat());
+			}
+			let deltas: Vec<&[u8]> = deltas.iter().map(Vec::as_slice).collect();
+			if let Some(one) = compose(&deltas) {
+				prop_assert_eq!(apply(&first, &one).unwrap(), value);
+			} else {
+				prop_assert!(deltas.is_empty());
+			}
 		}
+
+		#[test]
+		fn no_bytes_make_it_panic(
+			old in prop::collection::vec(any::<u8>(), 0..50),
+			delta in prop::collection::vec(any::<u8>(), 0..50),
+			next in prop::collection::vec(any::<u8>(), 0..50),
+		) {
+			let made = apply(&old, &delta).and_then(|made| apply(&made, &next));
+			let one = compose(&[&delta, &next]);
+			if let (Some(made), Some(one)) = (made, one) {
+				prop_assert_eq!(apply(&old, &one), Some(made));
+			}
+		}
+	}
+
+	/// What is replaced again and again is said once.
+	#[test]
+	fn what_is_replaced_is_not_said() {
+		let old = noise(7, 20_000);
+		let (mut value, mut deltas) = (old.clone(), Vec::new());
+		for round in 0..200u64 {
+			let mut new = value.clone();
+			new[5000..5200].copy_from_slice(&noise(round + 9, 200));
+			deltas.push(diff(&value, &new).unwrap());
+			value = new;
+		}
+		let deltas: Vec<&[u8]> = deltas.iter().map(Vec::as_slice).collect();
+		let one = compose(&deltas).unwrap();
+		assert!(one.len() < 220, "{} of {}", one.len(), deltas.concat().len());
+		assert_eq!(apply(&old, &one).unwrap(), value);
 	}
 }

@@ -179,6 +179,9 @@ impl Writer {
 		// Whatever the log has of this key was said before, and whatever it will say comes behind.
 		let n = self.values.next - 1;
 		self.values.recent.remove(key);
+		// A version that passed such values through the log may have left deltas there.
+		let emptied = row.base.map_or(Ok(()), |base| table::drop_chain(&self.conn, base));
+		emptied.map_err(|e| self.explain(&e))?;
 		table::set_row(&self.conn, key, n, row).map_err(|e| self.explain(&e))?;
 		self.queue.counters.record(key.purpose(), bytes as u64);
 		add(&self.queue.counters.settled_bytes, bytes as u64);

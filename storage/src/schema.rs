@@ -47,6 +47,8 @@ pub(crate) const MIGRATIONS: &[&str] = &[
 	ALTER TABLE kv ADD COLUMN base INTEGER;
 	CREATE TABLE base (part INTEGER PRIMARY KEY, bytes BLOB NOT NULL) STRICT;
 	CREATE TABLE log (slot INTEGER PRIMARY KEY, bytes BLOB NOT NULL) STRICT;",
+	// 3. Behind the parts of a base there may be deltas (table.rs): a version that does not know of them may not read it.
+	"",
 ];
 
 /// Opens or creates the file. On success this process holds it exclusively, until the connection is dropped.

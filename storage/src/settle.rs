@@ -13,12 +13,18 @@ use std::collections::VecDeque;
 pub(crate) const SETTLE_SLOTS: usize = if cfg!(test) { 24 } else { 512 };
 /// Slots in use from which on it is settled at once, whoever waits: the log's bound, but for one batch.
 pub(crate) const MAX_SLOTS: usize = 4 * SETTLE_SLOTS;
-/// Bytes written in one go.
+/// Bytes written, or read, in one go.
 const SLICE: usize = 64 << 10;
-/// Changes to a base that are less than this many bytes do not make it be written anew.
-const FEW_CHANGES: usize = 1024;
-/// Nor do those that are less than this part of it.
-const BASE_SHARE: usize = 4;
+/// The same in parts.
+const PARTS_READ: i64 = (SLICE / PART) as i64;
+/// Changes to a base of so many bytes are in the row; larger ones are its chain.
+const IN_ROW: usize = 2048;
+/// Deltas of a chain behind its first one that may be as large together as that one, or as this.
+const CHAIN_BYTES: usize = 16 << 10;
+/// Deltas of a chain.
+const CHAIN_LINKS: usize = 32;
+/// A base is written anew when the changes are more than this part of it.
+const BASE_SHARE: usize = 2;
 
 /// What is being settled.
 #[derive(Default)]
@@ -26,7 +32,16 @@ pub(crate) struct Settling {
 	/// Records before this number; `None` if nothing is to be settled.
 	up_to: Option<u64>,
 	keys: VecDeque<Key>,
+	read: Option<Read>,
 	copy: Option<Copy>,
+}
+
+/// A base that is being read, to see that it is still what was written, before more is built on it.
+struct Read {
+	key: Key,
+	base: i64,
+	bytes: Vec<u8>,
+	next_part: i64,
 }
 
 /// A base that is being written, part by part.
@@ -39,17 +54,16 @@ struct Copy {
 	next_part: usize,
 }
 
-/// How the table is to have a value.
-enum Form {
-	Nothing,
-	Row(Row),
-	/// With a base that is to be written.
-	Base(Vec<u8>),
+/// Bytes that a step has moved.
+enum Moved {
+	Read(usize),
+	Wrote(usize),
 }
 
 impl Settling {
 	/// The value is going to be another one: a base of it is of no use.
 	pub fn stop_if(&mut self, conn: &Connection, key: &Key) -> Sql<()> {
+		self.read.take_if(|read| read.key == *key);
 		match self.copy.take_if(|copy| copy.key == *key) {
 			Some(copy) => table::drop_parts(conn, copy.base),
 			None => Ok(()),
@@ -65,33 +79,46 @@ impl Values {
 
 	/// Settles a slice, or, if the log is at its bound, all. To be called in a transaction. Gives the bytes written.
 	pub fn settle(&mut self, conn: &Connection) -> Result<usize, WriteError> {
-		let mut written = 0;
-		while self.settle_is_due() && (written < SLICE || self.log.used() >= MAX_SLOTS) {
-			written += self.step(conn)?;
+		let (mut read, mut written) = (0, 0);
+		while self.settle_is_due() && (read + written < SLICE || self.log.used() >= MAX_SLOTS) {
+			match self.step(conn)? {
+				Moved::Read(bytes) => read += bytes,
+				Moved::Wrote(bytes) => written += bytes,
+			}
 		}
 		Ok(written)
 	}
 
-	/// Does the next thing; gives about how many bytes it wrote.
-	fn step(&mut self, conn: &Connection) -> Result<usize, WriteError> {
+	/// Does the next thing; gives about how many bytes that moved.
+	fn step(&mut self, conn: &Connection) -> Result<Moved, WriteError> {
 		if let Some(copy) = &mut self.settling.copy {
 			let from = copy.next_part * PART;
 			if from < copy.value.len() {
 				let part = &copy.value[from..copy.value.len().min(from + PART)];
 				table::put_part(conn, copy.base, copy.next_part as i64, part)?;
 				copy.next_part += 1;
-				return Ok(part.len());
+				return Ok(Moved::Wrote(part.len()));
 			}
 			let copy = self.settling.copy.take().expect("as above");
 			table::put_row(conn, &copy.key, copy.n, &table::whole(copy.base, &copy.value))?;
 			self.is_settled(&copy.key, copy.n);
-			return Ok(PART);
+			return Ok(Moved::Wrote(PART));
+		}
+		if let Some(mut read) = self.settling.read.take() {
+			let parts = table::some_parts(conn, read.base, read.next_part, PARTS_READ)?.concat();
+			if parts.is_empty() {
+				return self.settle_delta(conn, read);
+			}
+			read.bytes.extend_from_slice(&parts);
+			read.next_part += PARTS_READ;
+			self.settling.read = Some(read);
+			return Ok(Moved::Read(parts.len()));
 		}
 		let Some(up_to) = self.settling.up_to else {
 			let up_to = self.next;
 			self.settling.up_to = Some(up_to);
 			self.settling.keys = self.recent.keys().cloned().collect();
-			return Ok(0);
+			return Ok(Moved::Wrote(0));
 		};
 		if let Some(key) = self.settling.keys.pop_front() {
 			return self.settle_key(conn, key);
@@ -105,51 +132,84 @@ impl Values {
 			"INSERT INTO meta (name, value) VALUES ('floor', ?1) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
 		)?
 		.execute([floor])?;
-		Ok(64)
+		Ok(Moved::Wrote(64))
 	}
 
-	fn settle_key(&mut self, conn: &Connection, key: Key) -> Result<usize, WriteError> {
-		let Some(n) = self.recent.get(&key).map(|recent| recent.last) else { return Ok(0) };
-		let written = match self.settled_form(conn, &key)? {
-			Form::Nothing => {
-				table::remove(conn, &key)?;
-				128
+	fn settle_key(&mut self, conn: &Connection, key: Key) -> Result<Moved, WriteError> {
+		let Some(recent) = self.recent.get(&key) else { return Ok(Moved::Wrote(0)) };
+		if matches!(recent.start, Start::Table)
+			&& let Some(base) = table::row(conn, &key)?.and_then(|row| row.base)
+		{
+			self.settling.read = Some(Read { key, base, bytes: Vec::new(), next_part: 0 });
+			return Ok(Moved::Wrote(0));
+		}
+		self.settle_value(conn, key)
+	}
+
+	/// Puts what has changed beside the base: in the row, in the chain, or, if it is too much, all in a new base. Costs what
+	/// the changes are, however large the value, and whatever has changed since the base was written.
+	fn settle_delta(&mut self, conn: &Connection, read: Read) -> Result<Moved, WriteError> {
+		let Read { key, base, bytes, .. } = read;
+		let Some(recent) = self.recent.get(&key) else { return Ok(Moved::Wrote(0)) };
+		let row = table::row(conn, &key)?.filter(|row| row.base == Some(base));
+		let chain = table::chain(conn, base)?;
+		let is_sound = row.as_ref().is_some_and(|row| row.made_of(&bytes, &chain).is_some());
+		let (Some(row), true, Some(script)) = (row, is_sound, recent.script()) else {
+			// What is damaged may be read in another way the next time: nothing is to build on it.
+			tracing::error!("{}; it is being replaced", damaged(&key));
+			return self.settle_value(conn, key);
+		};
+		let (n, crc) = (recent.last, recent.deltas.last().map_or(row.crc, |delta| delta.crc));
+		let before: Vec<&[u8]> =
+			if chain.is_empty() { vec![&row.value] } else { chain.iter().map(Vec::as_slice).collect() };
+		let most = bytes.len() / BASE_SHARE;
+		let behind = before[1..].iter().map(|delta| delta.len()).sum::<usize>() + script.len();
+		let whole = |len| Row { crc, base: Some(base), value: delta::copy_of(len) };
+		let appends = !chain.is_empty() && chain.len() < CHAIN_LINKS && behind <= before[0].len().max(CHAIN_BYTES);
+		let written = if appends && before[0].len() + behind <= most.max(CHAIN_BYTES) {
+			let Some(len) = delta::len(&script) else { return Err(damaged(&key).into()) };
+			table::put_link(conn, base, chain.len(), &script)?;
+			table::put_row(conn, &key, n, &whole(len))?;
+			script.len()
+		} else {
+			let all =
+				delta::compose(&[&before[..], &[&script]].concat()).and_then(|all| Some((delta::len(&all)?, all)));
+			let Some((len, all)) = all else { return Err(damaged(&key).into()) };
+			if len < table::MIN_PARTS || all.len() > most.max(IN_ROW) {
+				return self.settle_value(conn, key);
 			}
-			Form::Row(row) => {
-				table::put_row(conn, &key, n, &row)?;
-				row.value.len() + 128
+			table::drop_chain(conn, base)?;
+			let written = all.len();
+			if written <= IN_ROW {
+				table::put_row(conn, &key, n, &Row { crc, base: Some(base), value: all })?;
+			} else {
+				table::put_link(conn, base, 0, &all)?;
+				table::put_row(conn, &key, n, &whole(len))?;
 			}
-			Form::Base(value) => {
-				let base = self.new_base();
-				self.settling.copy = Some(Copy { key, base, value, n, next_part: 0 });
-				return Ok(0);
-			}
+			written
 		};
 		self.is_settled(&key, n);
-		Ok(written)
+		Ok(Moved::Wrote(written + 128))
 	}
 
-	fn settled_form(&self, conn: &Connection, key: &Key) -> Result<Form, WriteError> {
-		let Some(value) = self.latest(conn, key)? else { return Ok(Form::Nothing) };
-		let (crc, len) = (crc32fast::hash(&value), value.len());
-		if len < table::MIN_PARTS {
-			return Ok(Form::Row(Row { crc, base: None, value: value.into_owned() }));
+	/// Puts a value there by itself: in its row, or as a base that is to be written.
+	fn settle_value(&mut self, conn: &Connection, key: Key) -> Result<Moved, WriteError> {
+		let Some(n) = self.recent.get(&key).map(|recent| recent.last) else { return Ok(Moved::Wrote(0)) };
+		let Some(value) = self.latest(conn, &key)? else {
+			table::remove(conn, &key)?;
+			self.is_settled(&key, n);
+			return Ok(Moved::Wrote(128));
+		};
+		let value = value.into_owned();
+		if value.len() >= table::MIN_PARTS {
+			let base = self.new_base();
+			self.settling.copy = Some(Copy { key, base, value, n, next_part: 0 });
+			return Ok(Moved::Wrote(0));
 		}
-		if let Some(row) = table::row(conn, key)?
-			&& let Some(base) = row.base
-		{
-			let old = table::parts(conn, base)?;
-			if row.made_of(&old).is_none() {
-				// What is damaged may be read in another way the next time: nothing is to build on it.
-				tracing::error!("{}; it is being replaced", damaged(key));
-				return Ok(Form::Base(value.into_owned()));
-			}
-			let changes = delta::diff(&old, &value);
-			if let Some(value) = changes.filter(|changes| changes.len() <= FEW_CHANGES.max(len / BASE_SHARE)) {
-				return Ok(Form::Row(Row { crc, base: Some(base), value }));
-			}
-		}
-		Ok(Form::Base(value.into_owned()))
+		let written = value.len() + 128;
+		table::put_row(conn, &key, n, &Row { crc: crc32fast::hash(&value), base: None, value })?;
+		self.is_settled(&key, n);
+		Ok(Moved::Wrote(written))
 	}
 
 	/// The table has this key as it was after record `n`.

@@ -1,17 +1,21 @@
-//! The table of LDK's values. A small value is in its row. A large one is a base, in parts, and in its row what changed
-//! since: the base is written anew only when that has become a good part of it.
+//! The table of LDK's values. A small value is in its row. A large one is a base, in parts, and what changed since: the base
+//! is written anew only when that has become a good part of it. Small changes are in the row; larger ones are a chain of
+//! deltas beside the base, to which a settling adds its own without writing the others again.
 
 use crate::db::{Connection, OptionalExtension, Result as Sql, params};
 use crate::delta;
 use crate::kv::Key;
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 /// Bytes from which on a value has a base.
 pub(crate) const MIN_PARTS: usize = 4096;
 /// Bytes of a part.
 pub(crate) const PART: usize = 32 << 10;
-/// Parts of a base at most: 32 GB.
+/// Numbers that a base has for its parts, of 32 kB each, and behind those for its chain.
 const PARTS: i64 = 1 << 20;
+/// The number of the first delta of a chain.
+const CHAIN: i64 = PARTS / 2;
 
 /// A row of the table.
 pub(crate) struct Row {
@@ -19,7 +23,7 @@ pub(crate) struct Row {
 	pub crc: u32,
 	/// The base of a large value.
 	pub base: Option<i64>,
-	/// The value, or what makes it of its base.
+	/// The value, or the delta that makes it of its base and the chain.
 	pub value: Vec<u8>,
 }
 
@@ -70,19 +74,48 @@ pub(crate) fn whole(base: i64, value: &[u8]) -> Row {
 
 /// Writes a part of a base.
 pub(crate) fn put_part(conn: &Connection, base: i64, part: i64, bytes: &[u8]) -> Sql<()> {
-	debug_assert!(part < PARTS);
-	conn.prepare_cached("INSERT INTO base (part, bytes) VALUES (?1, ?2)")?.execute(params![base * PARTS + part, bytes])
+	debug_assert!(part < CHAIN);
+	put_bytes(conn, base * PARTS + part, bytes)
 }
 
 /// All of a base.
 pub(crate) fn parts(conn: &Connection, base: i64) -> Sql<Vec<u8>> {
-	let mut select = conn.prepare_cached("SELECT bytes FROM base WHERE part >= ?1 AND part < ?2 ORDER BY part")?;
-	let mut rows = select.query([base * PARTS, (base + 1) * PARTS])?;
-	let mut all = Vec::new();
-	while let Some(row) = rows.next()? {
-		all.extend_from_slice(&row.get::<_, Vec<u8>>(0)?);
-	}
-	Ok(all)
+	Ok(some_parts(conn, base, 0, CHAIN)?.concat())
+}
+
+/// At most `count` parts of a base, from one on.
+pub(crate) fn some_parts(conn: &Connection, base: i64, from: i64, count: i64) -> Sql<Vec<Vec<u8>>> {
+	let until = from.saturating_add(count).min(CHAIN);
+	bytes_of(conn, base * PARTS + from..base * PARTS + until)
+}
+
+/// The deltas of a base, in their order.
+pub(crate) fn chain(conn: &Connection, base: i64) -> Sql<Vec<Vec<u8>>> {
+	bytes_of(conn, base * PARTS + CHAIN..(base + 1) * PARTS)
+}
+
+/// Puts a delta behind so many others.
+pub(crate) fn put_link(conn: &Connection, base: i64, behind: usize, delta: &[u8]) -> Sql<()> {
+	put_bytes(conn, base * PARTS + CHAIN + behind as i64, delta)
+}
+
+/// Removes the deltas of a base.
+pub(crate) fn drop_chain(conn: &Connection, base: i64) -> Sql<()> {
+	drop_range(conn, base * PARTS + CHAIN..(base + 1) * PARTS)
+}
+
+fn put_bytes(conn: &Connection, part: i64, bytes: &[u8]) -> Sql<()> {
+	conn.prepare_cached("INSERT INTO base (part, bytes) VALUES (?1, ?2)")?.execute(params![part, bytes])
+}
+
+fn bytes_of(conn: &Connection, range: Range<i64>) -> Sql<Vec<Vec<u8>>> {
+	conn.prepare_cached("SELECT bytes FROM base WHERE part >= ?1 AND part < ?2 ORDER BY part")?
+		.query_map([range.start, range.end], |row| row.get(0))?
+		.collect()
+}
+
+fn drop_range(conn: &Connection, range: Range<i64>) -> Sql<()> {
+	conn.prepare_cached("DELETE FROM base WHERE part >= ?1 AND part < ?2")?.execute([range.start, range.end])
 }
 
 /// Removes the first parts of a base, at most `limit`; how many there were.
@@ -97,9 +130,9 @@ pub(crate) fn drop_some_parts(conn: &Connection, base: i64, limit: i64) -> Sql<u
 	Ok(parts.len())
 }
 
-/// Removes a base, or what there is of it.
+/// Removes a base, or what there is of it, and its chain.
 pub(crate) fn drop_parts(conn: &Connection, base: i64) -> Sql<()> {
-	conn.prepare_cached("DELETE FROM base WHERE part >= ?1 AND part < ?2")?.execute([base * PARTS, (base + 1) * PARTS])
+	drop_range(conn, base * PARTS..(base + 1) * PARTS)
 }
 
 /// Removes a row and its base.

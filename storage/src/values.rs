@@ -54,6 +54,14 @@ pub(crate) struct Recent {
 	pub deltas: Vec<Delta>,
 }
 
+impl Recent {
+	/// What has changed since its start; `None` if nothing has, or it is damaged.
+	pub fn script(&self) -> Option<Vec<u8>> {
+		let deltas: Vec<&[u8]> = self.deltas.iter().map(|delta| delta.script.as_slice()).collect();
+		delta::compose(&deltas)
+	}
+}
+
 /// What a record says.
 enum Said {
 	Value(Vec<u8>),
@@ -174,7 +182,7 @@ impl Values {
 		let Some(recent) = self.recent.get(key) else {
 			return table::row(conn, key)?.map(|row| row.value(conn, key)).transpose();
 		};
-		let mut value = match &recent.start {
+		let value = match &recent.start {
 			Start::Nothing => return Ok(None),
 			Start::Value(value) => value.clone(),
 			Start::Table => {
@@ -183,10 +191,8 @@ impl Values {
 			}
 		};
 		let Some(last) = recent.deltas.last() else { return Ok(Some(value)) };
-		for delta in &recent.deltas {
-			value = delta::apply(&value, &delta.script).ok_or_else(|| damaged(key))?;
-		}
-		if crc32fast::hash(&value) == last.crc { Ok(Some(value)) } else { Err(damaged(key)) }
+		let made = recent.script().and_then(|script| delta::apply(&value, &script));
+		made.filter(|value| crc32fast::hash(value) == last.crc).map(Some).ok_or_else(|| damaged(key))
 	}
 
 	/// [`get`](Values::get), without work if the value is in memory: what is kept of a key is what its last record made.
@@ -331,15 +337,19 @@ impl Row {
 	/// The whole value, checked.
 	pub fn value(self, conn: &Connection, key: &Key) -> Result<Vec<u8>, ReadError> {
 		match self.base {
-			Some(base) => self.made_of(&table::parts(conn, base)?).ok_or_else(|| damaged(key)),
+			Some(base) => {
+				let (parts, chain) = (table::parts(conn, base)?, table::chain(conn, base)?);
+				self.made_of(&parts, &chain).ok_or_else(|| damaged(key))
+			}
 			None if crc32fast::hash(&self.value) == self.crc => Ok(self.value),
 			None => Err(damaged(key)),
 		}
 	}
 
-	/// The whole value, of these bytes of its base; `None` if one of the two is damaged.
-	pub fn made_of(&self, base: &[u8]) -> Option<Vec<u8>> {
-		delta::apply(base, &self.value).filter(|value| crc32fast::hash(value) == self.crc)
+	/// The whole value, of these bytes of its base and the deltas behind it; `None` if something of it is damaged.
+	pub fn made_of(&self, base: &[u8], chain: &[Vec<u8>]) -> Option<Vec<u8>> {
+		let deltas: Vec<&[u8]> = chain.iter().chain([&self.value]).map(Vec::as_slice).collect();
+		delta::apply(base, &delta::compose(&deltas)?).filter(|value| crc32fast::hash(value) == self.crc)
 	}
 }
 

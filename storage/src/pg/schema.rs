@@ -39,6 +39,8 @@ const MIGRATIONS: &[&str] = &[
 		kind TEXT COLLATE "C" PRIMARY KEY, entries BIGINT NOT NULL, amount_msat BIGINT NOT NULL
 	) WITH (fillfactor = 50);
 	CREATE TABLE wallet (seq BIGINT PRIMARY KEY, crc BIGINT NOT NULL, json TEXT NOT NULL);"#,
+	// 2. As the file's version 3.
+	"",
 ];
 
 /// Only one node at a time makes the schema ("INLT").

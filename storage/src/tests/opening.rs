@@ -2,6 +2,7 @@
 
 use super::{child, child_path, get, open, place, put, samples};
 use crate::schema::{self, MIGRATIONS};
+use crate::table;
 use crate::{OpenError, Store, WalletStore, abort};
 use lightning::util::persist::KVStore;
 use rusqlite::Connection;
@@ -150,6 +151,8 @@ async fn migrations_are_atomic() {
 pub(super) const FROZEN_V1: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/store.v1.db");
 const FROZEN_V2: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/store.v2.db");
 
+const FROZEN_V3: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/store.v3.db");
+
 /// A large value, and the same after a change.
 fn large(changed: bool) -> Vec<u8> {
 	(0..9000u32).map(|i| if changed && i == 4000 { 0 } else { (i * i % 251) as u8 + 1 }).collect()
@@ -187,6 +190,40 @@ async fn frozen_v2_is_read_for_ever() {
 	assert_eq!(KVStore::read(&store, "inlet", "peers", "x").await.unwrap(), b"row");
 	assert_eq!(store.load_rows().await.unwrap(), samples::all());
 	assert_eq!(WalletStore(store).load().await.unwrap(), super::wallet::sample());
+}
+
+/// A manager after so many changes.
+fn grown(changes: usize) -> Vec<u8> {
+	let mut manager: Vec<u8> = (0..60_000u32).map(|i| (i * i % 251) as u8 + 1).collect();
+	for i in 0..changes {
+		manager[i * 90..i * 90 + 40].fill(i as u8);
+	}
+	manager
+}
+
+/// Written once, by version 3: a base with deltas behind it.
+#[tokio::test]
+#[ignore = "makes the frozen file, which is in git"]
+async fn make_frozen_v3() {
+	let store = Store::open(Path::new(FROZEN_V3), abort).unwrap();
+	for i in 0..600 {
+		store.write("", "", "manager", grown(i)).await.unwrap();
+		store.write("monitor_updates", "aa_0", &i.to_string(), vec![i as u8; 700]).await.unwrap();
+		store.remove("monitor_updates", "aa_0", &i.to_string(), true).await.unwrap();
+	}
+	store.write("monitor_updates", "aa_0", "600", b"update".to_vec()).await.unwrap();
+	store.close().await;
+}
+
+#[tokio::test]
+async fn frozen_v3_is_read_for_ever() {
+	let (_dir, path) = place();
+	fs::copy(FROZEN_V3, &path).unwrap();
+	let store = open(&path);
+	let links = store.ask(|conn| Ok(table::chain(conn, 1)?.len())).await.unwrap();
+	assert!(links > 1, "{links}");
+	assert!(KVStore::read(&store, "", "", "manager").await.unwrap() == grown(599));
+	assert_eq!(store.list("monitor_updates", "aa_0").await.unwrap(), ["600"]);
 }
 
 pub(super) async fn assert_frozen_v1(store: &Store) {

@@ -14,6 +14,8 @@ const AT_ONCE: usize = 4;
 const PEERS: usize = 8;
 const CHANNEL_SAT: u64 = 200_000;
 const ANCHOR_COIN_SAT: u64 = 20_000;
+/// Payments before those that count.
+const WARM_UP: usize = 40;
 /// Payments at once: LDK lets so many be under way in a channel.
 const TOGETHER: usize = 50;
 /// Channels sold just in time: the LSP has eight coins.
@@ -113,7 +115,10 @@ pub async fn record(dir: &Path, channels: usize, payments: usize) -> Result<Reco
 	payer.usable_channels(1, LONG).await?;
 	payee.usable_channels(1, LONG).await?;
 	let size = || Ok::<u64, anyhow::Error>(std::fs::metadata(&file)?.len());
-	pay(&payer, &payee).await?;
+	// What opening the channels has left in the store's log is settled by then.
+	for _ in 0..WARM_UP {
+		pay(&payer, &payee).await?;
+	}
 	quiet(&file).await?;
 	let before = size()?;
 	for _ in 0..payments {
@@ -138,10 +143,10 @@ pub async fn record(dir: &Path, channels: usize, payments: usize) -> Result<Reco
 	}
 	quiet(&file).await?;
 	let sales = (SALES, before..size()?);
+	// The first start after many blocks puts the wallet's changes together: it is once in 64 blocks.
+	restart(&world, &file).await?;
 	let before = size()?;
-	world.lsp.stop().await?;
-	world.lsp.resume().await?;
-	quiet(&file).await?;
+	restart(&world, &file).await?;
 	let restart = before..size()?;
 	Ok(Recording { file, channels, alone, together, sales, restart })
 }
@@ -159,6 +164,12 @@ async fn buy(world: &World<'_>, payer: &ThinNode, number: usize) -> Result<ThinN
 async fn pay(payer: &ThinNode, payee: &ThinNode) -> Result<()> {
 	let hash = payer.pay(&payee.invoice(Some(100_000))?, None, 1)?;
 	payer.outcome(hash, LONG).await?.map_err(|e| anyhow::anyhow!(e)).map(drop)
+}
+
+async fn restart(world: &World<'_>, file: &Path) -> Result<()> {
+	world.lsp.stop().await?;
+	world.lsp.resume().await?;
+	quiet(file).await
 }
 
 async fn usable(world: &World<'_>, count: usize) -> Result<()> {
