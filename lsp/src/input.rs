@@ -158,8 +158,10 @@ pub enum Input {
 		channel_id: [u8; 32],
 		/// The funding output.
 		funding: OutPoint,
-		/// What the miner gets, if we know it.
+		/// What the miner gets, if we know it; of a transaction that funds several channels, this one's part.
 		fee: Option<Sat>,
+		/// Does the transaction fund other channels too?
+		shared: bool,
 	},
 	/// The peer's signature is in hand, and the funding transaction is made and not broadcast: its coins are locked.
 	FundingWithheld {

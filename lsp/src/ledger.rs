@@ -16,7 +16,7 @@ mod fact;
 mod fold;
 mod wallet;
 
-pub use fact::{Fact, Flow, Purpose, Standing, WalletTx};
+pub use fact::{Fact, Flow, NewChannel, Purpose, Standing, WalletTx};
 pub use fold::FOLD_AT_ONCE;
 
 /// An entry to be.
@@ -70,13 +70,31 @@ pub(crate) fn lost(turn: &mut Turn<'_>, amount: Msat, gone: bool, client: Option
 	record(turn, Draft { kind, amount_msat, client, reference, channel: None, postings });
 }
 
-/// Books the miner's fee of a funding transaction, once per transaction.
-pub(crate) fn funding_cost(turn: &mut Turn<'_>, fee: Option<Sat>, client: NodeId, funding: Txid) {
+/// [`Input::Funded`]: books the miner's fee of a funding transaction, once per transaction; of one that several channels
+/// share, each channel's part, once per channel.
+pub(crate) fn funding_cost(turn: &mut Turn<'_>, funded: &Input, client: NodeId) {
+	let Input::Funded { channel_id, funding, fee, shared, .. } = funded else { return };
 	let Some(fee) = fee.and_then(Sat::to_msat) else { return };
-	let reference = funding.to_string();
-	if !turn.is_booked(EntryKind::FundingCost, &reference) {
-		spend(turn, EntryKind::FundingCost, fee, Some(client), &reference);
+	let reference = if *shared { funding.to_string() } else { funding.txid.to_string() };
+	let kind = EntryKind::FundingCost;
+	if turn.is_booked(kind, &reference) {
+		return;
 	}
+	if !shared {
+		return spend(turn, kind, fee, Some(client), &reference);
+	}
+	let amount_msat = signed(fee).saturating_neg();
+	let postings = pair(Account::Pending, Account::MinerOpen, amount_msat);
+	let (client, channel) = (Some(client), Some(*channel_id));
+	record(turn, Draft { kind, amount_msat, client, reference: &reference, channel, postings });
+}
+
+/// What the channel at this `place` (from 0) of so many bears of the fee of their common funding, to the sat: all the
+/// same, and the first what is left over.
+pub fn share_of(fee: Sat, channels: u64, place: u64) -> Sat {
+	let each = fee.0.checked_div(channels).unwrap_or(fee.0);
+	let left = fee.0.checked_rem(channels).unwrap_or(0);
+	Sat(if place == 0 { each.saturating_add(left) } else { each })
 }
 
 /// [`Input::Forwarded`]: what moved, and the part of it that is no opening fee (`skimmed`); once per reference.

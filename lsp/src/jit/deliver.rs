@@ -218,8 +218,8 @@ pub(super) fn forget_forward(turn: &mut Turn<'_>, sale: &mut Sale, intercept_id:
 
 /// [`Input::Funded`]: the money is out.
 pub(crate) fn funded(turn: &mut Turn<'_>, mut sale: Sale, input: &Input) {
-	let Input::Funded { user_channel_id, channel_id, funding, fee } = input else { return };
-	ledger::funding_cost(turn, *fee, sale.client, funding.txid);
+	let Input::Funded { user_channel_id, channel_id, funding, .. } = input else { return };
+	ledger::funding_cost(turn, input, sale.client);
 	if withhold::went_out(turn, &mut sale, *user_channel_id) {
 		return turn.put_sale(sale);
 	}

@@ -117,23 +117,30 @@ pub struct WalletTx {
 	pub purpose: Purpose,
 }
 
+/// A channel that a transaction of the wallet funds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewChannel {
+	/// LDK's channel id.
+	pub channel_id: [u8; 32],
+	/// Our mark for the channel.
+	pub user_channel_id: u128,
+	/// With whom, if it is known.
+	pub client: Option<NodeId>,
+	/// The funding output.
+	pub funding: OutPoint,
+	/// Its value.
+	pub capacity: Sat,
+	/// What the operator gives to the peer of a channel that nobody ordered.
+	pub given: Msat,
+}
+
 /// What a transaction of the wallet is for.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Purpose {
-	/// It funds a channel of ours.
+	/// It funds these channels of ours, of which there is at least one.
 	Funding {
-		/// LDK's channel id.
-		channel_id: [u8; 32],
-		/// Our mark for the channel.
-		user_channel_id: u128,
-		/// With whom, if it is known.
-		client: Option<NodeId>,
-		/// The funding output.
-		funding: OutPoint,
-		/// Its value.
-		capacity: Sat,
-		/// What the operator gives to the peer of a channel that nobody ordered.
-		given: Msat,
+		/// In the order in which they share the fee, see [`share_of`](crate::ledger::share_of).
+		channels: Vec<NewChannel>,
 	},
 	/// It makes a channel larger, with coins of ours.
 	Splice {

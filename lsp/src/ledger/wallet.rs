@@ -1,10 +1,10 @@
 //! The wallet's transactions in the books: each is booked once, and taken back if it goes away.
 
-use super::{Draft, Purpose, Standing, WalletTx, credit, debit, note_channel, record, signed};
+use super::{Draft, NewChannel, Purpose, Standing, WalletTx, credit, debit, note_channel, record, share_of, signed};
 use crate::book::{
 	Account, BookedTx, BooksRow, BooksState, ChannelSums, EntryKind, FINAL_AFTER, NodeId, OrderId, Posting,
 };
-use crate::money::Msat;
+use crate::money::{Msat, Sat};
 use crate::turn::Turn;
 use bitcoin::Txid;
 
@@ -184,13 +184,44 @@ fn cost(kind: EntryKind, account: Account, fee: i64, channel: Option<[u8; 32]>, 
 	Booking { kind, amount_msat: fee.saturating_neg(), client: None, channel, postings: rest }
 }
 
-/// The fee of a channel that was sold is booked as spent when its funding is known to be out; of another, at once.
+/// Channels of ours, and their parts of the fee.
 fn funding(turn: &mut Turn<'_>, tx: &WalletTx) -> Booking {
-	let Purpose::Funding { channel_id, user_channel_id, client, funding, capacity, given } = &tx.purpose else {
-		unreachable!("asked for fundings only")
-	};
-	let size = signed(capacity.to_msat().unwrap_or(Msat::ZERO));
+	let Purpose::Funding { channels } = &tx.purpose else { unreachable!("asked for fundings only") };
+	let msat = |channel: &NewChannel| signed(channel.capacity.to_msat().unwrap_or(Msat::ZERO));
+	let size = channels.iter().fold(0i64, |sum, channel| sum.saturating_add(msat(channel)));
 	let fee = tx.delta_msat.saturating_neg().saturating_sub(size);
+	let count = u64::try_from(channels.len()).unwrap_or(u64::MAX);
+	let each = signed(share_of(Sat(fee.unsigned_abs() / 1000), count, 1).to_msat().unwrap_or(Msat::ZERO));
+	let each = each.saturating_mul(fee.signum());
+	let mut first = fee;
+	for _ in channels.iter().skip(1) {
+		first = first.saturating_sub(each);
+	}
+	let mut postings = Vec::new();
+	let (mut any_sold, mut who) = (false, None);
+	for (place, channel) in channels.iter().enumerate() {
+		let (sold, client) = new_channel(turn, channel, if place == 0 { first } else { each }, &mut postings);
+		any_sold |= sold;
+		who = client.filter(|_| count == 1);
+	}
+	let (kind, amount_msat) = match any_sold {
+		true => (EntryKind::ChannelFunding, size),
+		false => (EntryKind::FundingCost, fee.saturating_neg()),
+	};
+	let channel = channels.first().filter(|_| count == 1).map(|channel| channel.channel_id);
+	Booking { kind, amount_msat, client: who, channel, postings }
+}
+
+/// The fee of a channel that was sold is booked as spent when its funding is known to be out; of another, at once. Says
+/// whether it was sold, and to whom.
+fn new_channel(
+	turn: &mut Turn<'_>,
+	channel: &NewChannel,
+	fee: i64,
+	postings: &mut Vec<Posting>,
+) -> (bool, Option<NodeId>) {
+	let NewChannel { channel_id, user_channel_id, client, funding, capacity, given } = channel;
+	let size = signed(capacity.to_msat().unwrap_or(Msat::ZERO));
 	let order = turn.book.order_by_user_channel_id(*user_channel_id);
 	let sale = turn.book.sale_by_user_channel_id(*user_channel_id);
 	let pushed = order.map_or(0, |order| signed(order.client_balance.to_msat().unwrap_or(Msat::ZERO)));
@@ -213,18 +244,13 @@ fn funding(turn: &mut Turn<'_>, tx: &WalletTx) -> Booking {
 	sums.capacity = *capacity;
 	sums.funding = Some(*funding);
 	turn.put_books(BooksRow::Channel(sums));
-	let ours = size.saturating_sub(pushed).saturating_sub(gift);
-	let postings = vec![
-		debit(Account::Channel(*channel_id), ours),
+	postings.extend([
+		debit(Account::Channel(*channel_id), size.saturating_sub(pushed).saturating_sub(gift)),
 		debit(Account::Pushed, pushed),
 		debit(Account::Withdrawals, gift),
 		debit(if sold { Account::Pending } else { Account::MinerOpen }, fee),
-	];
-	let (kind, amount_msat) = match sold {
-		true => (EntryKind::ChannelFunding, size),
-		false => (EntryKind::FundingCost, fee.saturating_neg()),
-	};
-	Booking { kind, amount_msat, client: who, channel: Some(*channel_id), postings }
+	]);
+	(sold, who)
 }
 
 /// The fee is booked as spent when the splice is known to be in the chain.

@@ -135,8 +135,8 @@ pub(super) fn claim(turn: &mut Turn<'_>, order: &Order) {
 
 /// [`Input::Funded`]: delivered. A held payment is claimed now and not before (R6).
 pub(crate) fn funded(turn: &mut Turn<'_>, mut order: Order, input: &Input) {
-	let Input::Funded { user_channel_id, channel_id, funding, fee } = input else { return };
-	ledger::funding_cost(turn, *fee, order.client, funding.txid);
+	let Input::Funded { user_channel_id, channel_id, funding, .. } = input else { return };
+	ledger::funding_cost(turn, input, order.client);
 	let Some(by) = paid_by(&order).filter(|_| order.user_channel_id == *user_channel_id) else {
 		let known = order.channel.as_ref().is_some_and(|channel| channel.funding == Some(*funding));
 		if !known {

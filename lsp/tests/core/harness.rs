@@ -238,6 +238,7 @@ impl Sim {
 			channel_id: channel_id(user_channel_id),
 			funding: OutPoint::new(txid(number), 0),
 			fee: Some(Sat(850)),
+			shared: false,
 		}
 	}
 

@@ -62,7 +62,7 @@ fn r16_an_htlc_that_could_be_held_for_weeks_is_not_taken_for_a_withheld_channel(
 	let [Action::BroadcastFunding { user_channel_id, channel_id, funding }] = actions[..] else {
 		panic!("{actions:?}")
 	};
-	sim.give(Input::Funded { user_channel_id, channel_id, funding, fee: Some(Sat(850)) });
+	sim.give(Input::Funded { user_channel_id, channel_id, funding, fee: Some(Sat(850)), shared: false });
 	let input = far(&sim, 4, 2016);
 	assert_eq!(forwards(&sim.give(input)), [(4, 50_000_000)]);
 }
@@ -82,7 +82,7 @@ fn r2_withheld_fundings_hold_no_more_than_their_share_of_the_wallet() {
 	let [Action::BroadcastFunding { user_channel_id, channel_id, funding }] = actions[..] else {
 		panic!("{actions:?}")
 	};
-	sim.give(Input::Funded { user_channel_id, channel_id, funding, fee: Some(Sat(850)) });
+	sim.give(Input::Funded { user_channel_id, channel_id, funding, fee: Some(Sat(850)), shared: false });
 	assert!(opened(&sim.htlc(&second, 3, 3, 2_000_000_000)).is_some());
 }
 
@@ -222,7 +222,7 @@ fn r12_a_broadcast_that_is_due_is_asked_for_with_every_block() {
 	assert_eq!(sim.tick(), asked, "nothing was heard of the first");
 	let [Action::BroadcastFunding { user_channel_id, channel_id, funding }] = asked[..] else { panic!("{asked:?}") };
 	assert_eq!(user_channel_id, open.user_channel_id);
-	sim.give(Input::Funded { user_channel_id, channel_id, funding, fee: Some(Sat(850)) });
+	sim.give(Input::Funded { user_channel_id, channel_id, funding, fee: Some(Sat(850)), shared: false });
 	assert!(sim.tick().is_empty());
 }
 

@@ -54,7 +54,7 @@ fn out(sim: &mut Sim, actions: &[Action]) -> Input {
 	let [Action::BroadcastFunding { user_channel_id, channel_id, funding }] = actions[..] else {
 		panic!("{actions:?}")
 	};
-	let input = Input::Funded { user_channel_id, channel_id, funding, fee: Some(Sat(850)) };
+	let input = Input::Funded { user_channel_id, channel_id, funding, fee: Some(Sat(850)), shared: false };
 	sim.give(input.clone());
 	input
 }

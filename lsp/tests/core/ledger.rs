@@ -4,7 +4,7 @@ use bitcoin::hashes::Hash;
 use bitcoin::{Network, OutPoint, Txid};
 use inlet_lsp::book::{Account, Book, BooksRow, ChannelSums, EntryKind, NodeId, Write};
 use inlet_lsp::input::{Input, PeerView, World};
-use inlet_lsp::ledger::{Fact, Flow, Purpose, Standing, WalletTx};
+use inlet_lsp::ledger::{Fact, Flow, NewChannel, Purpose, Standing, WalletTx};
 use inlet_lsp::market::Market;
 use inlet_lsp::money::{Msat, Sat};
 use inlet_lsp::time::Timestamp;
@@ -19,7 +19,7 @@ struct Real {
 	channels: BTreeMap<[u8; 32], i64>,
 	closed: BTreeMap<[u8; 32], i64>,
 	/// Not final: what each transaction changed.
-	txs: BTreeMap<Txid, (i64, Option<[u8; 32]>, i64)>,
+	txs: BTreeMap<Txid, (i64, Vec<([u8; 32], i64)>)>,
 	next: u64,
 	height: u32,
 }
@@ -39,6 +39,7 @@ enum Move {
 	Withdraw(u64, u64),
 	Consolidate(u64),
 	Fund { size: u64, fee: u64, given: u64 },
+	FundTogether { sizes: Vec<u64>, fee: u64 },
 	Inbound(u64),
 	Forward { fee: u64, skim: u64 },
 	Receive(u64),
@@ -56,6 +57,8 @@ fn moves() -> impl Strategy<Value = Move> {
 		(1_000..50_000u64, 100..5_000u64).prop_map(|(sat, fee)| Move::Withdraw(sat, fee)),
 		(100..5_000u64).prop_map(Move::Consolidate),
 		(20_000..900_000u64, 100..9_000u64, 0..9_000u64).prop_map(|(size, fee, given)| Move::Fund { size, fee, given }),
+		(prop::collection::vec(20_000..900_000u64, 2..5), 100..9_000u64)
+			.prop_map(|(sizes, fee)| Move::FundTogether { sizes, fee }),
 		(0..90_000_000u64).prop_map(Move::Inbound),
 		(0..9_999u64, 0..999_999u64).prop_map(|(fee, skim)| Move::Forward { fee, skim }),
 		(1..9_999_999u64).prop_map(Move::Receive),
@@ -66,6 +69,10 @@ fn moves() -> impl Strategy<Value = Move> {
 		(1..200u32).prop_map(Move::Blocks),
 		Just(Move::Restart),
 	]
+}
+
+fn msat(sat: u64) -> i64 {
+	i64::try_from(sat * 1000).unwrap()
 }
 
 fn client(n: u64) -> NodeId {
@@ -126,14 +133,19 @@ impl Ledger {
 
 	/// A transaction, booked.
 	fn tx(&mut self, delta: i64, purpose: Purpose, channel: Option<[u8; 32]>, of_channel: i64) -> Txid {
+		self.tx_of(delta, purpose, channel.map(|id| (id, of_channel)).into_iter().collect())
+	}
+
+	/// The same, of several channels.
+	fn tx_of(&mut self, delta: i64, purpose: Purpose, channels: Vec<([u8; 32], i64)>) -> Txid {
 		let txid = Txid::from_byte_array(self.id());
 		let tx = WalletTx { txid, delta_msat: delta, height: None, purpose };
 		self.tell(Fact::Wallet { height: self.real.height, txs: vec![tx], gone: vec![], moved: vec![] });
 		self.real.wallet += delta;
-		if let Some(id) = channel {
-			self.move_channel(id, of_channel);
+		for (id, msat) in &channels {
+			self.move_channel(*id, *msat);
 		}
-		self.real.txs.insert(txid, (delta, channel, of_channel));
+		self.real.txs.insert(txid, (delta, channels));
 		txid
 	}
 
@@ -158,7 +170,6 @@ impl Ledger {
 	}
 
 	fn make(&mut self, what: Move) {
-		let msat = |sat: u64| i64::try_from(sat * 1000).unwrap();
 		match what {
 			Move::Deposit(sat) => drop(self.tx(msat(sat), Purpose::Incoming { orders: vec![] }, None, 0)),
 			Move::Withdraw(sat, fee) => {
@@ -166,6 +177,7 @@ impl Ledger {
 			}
 			Move::Consolidate(fee) => drop(self.tx(-msat(fee), Purpose::Consolidation, None, 0)),
 			Move::Fund { size, fee, given } => self.fund(size, fee, given),
+			Move::FundTogether { sizes, fee } => self.fund_together(&sizes, fee),
 			Move::Inbound(ours) => {
 				let id = self.id();
 				let channel = Standing {
@@ -198,11 +210,11 @@ impl Ledger {
 			Move::Close { fee } => self.close(fee),
 			Move::Force { bump, sweep, lost } => self.force(bump, sweep, lost),
 			Move::Vanish => {
-				let Some((txid, (delta, channel, of_channel))) = self.real.txs.pop_last() else { return };
+				let Some((txid, (delta, channels))) = self.real.txs.pop_last() else { return };
 				self.tell(Fact::Wallet { height: self.real.height, txs: vec![], gone: vec![txid], moved: vec![] });
 				self.real.wallet -= delta;
-				if let Some(id) = channel {
-					self.move_channel(id, -of_channel);
+				for (id, msat) in channels {
+					self.move_channel(id, -msat);
 				}
 			}
 			Move::Blocks(blocks) => {
@@ -232,17 +244,27 @@ impl Ledger {
 	}
 
 	fn fund(&mut self, size: u64, fee: u64, given: u64) {
+		let channel = self.new_channel(size, given);
+		let (id, purpose) = (channel.channel_id, Purpose::Funding { channels: vec![channel] });
+		self.tx(-msat(size + fee), purpose, Some(id), msat(size - given));
+	}
+
+	fn fund_together(&mut self, sizes: &[u64], fee: u64) {
+		let channels: Vec<NewChannel> = sizes.iter().map(|size| self.new_channel(*size, 0)).collect();
+		let moved = channels.iter().map(|channel| (channel.channel_id, msat(channel.capacity.0))).collect();
+		self.tx_of(-msat(sizes.iter().sum::<u64>() + fee), Purpose::Funding { channels }, moved);
+	}
+
+	fn new_channel(&mut self, size: u64, given: u64) -> NewChannel {
 		let id = self.id();
-		let msat = |sat: u64| i64::try_from(sat * 1000).unwrap();
-		let purpose = Purpose::Funding {
+		NewChannel {
 			channel_id: id,
 			user_channel_id: u128::from(self.real.next),
 			client: Some(client(self.real.next)),
 			funding: OutPoint { txid: Txid::from_byte_array(id), vout: 0 },
 			capacity: Sat(size),
 			given: Msat(given * 1000),
-		};
-		self.tx(-msat(size + fee), purpose, Some(id), msat(size - given));
+		}
 	}
 
 	fn forward(&mut self, fee: u64, skim: u64) {

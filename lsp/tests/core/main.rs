@@ -16,6 +16,7 @@ mod jit_trust;
 mod jit_withheld;
 mod ledger;
 mod money;
+mod order_batch;
 mod order_lapsed;
 mod order_lightning;
 mod order_onchain;

@@ -52,7 +52,7 @@ fn spliced(actions: &[Action]) -> Option<SpliceIn> {
 fn mined(sim: &mut Sim, splice: &SpliceIn) -> Vec<Action> {
 	let (funding, fee) = (OutPoint::new(txid(900), 1), Some(Sat(1_200)));
 	let (user_channel_id, channel_id) = (splice.user_channel_id, splice.channel_id);
-	sim.give(Input::Funded { user_channel_id, channel_id, funding, fee })
+	sim.give(Input::Funded { user_channel_id, channel_id, funding, fee, shared: false })
 }
 
 fn failed(sim: &mut Sim, splice: &SpliceIn) -> Vec<Action> {

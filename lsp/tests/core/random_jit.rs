@@ -462,7 +462,7 @@ impl Ldk {
 		if self.channels[&id].withhold && !self.channels[&id].out {
 			return Input::FundingWithheld { user_channel_id: id, channel_id: channel_id(id), funding };
 		}
-		Input::Funded { user_channel_id: id, channel_id: channel_id(id), funding, fee: Some(Sat(850)) }
+		Input::Funded { user_channel_id: id, channel_id: channel_id(id), funding, fee: Some(Sat(850)), shared: false }
 	}
 
 	fn intercept(&mut self, id: [u8; 32]) {

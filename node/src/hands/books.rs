@@ -10,7 +10,7 @@ use crate::onchain::WalletView;
 use bitcoin::{Address, OutPoint, Txid};
 use inlet_lsp::book::{Account, Book, BookedTx, Books, ChannelSums, FINAL_AFTER, OrderId};
 use inlet_lsp::input::Input;
-use inlet_lsp::ledger::{Fact, Flow, Purpose, Standing, WalletTx};
+use inlet_lsp::ledger::{Fact, Flow, NewChannel, Purpose, Standing, WalletTx};
 use inlet_lsp::money::{Msat, Sat};
 use lightning::ln::channel_state::{
 	ChannelDetails, InboundHTLCStateDetails, OutboundHTLCStateDetails, SpliceCandidateStatus,
@@ -341,12 +341,14 @@ impl<'a> Reader<'a> {
 		let ours = channel.map(ours);
 		let size = capacity.to_msat().unwrap_or(Msat::ZERO);
 		Some(Purpose::Funding {
-			channel_id: v1_channel_id(funding),
-			user_channel_id,
-			client: channel.map(|channel| channel.counterparty.node_id),
-			funding,
-			capacity,
-			given: ours.and_then(|ours| size.checked_sub(ours)).unwrap_or(Msat::ZERO),
+			channels: vec![NewChannel {
+				channel_id: v1_channel_id(funding),
+				user_channel_id,
+				client: channel.map(|channel| channel.counterparty.node_id),
+				funding,
+				capacity,
+				given: ours.and_then(|ours| size.checked_sub(ours)).unwrap_or(Msat::ZERO),
+			}],
 		})
 	}
 

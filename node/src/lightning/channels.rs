@@ -161,7 +161,7 @@ impl Channels {
 		let mut inputs = if is_out {
 			self.funded(user_channel_id);
 			let fee = self.fee(funding.txid);
-			vec![Input::Funded { user_channel_id, channel_id, funding, fee }]
+			vec![Input::Funded { user_channel_id, channel_id, funding, fee, shared: false }]
 		} else if withhold && channel.is_channel_ready {
 			vec![Input::FundingWithheld { user_channel_id, channel_id, funding }]
 		} else {
@@ -279,7 +279,7 @@ impl Channels {
 			let channel_id = v1_channel_id(funding);
 			let fee = self.fee(funding.txid);
 			return Left::Out(vec![
-				Input::Funded { user_channel_id: id, channel_id, funding, fee },
+				Input::Funded { user_channel_id: id, channel_id, funding, fee, shared: false },
 				Input::ChannelClosed { user_channel_id: id, reason: CLOSED.to_owned(), by_client: false },
 			]);
 		}
@@ -445,7 +445,7 @@ impl Channels {
 		}
 		tracing::info!(target: "inlet::channels", %funding, "the payment is taken: the funding transaction goes out");
 		crash::reached("funding.release.done");
-		vec![Input::Funded { user_channel_id, channel_id, funding, fee: self.fee(funding.txid) }]
+		vec![Input::Funded { user_channel_id, channel_id, funding, fee: self.fee(funding.txid), shared: false }]
 	}
 
 	/// May the coins of a withheld funding transaction be freed? Not while LDK has the channel, which is closed then.

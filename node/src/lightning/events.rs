@@ -264,7 +264,7 @@ impl Handler {
 						return Ok(());
 					} else {
 						let fee = self.channels.fee(funding.txid);
-						Input::Funded { user_channel_id, channel_id: channel, funding, fee }
+						Input::Funded { user_channel_id, channel_id: channel, funding, fee, shared: false }
 					};
 					self.driver.submit(input).await?;
 					self.channels.funded(user_channel_id);

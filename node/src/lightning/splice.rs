@@ -208,7 +208,7 @@ impl Channels {
 		};
 		let Some(funding) = row.funding() else { return Vec::new() };
 		let (user_channel_id, channel_id, fee) = (mark, row.channel_id, Some(Sat(row.fee.to_sat())));
-		vec![Input::Funded { user_channel_id, channel_id, funding, fee }]
+		vec![Input::Funded { user_channel_id, channel_id, funding, fee, shared: false }]
 	}
 
 	/// Splices of this channel that will never be: their coins are free, and the core is told. `discarded`: LDK has said so of

@@ -5,7 +5,7 @@ use bitcoin::hashes::Hash;
 use bitcoin::{OutPoint, Txid};
 use inlet_lsp::book::{Account, NodeId};
 use inlet_lsp::input::{Action, Input, OpenChannel};
-use inlet_lsp::ledger::{Fact, Flow, Purpose};
+use inlet_lsp::ledger::{Fact, Flow, NewChannel, Purpose};
 use inlet_lsp::money::Msat;
 use inlet_lsp::quote::{CLOSE_WEIGHT, FORCED_CLOSE_WEIGHT, FUNDING_WEIGHT};
 use inlet_lsp::time::Timestamp;
@@ -68,7 +68,7 @@ impl Shop {
 				let Some(channel) = self.channels.get_mut(&user_channel_id) else { return };
 				channel.withheld = false;
 				let fee = Some(self.feerate().cost_ceil(FUNDING_WEIGHT));
-				self.give(Input::Funded { user_channel_id, channel_id, funding, fee });
+				self.give(Input::Funded { user_channel_id, channel_id, funding, fee, shared: false });
 			}
 			Action::CloseTogether { channel_id, .. } => {
 				let mark = self.channels.iter().find(|(_, channel)| channel.id == channel_id).map(|(mark, _)| *mark);
@@ -109,7 +109,7 @@ impl Shop {
 			used_at: None,
 		};
 		self.channels.insert(open.user_channel_id, channel);
-		let purpose = Purpose::Funding {
+		let channel = NewChannel {
 			channel_id: id,
 			user_channel_id: open.user_channel_id,
 			client: Some(open.peer),
@@ -117,6 +117,7 @@ impl Shop {
 			capacity: open.capacity,
 			given: Msat::ZERO,
 		};
+		let purpose = Purpose::Funding { channels: vec![channel] };
 		self.wallet(txid, -signed((open.capacity.0 + fee.0) * 1000), purpose);
 		self.after(4_000, Event::Opened(open.user_channel_id));
 	}
@@ -130,7 +131,7 @@ impl Shop {
 			true => self.give(Input::FundingWithheld { user_channel_id, channel_id, funding }),
 			false => {
 				let fee = Some(feerate.cost_ceil(FUNDING_WEIGHT));
-				self.give(Input::Funded { user_channel_id, channel_id, funding, fee });
+				self.give(Input::Funded { user_channel_id, channel_id, funding, fee, shared: false });
 			}
 		}
 		self.give(Input::ChannelReady { user_channel_id, channel_id });

@@ -111,7 +111,7 @@ impl Sim {
 		let channel = &self.ldk.channels[&id];
 		let funding = channel.funding.expect("out");
 		let fee = Some(Sat(channel.fee));
-		Input::Funded { user_channel_id: id, channel_id: channel_id(id), funding, fee }
+		Input::Funded { user_channel_id: id, channel_id: channel_id(id), funding, fee, shared: false }
 	}
 
 	pub(crate) fn withheld(&self, id: u128) -> Input {
