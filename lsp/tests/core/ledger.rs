@@ -12,6 +12,9 @@ use inlet_lsp::{Lsp, Policy};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// What came to channels, in msat.
+type Moved = Vec<([u8; 32], i64)>;
+
 /// What LDK and BDK would say, kept by adding up what is done.
 #[derive(Clone, Default)]
 struct Real {
@@ -19,7 +22,7 @@ struct Real {
 	channels: BTreeMap<[u8; 32], i64>,
 	closed: BTreeMap<[u8; 32], i64>,
 	/// Not final: what each transaction changed.
-	txs: BTreeMap<Txid, (i64, Vec<([u8; 32], i64)>)>,
+	txs: BTreeMap<Txid, (i64, Moved)>,
 	next: u64,
 	height: u32,
 }
@@ -137,7 +140,7 @@ impl Ledger {
 	}
 
 	/// The same, of several channels.
-	fn tx_of(&mut self, delta: i64, purpose: Purpose, channels: Vec<([u8; 32], i64)>) -> Txid {
+	fn tx_of(&mut self, delta: i64, purpose: Purpose, channels: Moved) -> Txid {
 		let txid = Txid::from_byte_array(self.id());
 		let tx = WalletTx { txid, delta_msat: delta, height: None, purpose };
 		self.tell(Fact::Wallet { height: self.real.height, txs: vec![tx], gone: vec![], moved: vec![] });
