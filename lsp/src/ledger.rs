@@ -32,16 +32,25 @@ pub(crate) struct Draft<'a> {
 
 /// Books `amount` as earned.
 pub(crate) fn earn(turn: &mut Turn<'_>, kind: EntryKind, amount: Msat, client: Option<NodeId>, reference: &str) {
-	simple(turn, kind, signed(amount), client, reference);
+	let channel = channel_of(turn, reference);
+	simple(turn, kind, signed(amount), client, reference, channel);
 }
 
 /// Books `amount` as spent.
 pub(crate) fn spend(turn: &mut Turn<'_>, kind: EntryKind, amount: Msat, client: Option<NodeId>, reference: &str) {
-	simple(turn, kind, signed(amount).saturating_neg(), client, reference);
+	let channel = channel_of(turn, reference);
+	simple(turn, kind, signed(amount).saturating_neg(), client, reference, channel);
 }
 
 /// What is earned comes from one account and goes to another, by its kind; what is spent, the other way round.
-fn simple(turn: &mut Turn<'_>, kind: EntryKind, msat: i64, client: Option<NodeId>, reference: &str) {
+fn simple(
+	turn: &mut Turn<'_>,
+	kind: EntryKind,
+	msat: i64,
+	client: Option<NodeId>,
+	reference: &str,
+	channel: Option<[u8; 32]>,
+) {
 	let (debit, credit) = match kind {
 		EntryKind::JitFee => (Account::Skims, Account::JitFees),
 		EntryKind::OrderFee => (Account::Orders, Account::OrderFees),
@@ -49,7 +58,6 @@ fn simple(turn: &mut Turn<'_>, kind: EntryKind, msat: i64, client: Option<NodeId
 		EntryKind::RefundCost => (Account::Orders, Account::MinerRefund),
 		_ => (Account::Pending, Account::MinerOpen),
 	};
-	let channel = channel_of(turn, reference);
 	let postings = pair(debit, credit, msat);
 	record(turn, Draft { kind, amount_msat: msat, client, reference, channel, postings });
 }
@@ -80,13 +88,8 @@ pub(crate) fn funding_cost(turn: &mut Turn<'_>, funded: &Input, client: NodeId) 
 	if turn.is_booked(kind, &reference) {
 		return;
 	}
-	if !shared {
-		return spend(turn, kind, fee, Some(client), &reference);
-	}
-	let amount_msat = signed(fee).saturating_neg();
-	let postings = pair(Account::Pending, Account::MinerOpen, amount_msat);
-	let (client, channel) = (Some(client), Some(*channel_id));
-	record(turn, Draft { kind, amount_msat, client, reference: &reference, channel, postings });
+	let channel = if *shared { Some(*channel_id) } else { channel_of(turn, &reference) };
+	simple(turn, kind, signed(fee).saturating_neg(), Some(client), &reference, channel);
 }
 
 /// What the channel at this `place` (from 0) of so many bears of the fee of their common funding, to the sat: all the

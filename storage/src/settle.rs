@@ -1,5 +1,6 @@
 //! Moves what the log has into the table, so that the log has room again: a little after each batch, in a transaction
-//! that the next batch commits. It costs no sync of its own, and no payment waits for more than [`SLICE`] of it.
+//! that the next batch commits. It costs no sync of its own, and no payment waits for more than [`SLICE`] of it, or for one
+//! change of a large value, which is written in one go.
 
 use crate::db::{Connection, Result as Sql};
 use crate::delta;
@@ -160,34 +161,28 @@ impl Values {
 			return self.settle_value(conn, key);
 		};
 		let (n, crc) = (recent.last, recent.deltas.last().map_or(row.crc, |delta| delta.crc));
-		let before: Vec<&[u8]> =
-			if chain.is_empty() { vec![&row.value] } else { chain.iter().map(Vec::as_slice).collect() };
 		let most = bytes.len() / BASE_SHARE;
-		let behind = before[1..].iter().map(|delta| delta.len()).sum::<usize>() + script.len();
-		let whole = |len| Row { crc, base: Some(base), value: delta::copy_of(len) };
-		let appends = !chain.is_empty() && chain.len() < CHAIN_LINKS && behind <= before[0].len().max(CHAIN_BYTES);
-		let written = if appends && before[0].len() + behind <= most.max(CHAIN_BYTES) {
-			let Some(len) = delta::len(&script) else { return Err(damaged(&key).into()) };
-			table::put_link(conn, base, chain.len(), &script)?;
-			table::put_row(conn, &key, n, &whole(len))?;
-			script.len()
+		let appends = has_room(&chain, script.len(), most);
+		let change = if appends {
+			script
 		} else {
-			let all =
-				delta::compose(&[&before[..], &[&script]].concat()).and_then(|all| Some((delta::len(&all)?, all)));
-			let Some((len, all)) = all else { return Err(damaged(&key).into()) };
-			if len < table::MIN_PARTS || all.len() > most.max(IN_ROW) {
+			let all: Vec<&[u8]> = chain.iter().chain([&row.value, &script]).map(Vec::as_slice).collect();
+			delta::compose(&all).ok_or_else(|| damaged(&key))?
+		};
+		let (len, written) = (delta::len(&change).ok_or_else(|| damaged(&key))?, change.len());
+		if !appends {
+			if len < table::MIN_PARTS || written > most.max(IN_ROW) {
 				return self.settle_value(conn, key);
 			}
 			table::drop_chain(conn, base)?;
-			let written = all.len();
-			if written <= IN_ROW {
-				table::put_row(conn, &key, n, &Row { crc, base: Some(base), value: all })?;
-			} else {
-				table::put_link(conn, base, 0, &all)?;
-				table::put_row(conn, &key, n, &whole(len))?;
-			}
-			written
+		}
+		let value = if !appends && written <= IN_ROW {
+			change
+		} else {
+			table::put_link(conn, base, if appends { chain.len() } else { 0 }, &change)?;
+			delta::copy_of(len)
 		};
+		table::put_row(conn, &key, n, &Row { crc, base: Some(base), value })?;
 		self.is_settled(&key, n);
 		Ok(Moved::Wrote(written + 128))
 	}
@@ -224,4 +219,11 @@ impl Values {
 		recent.deltas.retain(|delta| delta.n > n);
 		recent.first = recent.deltas.first().map_or(n, |delta| delta.n);
 	}
+}
+
+/// May a delta of so many bytes go behind these, or are all to be made one?
+fn has_room(chain: &[Vec<u8>], more: usize, most: usize) -> bool {
+	let Some((first, rest)) = chain.split_first() else { return false };
+	let behind = rest.iter().map(Vec::len).sum::<usize>() + more;
+	chain.len() < CHAIN_LINKS && behind <= first.len().max(CHAIN_BYTES) && first.len() + behind <= most.max(CHAIN_BYTES)
 }

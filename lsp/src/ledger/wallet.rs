@@ -193,10 +193,8 @@ fn funding(turn: &mut Turn<'_>, tx: &WalletTx) -> Booking {
 	let count = u64::try_from(channels.len()).unwrap_or(u64::MAX);
 	let each = signed(share_of(Sat(fee.unsigned_abs() / 1000), count, 1).to_msat().unwrap_or(Msat::ZERO));
 	let each = each.saturating_mul(fee.signum());
-	let mut first = fee;
-	for _ in channels.iter().skip(1) {
-		first = first.saturating_sub(each);
-	}
+	let others = i64::try_from(channels.len().saturating_sub(1)).unwrap_or(i64::MAX);
+	let first = fee.saturating_sub(each.saturating_mul(others));
 	let mut postings = Vec::new();
 	let (mut any_sold, mut who) = (false, None);
 	for (place, channel) in channels.iter().enumerate() {

@@ -150,7 +150,6 @@ async fn migrations_are_atomic() {
 
 pub(super) const FROZEN_V1: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/store.v1.db");
 const FROZEN_V2: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/store.v2.db");
-
 const FROZEN_V3: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/store.v3.db");
 
 /// A large value, and the same after a change.
