@@ -35,7 +35,7 @@ pub(crate) struct Stake {
 impl Stake {
 	pub(crate) fn of_sale(sale: &Sale) -> Stake {
 		let open = sale.open_channel().map(|channel| channel.capacity);
-		let promised = sale.channel.is_none() && !sale.state.is_finished();
+		let promised = open.is_none() && !sale.state.is_finished();
 		Stake {
 			client: sale.client,
 			size: open.or_else(|| promised.then_some(sale.reserved)).unwrap_or(Sat::ZERO),
@@ -48,7 +48,7 @@ impl Stake {
 	pub(crate) fn of_order(order: &Order) -> Stake {
 		let channel = order.channel.as_ref();
 		let open = channel.filter(|channel| channel.is_open()).map(|channel| channel.capacity);
-		let promised = channel.is_none() && !order.state.is_finished();
+		let promised = open.is_none() && !order.state.is_finished();
 		Stake {
 			client: order.client,
 			size: open.or_else(|| promised.then_some(order.reserved)).unwrap_or(Sat::ZERO),

@@ -5,7 +5,7 @@ mod holdings;
 
 use crate::control::{EventKind, Events};
 use crate::disk::Disk;
-use crate::driver::{Driver, Surroundings};
+use crate::driver::{Driver, Surroundings, now};
 use crate::lightning::channels::{CLOSED, Channels, Left};
 use crate::lightning::splice::growable;
 use crate::lightning::{Lightning, payments, trial};
@@ -335,7 +335,7 @@ impl Hands {
 			}
 			Left::Waits | Left::Nothing => Vec::new(),
 		};
-		let splices = |order: &Order| self.channels.look_at_splice(order.user_channel_id);
+		let splices = |order: &Order| self.channels.look_at_splice(&self.lightning, order.user_channel_id);
 		let (spliced, opened): (Vec<&Order>, Vec<&Order>) =
 			book.orders_being_opened().partition(|order| order.splice.is_some());
 		opened.into_iter().flat_map(look).chain(spliced.into_iter().flat_map(splices)).collect()
@@ -399,7 +399,7 @@ impl Surroundings for Hands {
 			Action::AbandonChannel { user_channel_id, peer } => {
 				let order = book.order_by_user_channel_id(user_channel_id);
 				let pushed = order.map(|order| order.client_balance.to_msat().unwrap_or(Msat::ZERO));
-				let void = order.is_some_and(|order| order.lapsed && !order.kept);
+				let void = order.is_some_and(|order| order.is_void(now()));
 				self.channels.abandon(&self.lightning, user_channel_id, peer, pushed, void)
 			}
 			Action::BroadcastFunding { user_channel_id, channel_id, funding } => {
@@ -462,6 +462,7 @@ impl Surroundings for Hands {
 		if self.looked.lock().expect("not poisoned").replace(version) == Some(version) {
 			return news;
 		}
+		news.extend(self.channels.follow_splices(&self.lightning));
 		news.extend(self.refunds().seen(book));
 		let watched = book.watched_addresses();
 		let addresses: Vec<&str> = watched.iter().map(String::as_str).collect();

@@ -123,6 +123,10 @@ impl OrderState {
 /// The largest dust limit of a segwit output.
 pub(crate) const DUST: Sat = Sat(330);
 
+/// So long after a splice was asked for, in seconds, the channel is closed by force if we have signed and the client still has not:
+/// time enough for a phone that lost its connection in between.
+const SPLICE_OVERDUE_SECS: u64 = 3600;
+
 /// How long the node may take to make an invoice and an address, in seconds.
 pub(crate) const PREPARE_SECS: u64 = 60;
 
@@ -135,6 +139,13 @@ impl Order {
 	/// Is its channel being opened, or given up: may its funding be out without our knowing?
 	pub fn is_being_opened(&self) -> bool {
 		matches!(self.state, OrderState::Opening { .. } | OrderState::Abandoning { .. })
+	}
+
+	/// Is the channel that is being opened, or made larger, not to be any more, if that can still be prevented? Its payment went
+	/// back, and the client has not used it; or the client keeps its signatures of a splice, and with them our coins, to itself.
+	pub fn is_void(&self, now: Timestamp) -> bool {
+		let overdue = |splice: &Splice| splice.begun.plus_secs(SPLICE_OVERDUE_SECS) <= now;
+		(self.lapsed && !self.kept) || self.splice.as_deref().is_some_and(overdue)
 	}
 
 	/// When something is due although nothing happens.

@@ -36,7 +36,7 @@ pub(super) fn open_if_possible(turn: &mut Turn<'_>, order: &mut Order) {
 		order.reserved = needed;
 		order.expected_cost = cost;
 		order.channel = Some(requested(order));
-		order.splice = splice::begin(turn, order).map(Box::new);
+		order.splice = splice::begin(turn, order, feerate).map(Box::new);
 		let step = if order.splice.is_some() { "splice" } else { "open" };
 		order.note(turn.now, step, format!("{} at {} sat/vB", order.capacity(), feerate.to_sat_per_vb_ceil()));
 	}

@@ -11,10 +11,12 @@ pub(super) const SIGNED_WITHIN_SECS: u64 = 60;
 
 /// The channel that is made larger for this order: the largest of those that can be. None if the operator does not want that,
 /// if it went wrong before, if part of what was ordered is the client's (a splice pushes nothing), or if the order is not to
-/// wait for a confirmation (a splice always does). What was ordered must be able to arrive at once.
-pub(super) fn begin(turn: &Turn<'_>, order: &Order) -> Option<Splice> {
+/// wait for a confirmation (a splice always does). What was ordered must be able to arrive at once. And its feerate must be one
+/// that is mined soon: a payment is held until it is, and not for longer than its HTLC lasts.
+pub(super) fn begin(turn: &Turn<'_>, order: &Order, feerate: FeePerKw) -> Option<Splice> {
 	let policy = &turn.policy().lsps1;
-	let may = policy.splice && !order.own_channel;
+	let is_soon = turn.world.feerate.is_some_and(|live| feerate >= live);
+	let may = policy.splice && !order.own_channel && is_soon;
 	if !may || order.client_balance > Sat::ZERO || order.required_channel_confirmations == 0 {
 		return None;
 	}
@@ -27,6 +29,7 @@ pub(super) fn begin(turn: &Turn<'_>, order: &Order) -> Option<Splice> {
 	Some(Splice {
 		channel_id: largest.channel_id,
 		user_channel_id: largest.user_channel_id,
+		begun: turn.now,
 		until: turn.now.plus_secs(SIGNED_WITHIN_SECS),
 	})
 }

@@ -5,7 +5,7 @@ use bitcoin::OutPoint;
 use inlet_lsp::book::{Account, BooksRow, EntryKind, NodeId, Order, OrderState, Write};
 use inlet_lsp::input::{Action, Growable, Input, SpliceIn};
 use inlet_lsp::ledger::{Fact, Purpose, WalletTx};
-use inlet_lsp::money::{Msat, Sat};
+use inlet_lsp::money::{FeePerKw, Msat, Sat};
 use serde_json::Value;
 
 const CHANNEL: u128 = 77;
@@ -109,6 +109,61 @@ fn a_channel_of_its_own_is_opened_where_a_splice_does_not_serve() {
 	let largest = |sim: &Sim| sim.lsp.policy.lsps1.max_channel_sat.0;
 	assert!(is_opened(&paid(|sim, _, channels| channels[0] = growable(largest(sim) - 499_999)).3), "too large then");
 	assert!(!is_opened(&paid(|sim, _, channels| channels[0] = growable(largest(sim) - 500_000)).3), "just fits");
+}
+
+/// Its payment is held until it is mined, which at a feerate for patient orders may be after the payment had to go back.
+#[test]
+fn r6_what_may_wait_long_for_its_block_is_no_splice() {
+	let patient = |feerate: u32| {
+		let (_, _, _, actions) = paid(|sim, params, _| {
+			params["funding_confirms_within_blocks"] = 144.into();
+			sim.market.by_blocks = vec![(1, FeePerKw(2_000)), (6, FeePerKw(1_000)), (144, FeePerKw(feerate))];
+		});
+		(spliced(&actions).is_some(), opened(&actions).is_some())
+	};
+	assert_eq!(patient(999), (false, true), "opened at the low feerate, as it was ordered");
+	assert_eq!(patient(1_000), (true, false));
+}
+
+#[test]
+fn r4_a_client_that_keeps_its_signatures_for_an_hour_is_waited_for_no_longer() {
+	let (mut sim, _, order, actions) = paid(|_, _, _| ());
+	sim.pass(3_599);
+	sim.tick();
+	assert!(!sim.now_order(&order).is_void(sim.now));
+	sim.pass(inlet_lsp::order::ABANDON_AGAIN_SECS);
+	let asked = sim.tick();
+	assert!(sim.now_order(&order).is_void(sim.now));
+	let peer = order.client;
+	let user_channel_id = spliced(&actions).unwrap().user_channel_id;
+	assert_eq!(asked, [Action::AbandonChannel { user_channel_id, peer }], "and the node is asked");
+}
+
+#[test]
+fn a_channel_that_was_closed_before_its_splice_was_mined_is_delivered_and_closed() {
+	let (mut sim, _, order, actions) = paid(|_, _, _| ());
+	let splice = spliced(&actions).unwrap();
+	let closed = |user_channel_id| Input::ChannelClosed { user_channel_id, reason: "bye".into(), by_client: true };
+	sim.give(closed(CHANNEL));
+	assert_eq!(mined(&mut sim, &splice).len(), 1, "claimed");
+	sim.claimed(&order, order.order_total);
+	sim.give(closed(splice.user_channel_id));
+	let done = sim.now_order(&order);
+	assert_eq!(done.state, OrderState::Completed);
+	assert!(done.channel.unwrap().closed_at.is_some());
+	assert_eq!(sim.book.lease(&channel_id(CHANNEL)), None);
+}
+
+#[test]
+fn r11_an_order_counts_while_its_channel_is_being_opened_or_made_larger() {
+	for growable in [true, false] {
+		let (sim, _, order, _) = paid(|_, _, channels| channels.truncate(usize::from(growable)));
+		let reserved = sim.now_order(&order).reserved;
+		let limits = inlet_lsp::exposure::limits(&sim.lsp.policy, &sim.book, Sat::ZERO, sim.now);
+		let taken = |key: &str| limits.iter().find(|limit| limit.key == key).unwrap().taken;
+		assert_eq!(taken("capital.max_unconfirmed_sat"), reserved.0);
+		assert_eq!(taken("capital.max_channels_per_hour"), 1);
+	}
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::Hands;
 use super::books::ours;
 use crate::driver::{Driver, now};
+use crate::lightning::splice::waits_for_splice;
 use crate::stop::stopped;
 use bitcoin::Network;
 use inlet_lsp::book::NodeId;
@@ -87,6 +88,10 @@ impl Hands {
 	/// Begins to close a channel. What is refused is asked for again by the core.
 	pub(super) fn close_together(&self, channel_id: [u8; 32], peer: NodeId, feerate: FeePerKw) {
 		let (manager, id) = (&self.lightning.manager, ChannelId(channel_id));
+		if waits_for_splice(&manager.list_channels_with_counterparty(&peer), id) {
+			tracing::info!(target: "inlet::capital", channel = %id, client = %peer, "an idle channel is being made larger, and not closed now");
+			return;
+		}
 		match manager.close_channel_with_feerate_and_script(&id, &peer, Some(feerate.0), None) {
 			Ok(()) => {
 				tracing::info!(target: "inlet::capital", channel = %id, client = %peer, "an idle channel is being closed")

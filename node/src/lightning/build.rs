@@ -281,6 +281,8 @@ impl Lightning {
 			wire,
 			door: Door::new(parts.limits, parts.way),
 			bumper,
+			broadcaster: parts.broadcaster,
+			fees: parts.fees,
 			scorer,
 			scored: AtomicBool::default(),
 			kept: Default::default(),

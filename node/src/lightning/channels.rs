@@ -377,8 +377,8 @@ impl Channels {
 
 	/// Gives up a channel unless its funding is out. The answer is always an input: that it is out, that there is no such
 	/// channel, or (from LDK, later) that it is closed; none yet while the chain backend has given no verdict on the funding, or
-	/// while the client has used a channel whose funding is refused. `pushed` is given for an order: what the client got. If its
-	/// payment has lapsed, its funding is `void`: it is held back until the backend says whether it has it.
+	/// while the client has used a channel whose funding is refused. `pushed` is given for an order: what the client got. If the
+	/// order is `void`, its funding is held back until the backend says whether it has it.
 	pub fn abandon(
 		&self,
 		lightning: &Arc<Lightning>,

@@ -324,27 +324,17 @@ impl Handler {
 				self.channels.sign_splice(lightning, channel_id, counterparty_node_id, tx).await;
 			}
 			Event::SpliceNegotiated { channel_id, counterparty_node_id, new_funding_txo, .. } => {
+				self.channels.splice_negotiated(new_funding_txo);
 				let text = format!("will be funded by {new_funding_txo}, with {counterparty_node_id}");
 				self.tell(EventKind::ChannelPending, channel_id.to_string(), text);
 			}
 			Event::SpliceNegotiationFailed { channel_id, reason, .. } => {
-				for input in self.channels.end_splices(&self.lightning, channel_id, &[], &reason.to_string()) {
+				for input in self.channels.end_splices(&self.lightning, channel_id, &reason.to_string()) {
 					self.driver.submit(input).await?;
 				}
 			}
-			Event::DiscardFunding { channel_id, funding_info: FundingInfo::Contribution { inputs, .. } } => {
-				let reason = "the channel was closed without it";
-				// It may be a monitor's, which must not wait for the driver. If a crash comes first, the order asks again.
-				if !self.lightning.manager.list_channels().iter().any(|channel| channel.channel_id == channel_id) {
-					let ended = self.channels.end_splices(&self.lightning, channel_id, &inputs, reason);
-					let driver = self.driver.clone();
-					tokio::spawn(async move {
-						for input in ended {
-							let _ = driver.submit(input).await;
-						}
-					});
-				}
-			}
+			// The chain says it too, and again after a crash: see `Channels::follow_splices`.
+			Event::DiscardFunding { funding_info: FundingInfo::Contribution { .. }, .. } => {}
 			Event::DiscardFunding { funding_info: FundingInfo::Tx { transaction }, .. } => {
 				self.channels.discard(transaction.compute_txid()).await;
 			}

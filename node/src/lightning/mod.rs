@@ -144,6 +144,8 @@ pub struct Lightning {
 	pub door: Arc<Door>,
 	/// Fee bumping of closes.
 	pub bumper: Arc<Bumper>,
+	broadcaster: Arc<Broadcaster>,
+	fees: Arc<Fees>,
 	scorer: Arc<RwLock<Scorer>>,
 	/// It differs from what was written.
 	scored: AtomicBool,

@@ -13,6 +13,7 @@ use bitcoin::{Amount, FeeRate, OutPoint, Psbt, Transaction, TxOut, Txid};
 use inlet_lsp::input::{Growable, Input, SpliceIn};
 use inlet_lsp::money::{Msat, Sat};
 use lightning::chain::ClaimId;
+use lightning::chain::channelmonitor::Balance;
 use lightning::ln::channel_state::{ChannelDetails, ChannelShutdownState, SpliceCandidateStatus};
 use lightning::ln::types::ChannelId;
 use lightning::types::features::InitFeatures;
@@ -81,7 +82,7 @@ impl Channels {
 	pub fn splice_in(&self, lightning: &Lightning, splice: &SpliceIn, others: Amount) -> Vec<Input> {
 		let mark = splice.user_channel_id;
 		if self.wallet.splice(mark).is_some() {
-			return self.look_at_splice(mark);
+			return self.look_at_splice(lightning, mark);
 		}
 		match self.begin_splice(lightning, splice, others) {
 			Ok(()) => Vec::new(),
@@ -178,14 +179,14 @@ impl Channels {
 	}
 
 	/// What a splice has come to.
-	fn left_of_splice(&self, lightning: &Lightning, row: &Spliced, discarded: bool) -> Left {
+	fn left_of_splice(&self, lightning: &Lightning, row: &Spliced) -> Left {
 		if self.wallet.is_splice_confirmed(row) {
 			return Left::Mined;
 		}
-		let channels = lightning.manager.list_channels_with_counterparty(&row.peer);
-		let Some(channel) = channels.iter().find(|channel| channel.channel_id.0 == row.channel_id) else {
-			// Its signatures may be out: LDK tells when what closed the channel is deep in the chain.
-			return if discarded || row.tx.is_none() { Left::Nothing } else { Left::Waits };
+		let Some(channel) = channel_of(lightning, row) else {
+			// Its signatures may be out: what closed the channel is deep in the chain first.
+			let never = row.tx.is_none() || self.wallet.is_splice_impossible(row);
+			return if never { Left::Nothing } else { Left::Waits };
 		};
 		let is_funding =
 			row.funding().is_some_and(|funding| channel.funding_txo.is_some_and(|own| own.txid == funding.txid));
@@ -202,39 +203,56 @@ impl Channels {
 	}
 
 	/// The inputs that a splice implies now.
-	pub fn look_at_splice(&self, mark: u128) -> Vec<Input> {
+	pub fn look_at_splice(&self, lightning: &Lightning, mark: u128) -> Vec<Input> {
 		let Some(row) = self.wallet.splice(mark).filter(|row| self.wallet.is_splice_confirmed(row)) else {
 			return Vec::new();
 		};
 		let Some(funding) = row.funding() else { return Vec::new() };
 		let (user_channel_id, channel_id, fee) = (mark, row.channel_id, Some(Sat(row.fee.to_sat())));
-		vec![Input::Funded { user_channel_id, channel_id, funding, fee, shared: false }]
-	}
-
-	/// Splices of this channel that will never be: their coins are free, and the core is told. `discarded`: LDK has said so of
-	/// one that spends these coins.
-	pub fn end_splices(
-		&self,
-		lightning: &Lightning,
-		channel: ChannelId,
-		discarded: &[OutPoint],
-		reason: &str,
-	) -> Vec<Input> {
-		let mut ended = Vec::new();
-		for row in self.wallet.splices().into_iter().filter(|row| row.channel_id == channel.0) {
-			let is_discarded = row.inputs.iter().any(|input| discarded.contains(input));
-			if self.left_of_splice(lightning, &row, is_discarded) == Left::Nothing {
-				self.wallet.free_splice(row.mark);
-				let (user_channel_id, reason) = (row.mark, reason.to_owned());
-				ended.push(Input::OpenFailed { user_channel_id, reason, ours: true });
-			}
+		let mut inputs = vec![Input::Funded { user_channel_id, channel_id, funding, fee, shared: false }];
+		if channel_of(lightning, &row).is_none() {
+			let reason = "the channel was closed while it was being made larger".to_owned();
+			inputs.push(Input::ChannelClosed { user_channel_id, reason, by_client: false });
 		}
-		ended
+		inputs
 	}
 
-	/// Gives up a splice that is not signed. `None` if there is none with this mark. If its payment went back (`void`) and the
-	/// peer still keeps its signatures to itself, the channel is closed: else our coins would be held for as long as it likes.
-	pub fn abandon_splice(&self, lightning: &Lightning, mark: u128, void: bool) -> Option<Vec<Input>> {
+	/// Splices of this channel that will never be: their coins are free, and the core is told.
+	pub fn end_splices(&self, lightning: &Lightning, channel: ChannelId, reason: &str) -> Vec<Input> {
+		let of_channel = self.wallet.splices().into_iter().filter(|row| row.channel_id == channel.0);
+		of_channel.filter_map(|row| self.end_splice(lightning, &row, reason)).collect()
+	}
+
+	/// Frees the coins of a splice if it will never be.
+	fn end_splice(&self, lightning: &Lightning, row: &Spliced, reason: &str) -> Option<Input> {
+		let is_over = self.left_of_splice(lightning, row) == Left::Nothing;
+		is_over.then(|| {
+			self.wallet.free_splice(row.mark);
+			Input::OpenFailed { user_channel_id: row.mark, reason: reason.to_owned(), ours: true }
+		})
+	}
+
+	/// Splices whose channel was closed meanwhile, after a block: one that was undone is over, and of one that was mined all the
+	/// same our part is claimed.
+	pub fn follow_splices(&self, lightning: &Lightning) -> Vec<Input> {
+		let closed = self.wallet.splices().into_iter().filter(|row| channel_of(lightning, row).is_none());
+		let follow = |row: Spliced| {
+			if self.wallet.is_splice_confirmed(&row) {
+				claim_alone(lightning, ChannelId(row.channel_id));
+			}
+			self.end_splice(lightning, &row, "the channel was closed without it")
+		};
+		closed.filter_map(follow).collect()
+	}
+
+	/// LDK knows which output of a splice is the channel's.
+	pub fn splice_negotiated(&self, funding: OutPoint) {
+		self.wallet.correct_splice(funding);
+	}
+
+	/// Gives up a splice that is not signed. `None` if there is none with this mark. If it is `overdue` and the peer still keeps
+	/// its signatures to itself, the channel is closed: else our coins would be held for as long as it likes.
+	pub fn abandon_splice(&self, lightning: &Lightning, mark: u128, overdue: bool) -> Option<Vec<Input>> {
 		let row = self.wallet.splice(mark)?;
 		let id = ChannelId(row.channel_id);
 		match row.funding() {
@@ -242,7 +260,7 @@ impl Channels {
 				// Its end is told by LDK's events; unless LDK does not know of it (any more).
 				let _not_pending = lightning.manager.cancel_funding_contributed(&id, &row.peer);
 			}
-			Some(funding) if void && !self.wallet.is_out(&funding.txid) => {
+			Some(funding) if overdue && !self.wallet.is_out(&funding.txid) => {
 				tracing::warn!(target: "inlet::channels", peer = %row.peer, channel = %id, "its peer does not sign a splice: the channel is closed");
 				let why = "the splice was never signed".to_owned();
 				let _closed_already = lightning.manager.force_close_broadcasting_latest_txn(&id, &row.peer, why);
@@ -250,24 +268,39 @@ impl Channels {
 			Some(_) => {}
 		}
 		lightning.flush();
-		match self.left_of_splice(lightning, &row, false) {
-			Left::Mined => Some(self.look_at_splice(mark)),
-			Left::Waits => Some(Vec::new()),
-			Left::Nothing => {
-				self.wallet.free_splice(mark);
-				let reason = "it was given up".to_owned();
-				Some(vec![Input::OpenFailed { user_channel_id: mark, reason, ours: true }])
-			}
-		}
+		let mined = self.look_at_splice(lightning, mark);
+		Some(mined.into_iter().chain(self.end_splice(lightning, &row, "it was given up")).collect())
 	}
 
 	/// At the start: what LDK does not know of is free.
 	pub fn release_unused_splices(&self, lightning: &Lightning) {
 		for row in self.wallet.splices() {
-			if self.left_of_splice(lightning, &row, false) == Left::Nothing {
-				self.wallet.free_splice(row.mark);
-			}
+			// Whoever waits for it asks again.
+			let _told_again = self.end_splice(lightning, &row, "LDK does not know of it");
 		}
+	}
+}
+
+/// Does this channel wait for a splice? LDK would close it in agreement on its old funding, which the splice spends.
+pub fn waits_for_splice(channels: &[ChannelDetails], id: ChannelId) -> bool {
+	channels.iter().any(|channel| channel.channel_id == id && channel.splice_details.is_some())
+}
+
+fn channel_of(lightning: &Lightning, row: &Spliced) -> Option<ChannelDetails> {
+	let channels = lightning.manager.list_channels_with_counterparty(&row.peer);
+	channels.into_iter().find(|channel| channel.channel_id.0 == row.channel_id)
+}
+
+/// A channel that was closed in agreement while its splice waited for a block: the closing transaction spends the old funding, and
+/// the splice was mined. LDK's monitor waits then for an agreement on the new funding that nobody can make any more (until a
+/// restart), and is told to claim our part by itself.
+fn claim_alone(lightning: &Lightning, id: ChannelId) {
+	let Ok(monitor) = lightning.monitor.get_monitor(id) else { return };
+	let is_open = |balance: &Balance| matches!(balance, Balance::ClaimableOnChannelClose { .. });
+	if monitor.get_claimable_balances().iter().any(is_open) {
+		tracing::warn!(target: "inlet::channels", channel = %id, "closed in the middle of a splice: our part is claimed");
+		monitor.broadcast_latest_holder_commitment_txn(&lightning.broadcaster, &lightning.fees, &lightning.logger);
+		lightning.hurry();
 	}
 }
 

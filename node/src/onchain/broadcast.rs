@@ -120,6 +120,12 @@ struct Row {
 	/// It is not sent any more; the backend is only asked whether it has it.
 	#[serde(default)]
 	held_back: bool,
+	/// Not handed over for broadcast yet: only what makes it impossible is looked for.
+	#[serde(default)]
+	unsent: bool,
+	/// What was mined in its place is [`DEEP`] blocks deep. Only a splice is kept then, until it is forgotten.
+	#[serde(default)]
+	impossible: bool,
 }
 
 /// What depends on a transaction of our own.
@@ -130,6 +136,8 @@ enum Own {
 	Funding,
 	/// A payment from the wallet, or a refund.
 	Payment,
+	/// What makes a channel larger. It spends the channel's old funding besides our coins, and so does whatever closes the channel.
+	Splice,
 }
 
 impl Broadcaster {
@@ -144,7 +152,7 @@ impl Broadcaster {
 			let row: Row = serde_json::from_slice(&bytes).map_err(|e| unreadable(&key, e))?;
 			let txs = row.txs.iter().map(|hex| deserialize_hex(hex)).collect::<Result<Vec<Transaction>, _>>();
 			let txs = txs.map_err(|e| unreadable(&key, e))?;
-			state.add(Package { row, txs, sent: None, outcome: None, rescued: false, sending: false });
+			state.add(Package::new(row, txs));
 		}
 		if !state.packages.is_empty() {
 			tracing::info!(packages = state.packages.len(), "transactions from the last run are sent again");
@@ -169,9 +177,25 @@ impl Broadcaster {
 		self.enqueue(vec![tx], false, Some(Own::Funding), None);
 	}
 
+	/// Looks for what makes a splice impossible, from before its signatures are complete. [`Broadcaster::forget`] ends it.
+	pub(crate) fn watch_splice(&self, tx: &Transaction) {
+		let mut state = self.lock();
+		if state.find(&tx.compute_txid()).is_none() {
+			let row = Row { unsent: true, ..Row::new(std::slice::from_ref(tx), Some(Own::Splice)) };
+			let package = Package::new(row, vec![tx.clone()]);
+			self.keep.write(Folder::Broadcast, &package.key(), package.bytes());
+			state.add(package);
+		}
+	}
+
+	/// Is a transaction that spends what this splice spends [`DEEP`] blocks deep in the chain?
+	pub(crate) fn is_impossible(&self, splice: &Txid) -> bool {
+		self.lock().find(splice).is_some_and(|package| package.row.impossible)
+	}
+
 	/// Is this transaction still being seen through?
 	pub fn contains(&self, txid: &Txid) -> bool {
-		self.lock().packages.values().any(|package| package.txids().any(|id| id == *txid))
+		self.lock().find(txid).is_some_and(|package| !package.row.unsent)
 	}
 
 	/// Is this transaction in a fee bump, or a claim of LDK's, and for which channel?
@@ -189,8 +213,8 @@ impl Broadcaster {
 	/// How many packages are on their way, and how many of them the backend refused at the last try.
 	pub fn waiting(&self) -> (usize, usize) {
 		let state = self.lock();
-		let refused = state.packages.values().filter(|package| matches!(package.outcome, Some(Err(_)))).count();
-		(state.packages.len(), refused)
+		let sent = || state.packages.values().filter(|package| !package.row.unsent);
+		(sent().count(), sent().filter(|package| matches!(package.outcome, Some(Err(_)))).count())
 	}
 
 	/// Waits until the backend has taken or refused this transaction, at most `limit` long (then `None`: it is tried on).
@@ -376,13 +400,15 @@ impl Broadcaster {
 		if let (Some(Own::Funding), Some(other)) = (package.row.own, replaced_by) {
 			tracing::error!(txid = ?package.child(), %other, "a channel's funding transaction was double-spent");
 		}
-		(package.row.mined, package.row.replaced_by) = (mined, replaced_by);
+		(package.row.mined, package.row.replaced_by, package.row.impossible) = (mined, replaced_by, false);
 		self.keep.write(Folder::Broadcast, &package.key(), package.bytes());
 	}
 
 	/// For backends that are asked transaction by transaction: those to ask about, the child of each package.
 	pub(crate) fn to_ask(&self) -> Vec<Transaction> {
-		self.lock().packages.values().filter_map(|package| package.txs.last().cloned()).collect()
+		let state = self.lock();
+		let open = state.packages.values().filter(|package| !package.row.impossible);
+		open.filter_map(|package| package.txs.last().cloned()).collect()
 	}
 
 	/// The answer to [`Broadcaster::to_ask`]: the height at which it was mined, or at which that was which replaces it.
@@ -395,10 +421,15 @@ impl Broadcaster {
 	}
 
 	fn drop_deep(&self, state: &mut State, tip: u32) {
-		let deep =
-			state.numbers(|package| package.row.mined.is_some_and(|mined| tip.saturating_sub(mined) + 1 >= DEEP));
-		for number in deep {
-			self.drop_package(state, number);
+		let is_deep = |package: &Package| package.row.mined.is_some_and(|mined| tip.saturating_sub(mined) + 1 >= DEEP);
+		for number in state.numbers(|package| is_deep(package) && !package.row.impossible) {
+			match state.packages.get_mut(&number).filter(|package| package.is_replaced_splice()) {
+				Some(package) => {
+					package.row.impossible = true;
+					self.keep.write(Folder::Broadcast, &package.key(), package.bytes());
+				}
+				None => self.drop_package(state, number),
+			}
 		}
 	}
 
@@ -425,11 +456,14 @@ impl Broadcaster {
 		}
 		{
 			let mut state = self.lock();
-			let hex = txs.iter().map(serialize_hex).collect();
 			let channel = channel.map(|id| id.to_lower_hex_string());
-			let row = Row { txs: hex, bump, own, mined: None, replaced_by: None, channel, held_back: false };
-			let package = Package { row, txs: txs.clone(), sent: None, outcome: None, rescued: false, sending: false };
+			let package = Package::new(Row { bump, channel, ..Row::new(&txs, own) }, txs.clone());
 			if let Some(known) = state.packages.values_mut().find(|known| known.txids().eq(package.txids())) {
+				if known.row.unsent {
+					// Now with the peer's signatures.
+					(known.row.txs, known.row.unsent, known.txs) = (package.row.txs, false, package.txs);
+					self.keep.write(Folder::Broadcast, &known.key(), known.bytes());
+				}
 				if known.row.mined.is_none() {
 					known.sent = None;
 				}
@@ -498,7 +532,8 @@ impl BroadcasterInterface for Broadcaster {
 		if funding {
 			crash::reached("funding.broadcast.decided");
 		}
-		let own = funding.then_some(Own::Funding);
+		let splice = txs.iter().any(|(_, kind)| matches!(kind, TransactionType::InteractiveFunding { .. }));
+		let own = funding.then_some(Own::Funding).or(splice.then_some(Own::Splice));
 		self.enqueue(txs.iter().map(|(tx, _)| (*tx).clone()).collect(), bump, own, channel);
 	}
 }
@@ -522,7 +557,31 @@ impl State {
 	}
 }
 
+impl Row {
+	fn new(txs: &[Transaction], own: Option<Own>) -> Row {
+		Row {
+			txs: txs.iter().map(serialize_hex).collect(),
+			bump: false,
+			own,
+			mined: None,
+			replaced_by: None,
+			channel: None,
+			held_back: false,
+			unsent: false,
+			impossible: false,
+		}
+	}
+}
+
 impl Package {
+	fn new(row: Row, txs: Vec<Transaction>) -> Package {
+		Package { row, txs, sent: None, outcome: None, rescued: false, sending: false }
+	}
+
+	fn is_replaced_splice(&self) -> bool {
+		self.row.own == Some(Own::Splice) && self.row.replaced_by.is_some()
+	}
+
 	fn txids(&self) -> impl Iterator<Item = Txid> + '_ {
 		self.txs.iter().map(Transaction::compute_txid)
 	}
@@ -554,7 +613,7 @@ impl Package {
 
 	fn is_due(&self, now: Instant, new_block: bool) -> bool {
 		let old = |sent| now.saturating_duration_since(sent) >= RESEND;
-		self.row.mined.is_none() && self.sent.is_none_or(|sent| new_block || old(sent))
+		self.row.mined.is_none() && !self.row.unsent && self.sent.is_none_or(|sent| new_block || old(sent))
 	}
 
 	fn bytes(&self) -> Vec<u8> {
@@ -575,13 +634,17 @@ impl Package {
 		let what = match self.row.own? {
 			Own::Funding => "the funding transaction of a channel",
 			Own::Payment => "a payment from the wallet",
+			Own::Splice => "the transaction that makes a channel larger",
 		};
 		let (subject, reason) = (self.child()?.to_string(), self.outcome.as_ref().and_then(|told| told.as_ref().err()));
 		let problem = match (self.row.replaced_by, reason) {
+			// The channel was closed instead, as a rule. Who forgets it then does so when that is deep in the chain.
+			(Some(_), _) if self.is_replaced_splice() && !self.row.impossible => return None,
 			(Some(other), _) => format!(
 				"can never be mined: {other} was, which spends the same coin. Does another copy of this wallet run? {}",
 				match self.row.own {
 					Some(Own::Funding) => "Stop it, and close that channel: it is worth nothing",
+					Some(Own::Splice) => "Stop it, and close that channel by force: inlet channels force-close",
 					_ => "Stop it, and pay again",
 				}
 			),

@@ -166,16 +166,7 @@ async fn a_full_queue_drops_what_was_refused_and_nothing_else() {
 }
 
 fn package(tx: Transaction) -> Package {
-	let row = Row {
-		txs: vec![serialize_hex(&tx)],
-		bump: false,
-		own: None,
-		mined: None,
-		replaced_by: None,
-		channel: None,
-		held_back: false,
-	};
-	Package { row, txs: vec![tx], sent: None, outcome: None, rescued: false, sending: false }
+	Package::new(Row::new(std::slice::from_ref(&tx), None), vec![tx])
 }
 
 #[test]

@@ -245,6 +245,7 @@ impl Wallet {
 			awaited: Mutex::default(),
 		});
 		wallet.reapply_own();
+		wallet.watch_splices();
 		wallet.save().await;
 		wallet.hear_broadcasts();
 		Ok(wallet)

@@ -4,6 +4,7 @@ use super::{Operator, node_id};
 use crate::control::*;
 use crate::driver::now;
 use crate::lightning::peers::PeerAddress;
+use crate::lightning::splice::waits_for_splice;
 use bitcoin::secp256k1::PublicKey;
 use inlet_lsp::book::Lease;
 use inlet_lsp::input::{Input, OpenChannel, Owner};
@@ -217,6 +218,13 @@ impl Operator {
 	pub(super) async fn close(&self, id: &str, request: CloseRequest) -> Result<Closing, Refusal> {
 		request.check()?;
 		let channel = self.find(id)?;
+		if !request.force && waits_for_splice(std::slice::from_ref(&channel), channel.channel_id) {
+			return Err(Refusal::not_now(
+				"being_spliced",
+				"this channel is being made larger, and its splice waits for its blocks".to_owned(),
+				"try again when the channel has its new size, or close it by force: inlet channels force-close ID",
+			));
+		}
 		let height = self.hands.tip.borrow().height;
 		let lease = self.driver.read(|book| book.lease(&channel.channel_id.0));
 		let left = lease.as_ref().map_or(0, |lease| lease.blocks_left(height, now()));

@@ -247,3 +247,72 @@ fn a_splice_that_the_client_undoes_is_followed_by_a_channel() {
 		Ok(())
 	});
 }
+
+/// The same while the LSP is away, so that the undoing is deep in the chain before LDK has closed the channel.
+#[test]
+fn a_splice_that_is_undone_while_the_lsp_is_away_gives_its_coins_back() {
+	scenario(async |scratch| {
+		let world = World::start_with(scratch, Backend::Bitcoind, splicing()).await?;
+		let (client, id) = order_of_thin(&world, true).await?;
+		let splice = world.bitcoind.wait_for_mempool(1, SOON).await?.remove(0);
+		let before = number(&world.lsp.balance().await?, "total_sat")?;
+		let own = client.old_commitment(&client.remember(&client.channels()[0])?)?;
+		world.lsp.stop().await?;
+		let address = world.bitcoind.call("getnewaddress", json!([])).await?;
+		world.bitcoind.call("generateblock", json!([address, [serialize_hex(&own)]])).await?;
+		world.bitcoind.mine(CHANNEL_DEPTH).await?;
+		world.lsp.resume().await?;
+		let funded = async || {
+			client.reconnect().await?;
+			world.mine(1, &[]).await?;
+			let order = world.lsp.order(&id).await?;
+			Ok((order["status"] == "completed").then_some(order))
+		};
+		let done = eventually(SOON * 2, "a channel is opened with the same coins", funded).await?;
+		ensure!(!text(&done["channel"], "funding")?.starts_with(&splice), "{done}");
+		world.mine(CHANNEL_DEPTH, &[]).await?;
+		let after = number(&world.lsp.balance().await?, "total_sat")?;
+		ensure!(after + 5_000 > before, "{before} before, {after} after");
+		let books = world.lsp.say(&["ledger", "check", "--wait", "20"]).await?;
+		ensure!(books.code == Some(0), "{books:?}");
+		Ok(())
+	});
+}
+
+/// The client asks to close the channel while its splice waits for a block. LDK agrees, and closes it as soon as the order's payment
+/// over it is settled, on the funding that the splice has spent by then: that can never be mined. What is ours in the new one
+/// comes home without a restart.
+#[test]
+fn a_channel_that_is_closed_in_the_middle_of_its_splice_comes_home() {
+	scenario(async |scratch| {
+		let world = World::start_with(scratch, Backend::Bitcoind, splicing()).await?;
+		let before = number(&world.lsp.balance().await?, "total_sat")?;
+		let (client, id) = order_of_thin(&world, true).await?;
+		let splice = world.bitcoind.wait_for_mempool(1, SOON).await?.remove(0);
+		let peer = client.node_id().to_string();
+		let channel = text(&channel_with(&world, &peer).await?, "id")?;
+		let refused = world.lsp.say(&["channels", "close", &channel, "--yes"]).await?;
+		ensure!(refused.code != Some(0) && refused.err.contains("is being made larger"), "{refused:?}");
+
+		client.close(&client.channels()[0])?;
+		let closing = async || Ok((channel_with(&world, &peer).await?["state"] == "closing").then_some(()));
+		eventually(SOON, "they are closing it", closing).await?;
+		world.mine(1, &[]).await?;
+		let done = world.lsp.order_is(&id, "completed", SOON).await?;
+		ensure!(text(&done["channel"], "funding")?.starts_with(&splice), "{done}");
+		let closed = async || Ok(world.lsp.channels().await?.is_empty().then_some(()));
+		eventually(SOON, "they have closed it", closed).await?;
+		// Nor does the client close it by force.
+		drop(client);
+		let home = async || {
+			world.mine(20, &[]).await?;
+			let balance = world.lsp.balance().await?;
+			let all = number(&balance["onchain"], "confirmed_sat")?;
+			Ok((all + 10_000 > before && balance["lightning"]["closing_sat"] == 0).then_some(()))
+		};
+		eventually(SOON * 2, "all that is ours is in the wallet", home).await?;
+		let books = world.lsp.say(&["ledger", "check", "--wait", "20"]).await?;
+		ensure!(books.code == Some(0), "{books:?}");
+		Ok(())
+	});
+}

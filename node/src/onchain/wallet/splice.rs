@@ -200,6 +200,7 @@ impl Wallet {
 				self.keep.write(Folder::Splice, &Spliced::key(mark), row.bytes());
 			}
 		});
+		self.broadcaster.watch_splice(&tx);
 		self.has_news();
 		self.save().await;
 		Ok(tx)
@@ -248,7 +249,31 @@ impl Wallet {
 		row.funding().is_some_and(|funding| self.is_confirmed(&funding.txid))
 	}
 
-	/// Frees the coins of a splice that LDK says will never be. Does nothing if it is in the chain.
+	/// Is what undoes this splice deep in the chain: another transaction with the channel's old funding, or with a coin of ours?
+	pub fn is_splice_impossible(&self, row: &Spliced) -> bool {
+		row.funding().is_some_and(|funding| self.broadcaster.is_impossible(&funding.txid))
+	}
+
+	/// The channel's new output is this one: LDK knows it by its script, and we have known it by its value only.
+	pub fn correct_splice(&self, funding: OutPoint) {
+		let mut splices = self.spliced();
+		let found = splices.values_mut().find(|row| row.txid == Some(funding.txid) && row.vout != funding.vout);
+		if let Some(row) = found {
+			row.vout = funding.vout;
+			self.keep.write(Folder::Splice, &Spliced::key(row.mark), row.bytes());
+		}
+	}
+
+	/// At the start: signed splices that the last run did not watch, or whose records came from a backup.
+	pub(super) fn watch_splices(&self) {
+		for row in self.splices().iter().filter(|row| !self.is_splice_confirmed(row)) {
+			if let Some(tx) = &row.tx {
+				self.broadcaster.watch_splice(tx);
+			}
+		}
+	}
+
+	/// Frees the coins of a splice that will never be. Does nothing if it is in the chain.
 	pub fn free_splice(&self, mark: u128) {
 		let Some(row) = self.splice(mark).filter(|row| !self.is_splice_confirmed(row)) else { return };
 		self.spliced().remove(&mark);

@@ -3,6 +3,7 @@
 use super::super::super::testing::{Bench, spend};
 use super::*;
 use bitcoin::secp256k1::{Secp256k1, SecretKey};
+use lightning::chain::chaininterface::{BroadcasterInterface, TransactionType};
 use lightning::util::wallet_utils::WalletSource;
 
 const RATE: FeeRate = FeeRate::from_sat_per_kwu(500);
@@ -91,6 +92,42 @@ async fn r4_a_splice_that_will_never_be_gives_its_coins_back() {
 	bench.wallet.sign_splice(7, built(&held), shared(), 0).await.unwrap();
 	bench.wallet.free_splice(7);
 	assert_eq!((bench.wallet.spendable(), bench.wallet.total()), (sats(150_000), sats(150_000)));
+}
+
+/// The channel is closed by another spend of its old funding, while nobody has the splice, or while all have it: six blocks later
+/// it can never be, and not before.
+#[tokio::test]
+async fn r4_a_splice_whose_channel_was_closed_instead_is_impossible_when_that_is_deep() {
+	for is_sent in [false, true] {
+		let (bench, held) = holding().await;
+		let signed = bench.wallet.sign_splice(7, built(&held), shared(), 0).await.unwrap();
+		let txid = signed.compute_txid();
+		assert_eq!((bench.wallet.is_out(&txid), bench.broadcaster.waiting()), (false, (0, 0)));
+		if is_sent {
+			let kind = TransactionType::InteractiveFunding { candidates: vec![] };
+			bench.broadcaster.broadcast_transactions(&[(&signed, kind)]);
+			assert!(bench.wallet.is_out(&txid));
+		}
+		let bench = bench.restart().await;
+		assert_eq!(bench.wallet.is_out(&txid), is_sent, "after a restart");
+		let is_impossible = |bench: &Bench| bench.wallet.is_splice_impossible(&bench.wallet.splice(7).unwrap());
+		bench.mine(vec![spend(&[shared().0], 399_000, ScriptBuf::new())]);
+		let mine = |bench: &Bench, blocks: u32| (0..blocks).for_each(|_| bench.mine(vec![]));
+		mine(&bench, 4);
+		assert!(!is_impossible(&bench), "five blocks");
+		bench.undo_block();
+		mine(&bench, 1);
+		assert!(!is_impossible(&bench), "five blocks again");
+		mine(&bench, 1);
+		assert!(is_impossible(&bench));
+		mine(&bench, 20);
+		let bench = bench.restart().await;
+		assert!(is_impossible(&bench), "until it is freed");
+		assert_eq!(bench.broadcaster.troubles().len(), 1, "and told, if nobody frees it");
+		bench.wallet.free_splice(7);
+		assert_eq!((bench.wallet.spendable(), bench.broadcaster.troubles()), (sats(150_000), vec![]));
+		assert_eq!(bench.broadcaster.to_ask(), vec![]);
+	}
 }
 
 #[tokio::test]
