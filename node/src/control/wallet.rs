@@ -47,6 +47,9 @@ pub struct LightningBalance {
 	pub inbound_msat: u64,
 	/// On its way back from closed channels.
 	pub closing_sat: u64,
+	/// On its way into channels that are being made larger.
+	#[serde(default)]
+	pub splicing_sat: u64,
 }
 
 /// A fresh address.

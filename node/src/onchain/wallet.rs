@@ -569,10 +569,12 @@ impl Wallet {
 		Err(WalletError::WrongNetwork { address: address.to_string(), network: self.network })
 	}
 
-	/// Does a transaction that spends `outpoint`, which need not be ours, concern the wallet: pay to it, say?
+	/// Does a transaction that spends `outpoint`, which need not be ours, concern the wallet: pay to it, say? A splice does not
+	/// count: what it takes from there goes into the channel again.
 	pub fn is_paid_from(&self, outpoint: OutPoint) -> bool {
 		let bdk = self.lock();
-		bdk.tx_graph().outspends(outpoint).iter().any(|txid| bdk.get_tx(*txid).is_some())
+		let spenders = bdk.tx_graph().outspends(outpoint).iter();
+		spenders.filter(|txid| !self.is_splice(txid)).any(|txid| bdk.get_tx(*txid).is_some())
 	}
 
 	/// Has the chain backend taken this transaction into its mempool, in this run, or is it in the chain? Without a verdict of

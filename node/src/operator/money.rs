@@ -4,6 +4,7 @@ use super::Operator;
 use super::channels::{local_msat, no_feerate};
 use crate::config::network_name;
 use crate::control::*;
+use crate::lightning::splice::on_its_way;
 use crate::onchain::{Stay, WalletError};
 use bitcoin::{Address, Amount, FeeRate, OutPoint};
 use lightning::chain::channelmonitor::{self, BalanceSource};
@@ -36,6 +37,8 @@ impl Operator {
 		let channels = lightning.manager.list_channels();
 		let closing_sat = self.closing_sat(&channels);
 		let local: u64 = channels.iter().map(local_msat).sum();
+		let splices = self.hands.wallet.splices();
+		let splicing_sat = channels.iter().map(|channel| on_its_way(channel, &splices).to_sat()).sum();
 		let onchain = OnchainBalance {
 			confirmed_sat: wallet.confirmed.to_sat(),
 			trusted_pending_sat: wallet.trusted_pending.to_sat(),
@@ -53,8 +56,9 @@ impl Operator {
 				outbound_msat: channels.iter().map(|c| c.outbound_capacity_msat).sum(),
 				inbound_msat: channels.iter().map(|c| c.inbound_capacity_msat).sum(),
 				closing_sat,
+				splicing_sat,
 			},
-			total_sat: in_wallet.to_sat() + closing_sat + local / 1000,
+			total_sat: in_wallet.to_sat() + closing_sat + splicing_sat + local / 1000,
 		}
 	}
 

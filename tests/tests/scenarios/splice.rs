@@ -289,6 +289,8 @@ fn a_channel_that_is_closed_in_the_middle_of_its_splice_comes_home() {
 		let before = number(&world.lsp.balance().await?, "total_sat")?;
 		let (client, id) = order_of_thin(&world, true).await?;
 		let splice = world.bitcoind.wait_for_mempool(1, SOON).await?.remove(0);
+		let balance = world.lsp.balance().await?;
+		ensure!(balance["lightning"]["splicing_sat"] == 300_000, "{balance}");
 		let peer = client.node_id().to_string();
 		let channel = text(&channel_with(&world, &peer).await?, "id")?;
 		let refused = world.lsp.say(&["channels", "close", &channel, "--yes"]).await?;
@@ -307,8 +309,8 @@ fn a_channel_that_is_closed_in_the_middle_of_its_splice_comes_home() {
 		let home = async || {
 			world.mine(20, &[]).await?;
 			let balance = world.lsp.balance().await?;
-			let all = number(&balance["onchain"], "confirmed_sat")?;
-			Ok((all + 10_000 > before && balance["lightning"]["closing_sat"] == 0).then_some(()))
+			ensure!(number(&balance, "total_sat")? + 10_000 > before, "{before} before, now {balance}");
+			Ok((balance["lightning"]["closing_sat"] == 0).then_some(()))
 		};
 		eventually(SOON * 2, "all that is ours is in the wallet", home).await?;
 		let books = world.lsp.say(&["ledger", "check", "--wait", "20"]).await?;

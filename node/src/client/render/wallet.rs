@@ -21,6 +21,9 @@ pub(in crate::client) fn balance(b: &Balance, _: &Style) -> String {
 	row("", msat_floor(l.outbound_msat), "  could be sent now");
 	row("", msat_floor(l.inbound_msat), "could be received now");
 	row("", number(l.closing_sat), "on its way back from closed channels");
+	if l.splicing_sat > 0 {
+		row("", number(l.splicing_sat), "on its way into channels that are being made larger");
+	}
 	row("total", number(b.total_sat), "");
 	table.text()
 }

@@ -201,6 +201,7 @@ pub(crate) fn balance() -> Balance {
 			outbound_msat: 5_020_118_999,
 			inbound_msat: 3_410_222_000,
 			closing_sat: 20_000,
+			splicing_sat: 0,
 		},
 		total_sat: 6_944_429,
 	}
