@@ -311,8 +311,8 @@ pub(super) const SECTIONS: &[Section] = &[
 			("open_window_secs", "How long to try to open a paid channel before the money goes back, in seconds."),
 			(
 				"splice",
-				"Make a channel that the client has larger for its order, instead of opening another? For trying: \
-				lsp/docs/decisions/0004-splices.md says what is not mended yet.",
+				"Make a channel that the client has larger for its order, instead of opening another? Only where that is safe: \
+				lsp/docs/decisions/0004-splices.md.",
 			),
 			(
 				"tokens",
