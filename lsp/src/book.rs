@@ -442,7 +442,7 @@ pub struct Splice {
 	/// Marks that channel in LDK. (The order's own mark marks the splice.)
 	#[serde(with = "hex_u128")]
 	pub user_channel_id: u128,
-	/// When it was asked for.
+	/// When it was asked for, or we were started after that.
 	#[serde(default)]
 	pub begun: Timestamp,
 	/// When the node is asked to give it up, if the client has not signed by then; and again.

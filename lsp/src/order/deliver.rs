@@ -94,6 +94,7 @@ pub(crate) fn started(turn: &mut Turn<'_>) {
 	let ids: Vec<String> = turn.book.live_orders().map(|order| order.id.clone()).collect();
 	for id in ids {
 		let Some(mut order) = turn.order(&id) else { continue };
+		splice::started(turn, &mut order);
 		match order.state {
 			OrderState::Preparing => give_up(turn, &mut order, "the process stopped while it was being made"),
 			OrderState::Abandoning { .. } => abandon_again(turn, &mut order),

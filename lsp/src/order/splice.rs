@@ -46,6 +46,13 @@ pub(super) fn action(order: &Order, splice: &Splice, feerate: FeePerKw) -> Actio
 	})
 }
 
+/// The client could not sign while we were away.
+pub(super) fn started(turn: &Turn<'_>, order: &mut Order) {
+	if let Some(splice) = &mut order.splice {
+		splice.begun = turn.now;
+	}
+}
+
 /// The client takes its time: the node gives the splice up, unless our signatures are out. Then it waits for a block.
 pub(super) fn tick(turn: &mut Turn<'_>, order: &mut Order) {
 	if order.splice_deadline().is_none_or(|until| turn.now < until) {

@@ -128,6 +128,10 @@ fn r6_what_may_wait_long_for_its_block_is_no_splice() {
 #[test]
 fn r4_a_client_that_keeps_its_signatures_for_an_hour_is_waited_for_no_longer() {
 	let (mut sim, _, order, actions) = paid(|_, _, _| ());
+	sim.pass(3_600);
+	sim.restart();
+	sim.give(Input::Started);
+	assert!(!sim.now_order(&order).is_void(sim.now), "we were away");
 	sim.pass(3_599);
 	sim.tick();
 	assert!(!sim.now_order(&order).is_void(sim.now));

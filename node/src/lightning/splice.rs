@@ -238,7 +238,7 @@ impl Channels {
 		let closed = self.wallet.splices().into_iter().filter(|row| channel_of(lightning, row).is_none());
 		let follow = |row: Spliced| {
 			if self.wallet.is_splice_confirmed(&row) {
-				claim_alone(lightning, ChannelId(row.channel_id));
+				claim_alone(lightning, &row);
 			}
 			self.end_splice(lightning, &row, "the channel was closed without it")
 		};
@@ -293,9 +293,15 @@ fn channel_of(lightning: &Lightning, row: &Spliced) -> Option<ChannelDetails> {
 
 /// A channel that was closed in agreement while its splice waited for a block: the closing transaction spends the old funding, and
 /// the splice was mined. LDK's monitor waits then for an agreement on the new funding that nobody can make any more (until a
-/// restart), and is told to claim our part by itself.
-fn claim_alone(lightning: &Lightning, id: ChannelId) {
+/// restart), and is told to claim our part by itself. LDK has the latest state of such a channel: nothing here closes one without
+/// broadcasting it.
+fn claim_alone(lightning: &Lightning, row: &Spliced) {
+	let id = ChannelId(row.channel_id);
 	let Ok(monitor) = lightning.monitor.get_monitor(id) else { return };
+	// Locked before it was closed: its closing transaction spends the new funding.
+	if row.txid == Some(monitor.get_funding_txo().txid) {
+		return;
+	}
 	let is_open = |balance: &Balance| matches!(balance, Balance::ClaimableOnChannelClose { .. });
 	if monitor.get_claimable_balances().iter().any(is_open) {
 		tracing::warn!(target: "inlet::channels", channel = %id, "closed in the middle of a splice: our part is claimed");

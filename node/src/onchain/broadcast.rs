@@ -213,7 +213,7 @@ impl Broadcaster {
 	/// How many packages are on their way, and how many of them the backend refused at the last try.
 	pub fn waiting(&self) -> (usize, usize) {
 		let state = self.lock();
-		let sent = || state.packages.values().filter(|package| !package.row.unsent);
+		let sent = || state.packages.values().filter(|package| !package.row.unsent && !package.row.impossible);
 		(sent().count(), sent().filter(|package| matches!(package.outcome, Some(Err(_)))).count())
 	}
 
@@ -482,8 +482,10 @@ impl Broadcaster {
 	/// issue it again.
 	fn make_room(&self, state: &mut State, wanted: usize) -> bool {
 		while state.transactions() + wanted > MAX_TRANSACTIONS {
-			let refused =
-				state.numbers(|package| matches!(package.outcome, Some(Err(_))) || package.row.mined.is_some());
+			let refused = state.numbers(|package| {
+				let is_done = matches!(package.outcome, Some(Err(_))) || package.row.mined.is_some();
+				is_done && package.row.own != Some(Own::Splice)
+			});
 			let Some(&oldest) = refused.first() else {
 				tracing::error!(
 					limit = MAX_TRANSACTIONS,

@@ -194,13 +194,15 @@ impl Wallet {
 		let tx =
 			self.sign_ours(self.psbt_of(unsigned, &shared)?).map_err(|()| WalletError::Build("no signature".into()))?;
 		self.change(|bdk| {
+			let mut splices = self.spliced();
+			let row =
+				splices.get_mut(&mark).ok_or_else(|| WalletError::Build("its coins were freed meanwhile".into()))?;
 			bdk.apply_unconfirmed_txs([(tx.clone(), self.tick())]);
-			if let Some(row) = self.spliced().get_mut(&mark) {
-				(row.tx, row.txid, row.vout) = (Some(tx.clone()), Some(txid), vout);
-				self.keep.write(Folder::Splice, &Spliced::key(mark), row.bytes());
-			}
-		});
-		self.broadcaster.watch_splice(&tx);
+			(row.tx, row.txid, row.vout) = (Some(tx.clone()), Some(txid), vout);
+			self.keep.write(Folder::Splice, &Spliced::key(mark), row.bytes());
+			self.broadcaster.watch_splice(&tx);
+			Ok::<_, WalletError>(())
+		})?;
 		self.has_news();
 		self.save().await;
 		Ok(tx)
