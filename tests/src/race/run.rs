@@ -53,8 +53,10 @@ pub async fn run(options: &Options) -> Result<()> {
 			let scratch = Scratch::new()?;
 			latency.push(sync_latency_ms(scratch.path())?);
 			let chain = Bitcoind::start(&scratch).await?;
-			// LDK chooses SCIDs for sales among those of past blocks; in a young chain they soon run out.
-			chain.mine(PAST).await?;
+			// LDK chooses SCIDs for sales, and aliases of channels, among those of past blocks; in a young chain they soon run out.
+			for _ in 0..(*channels).div_ceil(PAST as usize) {
+				chain.mine(PAST).await?;
+			}
 			let done = heat(options, *kind, *channels, &chain, &scratch).await;
 			let done = done.inspect_err(|_| scratch.keep())?;
 			report.samples.extend(done.report.samples);
