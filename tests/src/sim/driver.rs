@@ -86,6 +86,7 @@ impl Sim {
 			peer,
 			entropy: self.rng.bytes(),
 			fresh_scid: (1 << 40) | number,
+			present: Vec::new(),
 		}
 	}
 
