@@ -215,7 +215,7 @@ fn channel(turn: &mut Turn<'_>, input: &Input) {
 			Input::ChannelReady { channel_id, .. } => order::channel_ready(turn, row, id, *channel_id),
 			Input::OpenFailed { reason, ours, .. } => order::open_failed(turn, row, id, reason, *ours),
 			Input::FundingKept { .. } => order::funding_kept(turn, row, id),
-			Input::ChannelClosed { reason, .. } => order::channel_closed(turn, row, id, reason),
+			Input::ChannelClosed { reason, by_client, .. } => order::channel_closed(turn, row, id, reason, *by_client),
 			_ => {}
 		}
 	}

@@ -279,10 +279,18 @@ pub(crate) fn funding_kept(turn: &mut Turn<'_>, mut order: Order, user_channel_i
 }
 
 /// [`Input::ChannelClosed`]. While the channel is being opened it says that nothing was funded: the node would have
-/// said [`Input::Funded`] before.
-pub(crate) fn channel_closed(turn: &mut Turn<'_>, mut order: Order, user_channel_id: u128, reason: &str) {
+/// said [`Input::Funded`] before. A client that has just gone away may still, or again, look as if it were here: who did
+/// not close the channel has refused nothing.
+pub(crate) fn channel_closed(
+	turn: &mut Turn<'_>,
+	mut order: Order,
+	user_channel_id: u128,
+	reason: &str,
+	by_client: bool,
+) {
 	if order.is_being_opened() {
-		return open_failed(turn, order, user_channel_id, reason, false);
+		let again_later = !by_client && turn.world.peer.connected;
+		return open_failed(turn, order, user_channel_id, reason, again_later);
 	}
 	let now = turn.now;
 	let Some(channel) = order.channel.as_mut().filter(|_| order.user_channel_id == user_channel_id) else { return };

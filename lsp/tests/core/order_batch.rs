@@ -418,3 +418,19 @@ fn rows_of_orders_stay_readable() {
 		serde_json::from_str(r#"{"id":"000000000000000000000000000000ff","until":1700000000000}"#).unwrap();
 	assert_eq!(frozen, Batch { id: 255, until: Timestamp(START) });
 }
+
+/// LDK tells of a channel whose client has gone away before anybody else knows that it has.
+#[test]
+fn who_goes_away_has_refused_nothing() {
+	for by_client in [false, true] {
+		let mut sim = waiting(1);
+		let params = sim.order_params();
+		let (order, actions) = paid(&mut sim, 1, params);
+		let user_channel_id = opened(&actions).unwrap().user_channel_id;
+		sim.give(Input::ChannelClosed { user_channel_id, reason: "gone".into(), by_client });
+		let failed = matches!(sim.now_order(&order).state, OrderState::Failed { .. });
+		assert_eq!(failed, by_client);
+		sim.pass(10);
+		assert_eq!(opened(&sim.connect(node(1))).is_some(), !by_client);
+	}
+}

@@ -145,6 +145,12 @@ impl Sim {
 			Action::SpliceIn(_) => {
 				super::demand(false, || "nothing is spliced here: it is off".into()).map(|()| Vec::new())
 			}
+			Action::OpenTogether { .. }
+			| Action::HurryTogether { .. }
+			| Action::BroadcastShared { .. }
+			| Action::DiscardShared { .. } => {
+				super::demand(false, || "nothing is opened together here: it is off".into()).map(|()| Vec::new())
+			}
 			Action::AbandonChannel { user_channel_id, .. } => Ok(self.abandon(user_channel_id)),
 			Action::PreparePayment { order, amount, invoice, address, .. } => {
 				let deed = Deed::Prepared { order, invoice, address, amount: amount.0 };
