@@ -426,6 +426,15 @@ pub struct Order {
 	/// No channel could be made larger for it: it gets one of its own.
 	#[serde(default, skip_serializing_if = "std::ops::Not::not")]
 	pub own_channel: bool,
+	/// Paid, and waiting until then for orders of other clients to share a funding transaction with.
+	#[serde(default, skip_serializing_if = "Option::is_none")]
+	pub batch_until: Option<Timestamp>,
+	/// Its channel is opened, or was, together with others.
+	#[serde(default, skip_serializing_if = "Option::is_none")]
+	pub batch: Option<Batch>,
+	/// It waited for others in vain, or what was begun with them came to nothing: its channel is opened alone.
+	#[serde(default, skip_serializing_if = "std::ops::Not::not")]
+	pub alone: bool,
 	/// Where it stands.
 	pub state: OrderState,
 	/// The channel, from `OpenChannel` on.
@@ -446,6 +455,16 @@ pub struct Splice {
 	#[serde(default)]
 	pub begun: Timestamp,
 	/// When the node is asked to give it up, if the client has not signed by then; and again.
+	pub until: Timestamp,
+}
+
+/// Several channels that one transaction funds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Batch {
+	/// Names it.
+	#[serde(with = "hex_u128")]
+	pub id: u128,
+	/// When the node is asked to go on without whoever has not answered, or to give it up; and again.
 	pub until: Timestamp,
 }
 

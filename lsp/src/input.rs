@@ -31,6 +31,8 @@ pub struct World {
 	pub unconfirmed: Sat,
 	/// The client that the input is about, see [`Input::client`](Input::client).
 	pub peer: PeerView,
+	/// Those of [`Book::waiting_clients`](crate::book::Book::waiting_clients) that are connected.
+	pub present: Vec<NodeId>,
 	/// 32 fresh random bytes.
 	pub entropy: [u8; 32],
 	/// A fresh intercept SCID.
@@ -162,6 +164,13 @@ pub enum Input {
 		fee: Option<Sat>,
 		/// Does the transaction fund other channels too?
 		shared: bool,
+	},
+	/// All channels that this transaction is to fund are signed for, and durable: it can be broadcast.
+	AllSigned {
+		/// The transaction.
+		funding: Txid,
+		/// The channels, each by its `user_channel_id`.
+		channels: Vec<u128>,
 	},
 	/// The peer's signature is in hand, and the funding transaction is made and not broadcast: its coins are locked.
 	FundingWithheld {
@@ -401,6 +410,32 @@ pub enum Action {
 	},
 	/// Open a channel, unless one with this `user_channel_id` exists, or existed and its funding is or may be out.
 	OpenChannel(OpenChannel),
+	/// Open these channels with one transaction that funds them all, each of them once. Who refuses, goes away, or has not
+	/// accepted when [`Action::HurryTogether`] comes, is left out, which [`Input::OpenFailed`] or [`Input::ChannelClosed`]
+	/// says; of one that is left alone the channel is opened by itself. When the transaction is made, it is for all or for
+	/// none: for all, [`Input::AllSigned`] is asked; for none, each gets [`Input::OpenFailed`]. Asked for again as
+	/// [`Action::OpenChannel`] with its `batch`.
+	OpenTogether {
+		/// Names them.
+		batch: u128,
+		/// The channels, at one feerate.
+		channels: Vec<OpenChannel>,
+	},
+	/// Time is up for those of these that have not answered; and, the next time but one, for those that have not signed.
+	HurryTogether {
+		/// Which channels.
+		batch: u128,
+	},
+	/// Broadcast this transaction. The node answers with [`Input::Funded`] for each channel when the backend has it.
+	BroadcastShared {
+		/// The transaction.
+		funding: Txid,
+	},
+	/// It is not wanted: its channels are closed, then its coins are free, and [`Input::OpenFailed`] says so of each.
+	DiscardShared {
+		/// The transaction.
+		funding: Txid,
+	},
 	/// Put coins of ours into a channel that is there, unless that was begun already. Answered by [`Input::Funded`] when its
 	/// new funding is in the chain, or by [`Input::OpenFailed`] when that will never be; not before.
 	SpliceIn(SpliceIn),
@@ -546,6 +581,9 @@ pub struct OpenChannel {
 	pub feerate: FeePerKw,
 	/// Is its funding transaction withheld until [`Action::BroadcastFunding`]?
 	pub withhold: bool,
+	/// It is one of several that are [opened together](Action::OpenTogether): if the node knows nothing of that any more, it
+	/// answers with [`Input::OpenFailed`].
+	pub batch: Option<u128>,
 }
 
 /// A channel to be made larger.

@@ -7,6 +7,7 @@
 //! read nothing else. A payment below that feerate, or for more than `lsps1.max_unconfirmed_order_sat`, counts when it
 //! has `lsps1.onchain_confirmations`, which bLIP-51 leaves to the LSP.
 
+mod batch;
 mod deliver;
 mod lapse;
 mod pay;
@@ -15,6 +16,8 @@ mod refund;
 mod sell;
 mod splice;
 
+pub(crate) use batch::all_signed;
+pub use batch::{MAX_TOGETHER, TOGETHER_SECS};
 pub(crate) use deliver::{
 	channel_closed, channel_ready, claimed, connected, funded, funding_kept, open_failed, started,
 };
@@ -89,6 +92,7 @@ fn forget_attempt(turn: &Turn<'_>, order: &mut Order) {
 	order.user_channel_id = fresh;
 	order.channel = None;
 	order.splice = None;
+	order.alone |= order.batch.take().is_some();
 }
 
 /// How the order was paid, and is not delivered yet.

@@ -76,6 +76,8 @@ pub struct Lsps1Policy {
 	pub require_token: bool,
 	/// Is a channel that the client has made larger for its order, where that is safe, instead of another one being opened?
 	pub splice: bool,
+	/// How long a paid order that can wait does so for others to share a funding transaction with, in seconds; 0: not at all.
+	pub batch_window_secs: u64,
 }
 
 /// Whom we trust to take the payment that its just-in-time channel is opened for (bLIP-52's `client_trusts_lsp` the
@@ -295,6 +297,7 @@ impl Default for Lsps1Policy {
 			tokens: Vec::new(),
 			require_token: false,
 			splice: false,
+			batch_window_secs: 0,
 		}
 	}
 }

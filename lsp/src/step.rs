@@ -105,6 +105,7 @@ impl Lsp {
 				ledger::claimed(&mut turn, payment_hash, over);
 				order::claimed(&mut turn, payment_hash, *amount);
 			}
+			Input::AllSigned { funding, channels } => order::all_signed(&mut turn, *funding, channels),
 			Input::Money(fact) => ledger::money(&mut turn, fact),
 			Input::Operator(Deed::IssueToken(token)) => tokens::issue(&mut turn, token),
 			Input::Operator(Deed::RevokeToken(id)) => tokens::revoke(&mut turn, id),
@@ -136,6 +137,7 @@ impl Input {
 			| Input::Started
 			| Input::Survey { .. }
 			| Input::Holdings { .. }
+			| Input::AllSigned { .. }
 			| Input::Operator(_)
 			| Input::Money(_) => None,
 			Input::HtlcIntercepted { scid, channel, .. } => {
@@ -213,7 +215,7 @@ fn channel(turn: &mut Turn<'_>, input: &Input) {
 			Input::ChannelReady { channel_id, .. } => order::channel_ready(turn, row, id, *channel_id),
 			Input::OpenFailed { reason, ours, .. } => order::open_failed(turn, row, id, reason, *ours),
 			Input::FundingKept { .. } => order::funding_kept(turn, row, id),
-			Input::ChannelClosed { reason, .. } => order::channel_closed(turn, row, id, reason),
+			Input::ChannelClosed { reason, by_client, .. } => order::channel_closed(turn, row, id, reason, *by_client),
 			_ => {}
 		}
 	}

@@ -239,6 +239,7 @@ mod tests {
 				peer: PeerView { connected: true, ..Default::default() },
 				entropy: [7; 32],
 				fresh_scid: 1,
+				present: Vec::new(),
 			}
 		}
 

@@ -101,6 +101,7 @@ mod tests {
 				peer: PeerView::default(),
 				entropy: [7; 32],
 				fresh_scid: 1,
+				present: Vec::new(),
 			}
 		}
 

@@ -6,6 +6,7 @@ mod holdings;
 use crate::control::{EventKind, Events};
 use crate::disk::Disk;
 use crate::driver::{Driver, Surroundings, now};
+use crate::lightning::batch::Batcher;
 use crate::lightning::channels::{CLOSED, Channels, Left};
 use crate::lightning::splice::growable;
 use crate::lightning::{Lightning, payments, trial};
@@ -113,6 +114,12 @@ impl Hands {
 
 	fn driver(&self) -> Driver {
 		self.driver.get().expect("set before the engine runs").clone()
+	}
+
+	/// Channels that share a funding transaction.
+	pub fn batcher(&self) -> Batcher {
+		let (lightning, channels, driver) = (self.lightning.clone(), self.channels.clone(), self.driver());
+		Batcher { lightning, channels, driver }
 	}
 
 	fn peer(&self, client: NodeId) -> PeerView {
@@ -371,6 +378,7 @@ impl Surroundings for Hands {
 			spendable: Sat(self.spendable(book).to_sat()),
 			unconfirmed: self.unconfirmed(),
 			peer: client.map(|client| self.peer(client)).unwrap_or_default(),
+			present: book.waiting_clients().filter(|client| self.lightning.wire.is_connected(client)).collect(),
 			entropy: self.lightning.keys.get_secure_random_bytes(),
 			fresh_scid: self.fresh_scid(book),
 		}
@@ -392,8 +400,18 @@ impl Surroundings for Hands {
 			}
 			Action::FailHtlc { intercept_id, reason } => self.fail(intercept_id, &reason),
 			Action::OpenChannel(open) => self.channels.open(&self.lightning, open),
+			Action::OpenTogether { batch, channels } => self.batcher().open(batch, channels),
+			Action::HurryTogether { batch } => self.batcher().hurry(batch),
+			Action::BroadcastShared { funding } => {
+				self.batcher().broadcast(funding);
+				Vec::new()
+			}
+			Action::DiscardShared { funding } => {
+				self.batcher().discard(funding);
+				Vec::new()
+			}
 			Action::SpliceIn(splice) => {
-				let others = self.channels.reserved_for_others(book, splice.user_channel_id);
+				let others = self.channels.reserved_for_others(book, &[splice.user_channel_id]);
 				self.channels.splice_in(&self.lightning, &splice, others)
 			}
 			Action::AbandonChannel { user_channel_id, peer } => {

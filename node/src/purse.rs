@@ -43,7 +43,7 @@ impl Hands {
 		let driver = self.driver.get().expect("set before the engine runs");
 		driver.read(|book| {
 			let (purse, outpoints) = self.purse();
-			let reserved = Sat(self.channels.reserved_for_others(book, 0).to_sat());
+			let reserved = Sat(self.channels.reserved_for_others(book, &[]).to_sat());
 			let Some(feerate) = purse.feerate else { return Ok(None) };
 			let rate = FeeRate::from_sat_per_kwu(u64::from(feerate.0));
 			let (of, pieces) = match next(policy, &purse, reserved) {

@@ -280,6 +280,7 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 		books: Default::default(),
 		notify: notify::Notifier::of_node(&config, move |text| keys.sign_text(text))?,
 	});
+	hands.batcher().take_up();
 	let payments = Arc::new(Payments::load(store.clone()).await?);
 	payments.reconcile(&lightning).await?;
 	let handler = Arc::new(Handler {

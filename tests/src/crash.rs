@@ -1,6 +1,6 @@
 //! The crash matrix: the real binary dies by `kill -9` at every state of a sale and of an order, before that state is
-//! written, after, and after what follows from it was done; and between the steps of a funding, of a refund, and of waking a
-//! client. It is started again, the clients come back, and all of it must come to its end: every payment settled or failed
+//! written, after, and after what follows from it was done; and between the steps of a funding, of one that two orders share, of
+//! a refund, and of waking a client. It is started again, the clients come back, and all of it must come to its end: every payment settled or failed
 //! back, one channel for each purchase, no force-close, nothing refunded twice, and a ledger that says what everyone has.
 //!
 //! A crash point lies in the binary's debug build, see `node/src/crash.rs`. Here it has in front of it what is done when it
@@ -8,11 +8,13 @@
 
 use crate::inlet::InletOptions;
 use crate::scratch::{Scratch, eventually};
+use crate::thin::{ThinConfig, ThinNode};
 use crate::wallet::{Invoice, Wallet, number, text};
 use crate::webhook::Receiver;
 use crate::world::{Backend, SOON, World};
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
+use lightning_liquidity::lsps1::msgs::LSPS1OrderParams;
+use serde_json::{Value, json};
 use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
@@ -30,6 +32,8 @@ const ASLEEP_MSAT: u64 = 10_000_000;
 /// How long the LSP may take to come to the point where it dies.
 const REACHED_WITHIN: Duration = Duration::from_secs(60);
 const SIGKILL: i32 = 9;
+/// For as long as two orders need to be paid at the same time.
+const BATCH_WINDOW: (&str, &str) = ("INLET_LSPS1_BATCH_WINDOW_SECS", "5");
 
 /// The states of a sale through which a purchase goes.
 const SALE: [&str; 5] = ["bought", "gathering", "opening", "forwarded", "done"];
@@ -57,13 +61,37 @@ const REFUND: [&str; 3] = ["refund/refund.kept.written", "refund/refund.recorded
 const WAKE: [&str; 4] =
 	["wake/client.holding.decided", "wake/client.holding.written", "wake/client.holding.done", "wake/wake.told.done"];
 
+/// Where two orders share a funding transaction.
+const BATCH: [&str; 10] = [
+	"batch/order.paid.written",
+	"batch/order.opening.written",
+	"batch/order.opening.done",
+	"batch/batch.funded.written",
+	"batch/batch.given.one",
+	"batch/batch.given.all",
+	"batch/batch.signed.one",
+	"batch/batch.signed.all",
+	"batch/batch.kept.done",
+	"batch/batch.broadcast.decided",
+];
+/// The same, from its broadcast on.
+const BATCH_OUT: [&str; 2] = ["batch/batch.broadcast.done", "batch/funding.sent.done"];
+/// Where it is given up because one of the two went away before it signed.
+const DISSOLVED: [&str; 4] = [
+	"dissolved/batch.dissolving.decided",
+	"dissolved/batch.dissolving.told",
+	"dissolved/batch.dissolving.closed",
+	"dissolved/batch.dissolving.freed",
+];
+
 /// All points, those of sales, of orders, and of the rest by turns.
 pub fn points() -> Vec<String> {
 	let of = |kind: &str, states: &[&str]| -> Vec<String> {
 		let state = |state: &&str| PHASES.map(|phase| format!("{kind}.{state}.{phase}"));
 		states.iter().flat_map(state).collect()
 	};
-	let rest = WITHHELD.iter().chain(&FUNDED).chain(&REFUND).chain(&WAKE).map(|point| (*point).to_owned()).collect();
+	let rest = WITHHELD.iter().chain(&FUNDED).chain(&REFUND).chain(&WAKE);
+	let rest = rest.chain(&BATCH).chain(&BATCH_OUT).chain(&DISSOLVED).map(|point| (*point).to_owned()).collect();
 	let columns: [Vec<String>; 3] = [of("sale", &SALE), of("order", &ORDER), rest];
 	let longest = columns.iter().map(Vec::len).max().unwrap_or(0);
 	(0..longest).flat_map(|row| columns.iter().filter_map(move |column| column.get(row))).cloned().collect()
@@ -80,6 +108,8 @@ pub struct Matrix<'a> {
 	receiver: Receiver,
 	payer: Wallet,
 	clients: Vec<Wallet>,
+	/// Clients that share a funding transaction with one of the others.
+	companions: Vec<ThinNode>,
 	wealth_before: i64,
 	jit_fees_msat: u64,
 	orders: Vec<String>,
@@ -99,7 +129,16 @@ impl<'a> Matrix<'a> {
 		let world = World::start_with(scratch, Backend::Bitcoind, options).await?;
 		let payer = world.payer(&[PAYER_CHANNEL_SAT]).await?;
 		let wealth_before = world.wealth_msat(&[&payer]).await?;
-		Ok(Matrix { world, receiver, payer, clients: Vec::new(), wealth_before, jit_fees_msat: 0, orders: Vec::new() })
+		Ok(Matrix {
+			world,
+			receiver,
+			payer,
+			clients: Vec::new(),
+			companions: Vec::new(),
+			wealth_before,
+			jit_fees_msat: 0,
+			orders: Vec::new(),
+		})
 	}
 
 	/// A new client buys a channel and is paid, or pays, and the LSP dies at `point` on the way.
@@ -109,6 +148,11 @@ impl<'a> Matrix<'a> {
 	pub async fn survive(&mut self, point: &str) -> Result<()> {
 		let client = self.world.client(&format!("wallet{}", self.clients.len())).await?;
 		self.come_through(point, &client).await.with_context(|| format!("with a crash at {point}"))?;
+		if self.companions.last().is_some_and(|companion| companion.channels().iter().any(|one| !one.is_channel_ready))
+		{
+			// It waits for a block, and so does the other.
+			self.world.mine(1, &[&self.payer, &client]).await?;
+		}
 		client.usable_channels(1, SOON).await?;
 		self.clients.push(client);
 		self.world.mine(1, &[&self.payer]).await?;
@@ -139,9 +183,60 @@ impl<'a> Matrix<'a> {
 				self.jit_fees_msat += JIT_SAT * 1000 - msat;
 				self.through(at, client, true, self.be_paid_asleep(client)).await?;
 			}
+			"batch" | "dissolved" => self.share(at, client, doing == "dissolved").await?,
 			other => bail!("nothing is known of {other}"),
 		}
 		Ok(())
+	}
+
+	/// Two orders that can wait share a funding transaction, or are to: with `dissolved`, one of the two goes away before it signs.
+	async fn share(&mut self, at: &str, client: &Wallet, dissolved: bool) -> Result<()> {
+		let settings = [BATCH_WINDOW, ("INLET_LSPS1_MIN_REQUIRED_CHANNEL_CONFIRMATIONS", "1")];
+		settings.iter().for_each(|(name, value)| self.world.lsp.set(name, Some(value)));
+		let name = format!("companion{}", self.companions.len());
+		let config = ThinConfig::client(&name, &self.world.lsp.uri());
+		let companion = ThinNode::start(&self.world.bitcoind, config).await?;
+		self.companions.push(companion);
+		let companion = self.companions.last().context("it was pushed")?;
+		companion.set_signing(!dissolved);
+		let leave = async {
+			if dissolved {
+				let asked = async || Ok(companion.channels().iter().any(|one| one.funding_txo.is_some()).then_some(()));
+				eventually(SOON, "the companion is asked to sign", asked).await?;
+				companion.disconnect();
+				companion.set_signing(true);
+			}
+			Ok(())
+		};
+		let orders =
+			async { tokio::try_join!(self.buy_on_order(client, false), self.order_of_companion(companion), leave) };
+		let (first, second, ()) = self.through(at, client, false, orders).await?;
+		self.orders.extend([first, second]);
+		settings.iter().for_each(|(name, _)| self.world.lsp.set(name, None));
+		Ok(())
+	}
+
+	/// Gives the order's id.
+	async fn order_of_companion(&self, companion: &ThinNode) -> Result<String> {
+		let refund = self.world.bitcoind.wallet_call("getnewaddress", json!(["", "bech32"])).await?;
+		let params = LSPS1OrderParams {
+			lsp_balance_sat: ORDER_SAT,
+			client_balance_sat: 0,
+			required_channel_confirmations: 1,
+			funding_confirms_within_blocks: 6,
+			channel_expiry_blocks: LEASE_BLOCKS,
+			token: None,
+			announce_channel: false,
+		};
+		let ordered = async || {
+			companion.reconnect().await.ok();
+			Ok(companion.order(params.clone(), refund.as_str()).await.ok())
+		};
+		let order = eventually(SOON, "the companion has an order", ordered).await?;
+		let bolt11 = order.payment.bolt11.as_ref().context("no invoice")?;
+		self.pay(&Invoice { text: bolt11.invoice.to_string(), hash: String::new() }).await?;
+		self.world.lsp.order_is(&order.id.0, "completed", SOON).await?;
+		Ok(order.id.0)
 	}
 
 	/// Does `work` while the LSP dies at `point`, is started again, and everyone comes back to it: the client too, if it
@@ -177,6 +272,10 @@ impl<'a> Matrix<'a> {
 		for wallet in [&self.payer, client] {
 			let met = async || wallet.connect(&uri).await.map(Some);
 			eventually(SOON, &format!("{} connects", wallet.name()), met).await?;
+		}
+		for companion in &self.companions {
+			let met = async || Ok(companion.reconnect().await.ok());
+			eventually(SOON, "a companion connects", met).await?;
 		}
 		self.payer.usable_channels(1, SOON).await
 	}
@@ -273,16 +372,20 @@ impl<'a> Matrix<'a> {
 		let lsp = &self.world.lsp;
 		let sales = lsp.list("sales").await?;
 		let with_status = |status: &str| sales.iter().filter(|sale| sale["status"] == status).count();
-		let sold = self.clients.len() - self.orders.len();
+		let buyers = self.clients.len() + self.companions.len();
+		let sold = buyers - self.orders.len();
 		ensure!(with_status("done") == sold, "{sold} sales are done by what the clients have: {sales:?}");
 		// A promise whose answer was lost is there until it expires; nothing else is.
 		ensure!(with_status("done") + with_status("bought") == sales.len(), "a sale hangs: {sales:?}");
 		ensure!(lsp.balance().await?["lightning"]["closing_sat"] == 0, "a channel was closed");
 		let channels = lsp.channels().await?;
 		let opened = channels.iter().filter(|channel| channel["outbound"] == true).count();
-		ensure!(opened == self.clients.len(), "{opened} channels opened for {} purchases", self.clients.len());
+		ensure!(opened == buyers, "{opened} channels opened for {buyers} purchases");
 		for client in &self.clients {
 			ensure!(client.channels().await?.len() == 1, "{} has not one channel", client.name());
+		}
+		for companion in &self.companions {
+			ensure!(companion.channels().len() == 1, "a companion has not one channel: {:?}", companion.channels());
 		}
 		self.check_books(lsp.ledger().await?).await
 	}
@@ -301,19 +404,25 @@ impl<'a> Matrix<'a> {
 		}
 		ensure!(booked("order_fee") == i64::try_from(prices)?, "{prices} msat were paid for orders: {ledger}");
 		let peers: Vec<&Wallet> = self.clients.iter().chain([&self.payer]).collect();
-		let gained = self.world.wealth_msat(&peers).await? - self.wealth_before;
+		// Companions have nothing on their side.
+		let shared: u64 =
+			self.companions.iter().flat_map(ThinNode::channels).map(|one| one.channel_value_satoshis).sum();
+		let wealth = self.world.wealth_msat(&peers).await? + i64::try_from(shared * 1000)?;
+		let gained = wealth - self.wealth_before;
 		let net = ledger["net_msat"].as_i64().context("no net_msat")?;
 		let rounding = 1000 * i64::try_from(peers.len())?;
 		ensure!((gained - net).abs() <= rounding, "the LSP has {gained} msat more than before, its ledger says {net}");
 		Ok(())
 	}
 
-	/// Everyone can still be paid: what a force-close, or a channel that hangs, would end.
+	/// Everyone with a wallet can still be paid: what a force-close, or a channel that hangs, would end.
 	///
 	/// # Errors
 	/// A client is not paid.
 	pub async fn finish(&self) -> Result<()> {
 		for client in &self.clients {
+			// Who waited for a block hears what we take for forwarding when we meet again: see `World::open_channels`.
+			client.call("disconnect", json!({ "node_id": self.world.lsp.node_id() })).await.ok();
 			self.world.lsp.connect(&client.uri()).await.ok();
 			client.connect(&self.world.lsp.uri()).await?;
 			client.usable_channels(1, SOON).await?;

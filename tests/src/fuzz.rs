@@ -114,5 +114,6 @@ fn world() -> World {
 		peer: PeerView { connected: true, ..PeerView::default() },
 		entropy: [3; 32],
 		fresh_scid: 1 << 40,
+		present: Vec::new(),
 	}
 }

@@ -67,6 +67,8 @@ pub(crate) struct Index {
 	/// Finished and without an open channel, oldest first: what may be dropped from memory.
 	dead_sales: BTreeSet<(Timestamp, SaleId)>,
 	dead_orders: BTreeSet<(Timestamp, OrderId)>,
+	/// Waiting for others to be opened with.
+	waiting_orders: BTreeSet<OrderId>,
 	/// Finished, with a [surplus](Order::surplus) that may have to go back.
 	surplus_orders: BTreeSet<OrderId>,
 	/// Served on payments that are [not confirmed](Order::is_at_risk).
@@ -423,6 +425,16 @@ impl Book {
 		self.index.dead_orders.range((since, OrderId::new())..).filter_map(|(_, id)| self.order(id))
 	}
 
+	/// Paid orders that wait for others to share a funding transaction with.
+	pub(crate) fn waiting_orders(&self) -> impl Iterator<Item = &Order> {
+		self.index.waiting_orders.iter().filter_map(|id| self.order(id))
+	}
+
+	/// Their clients: of whom [`World::present`](crate::input::World::present) says who is here.
+	pub fn waiting_clients(&self) -> impl Iterator<Item = NodeId> + '_ {
+		self.waiting_orders().map(|order| order.client)
+	}
+
 	/// Orders whose channel is being opened: the node reports when the funding is out.
 	pub fn orders_being_opened(&self) -> impl Iterator<Item = &Order> {
 		self.live_orders().filter(|order| order.is_being_opened())
@@ -537,6 +549,9 @@ impl Index {
 		if let Some(at) = order.next_deadline() {
 			self.deadlines.insert((at, order.id.clone()));
 		}
+		if order.waits_until().is_some() {
+			self.waiting_orders.insert(order.id.clone());
+		}
 		if order.is_at_risk() {
 			self.orders_at_risk.insert(order.id.clone());
 		}
@@ -578,6 +593,7 @@ impl Index {
 		self.live_orders.remove(&order.id);
 		self.dead_orders.remove(&(order.created_at, order.id.clone()));
 		self.surplus_orders.remove(&order.id);
+		self.waiting_orders.remove(&order.id);
 		self.orders_at_risk.remove(&order.id);
 		self.reserved = self.reserved.saturating_sub(order_reserved(order));
 		self.stakes.remove(&Stake::of_order(order));

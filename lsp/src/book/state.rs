@@ -151,7 +151,18 @@ impl Order {
 	/// When something is due although nothing happens.
 	pub fn next_deadline(&self) -> Option<Timestamp> {
 		let bump = self.open_refund().and_then(Refund::bump_due);
-		self.state_deadline().into_iter().chain(bump).chain(self.splice_deadline()).min()
+		let others = self.splice_deadline().into_iter().chain(self.waits_until()).chain(self.batch_deadline());
+		self.state_deadline().into_iter().chain(bump).chain(others).min()
+	}
+
+	/// Until when it waits for orders to share a funding transaction with.
+	pub(crate) fn waits_until(&self) -> Option<Timestamp> {
+		self.batch_until.filter(|_| matches!(self.state, OrderState::Paid { .. }))
+	}
+
+	/// When those that are opened together with it should be further.
+	pub(crate) fn batch_deadline(&self) -> Option<Timestamp> {
+		self.batch.filter(|_| matches!(self.state, OrderState::Opening { .. })).map(|batch| batch.until)
 	}
 
 	/// When the splice that it waits for should be signed.

@@ -340,6 +340,7 @@ fn open_again_at(turn: &Turn<'_>, sale: &Sale, capacity: Sat) -> Result<FeePerKw
 fn open_action(sale: &Sale, capacity: Sat, feerate: FeePerKw) -> Action {
 	Action::OpenChannel(OpenChannel {
 		withhold: sale.client_trusts,
+		batch: None,
 		owner: Owner::Sale(sale.id.clone()),
 		user_channel_id: sale.user_channel_id,
 		peer: sale.client,

@@ -1,7 +1,8 @@
 //! A paid order gets its channel; the money is ours when the funding is out.
 
 use super::{
-	OPEN_AGAIN_SECS, abandon_again, forget_attempt, give_up, lapse, paid_by, pay, refund, requested, sell, splice,
+	OPEN_AGAIN_SECS, abandon_again, batch, forget_attempt, give_up, lapse, paid_by, pay, refund, requested, sell,
+	splice,
 };
 use crate::admission::{self, Refusal};
 use crate::book::{EntryKind, NodeId, Order, OrderState, PaidBy, PaymentHash, PaymentState};
@@ -29,6 +30,9 @@ pub(super) fn open_if_possible(turn: &mut Turn<'_>, order: &mut Order) {
 	turn.put_order(order.clone());
 	let Ok(needed) = admission::funding(turn, feerate, limit, order.reserved, limit) else { return };
 	if matches!(order.state, OrderState::Paid { .. }) {
+		if batch::waits(turn, order, feerate) {
+			return;
+		}
 		if order.channel.is_some() {
 			forget_attempt(turn, order);
 		}
@@ -49,14 +53,20 @@ pub(super) fn open_if_possible(turn: &mut Turn<'_>, order: &mut Order) {
 /// The feerate of the funding, and what the channel costs at it. The ceilings are for what is sold now: what was
 /// ordered and paid for is opened as long as its fee covers it. If the feerate has overtaken it (R7), it waits until
 /// the deadline for the feerate to fall again, and then the money goes back.
-fn promised_feerate(turn: &Turn<'_>, order: &Order) -> Result<(FeePerKw, Sat), Refusal> {
+pub(super) fn promised_feerate(turn: &Turn<'_>, order: &Order) -> Result<(FeePerKw, Sat), Refusal> {
 	let live = admission::live(turn.world)?;
 	let feerate = turn.world.market.within(live, order.funding_confirms_within_blocks);
+	Ok((feerate, cost_at(turn, order, feerate)?))
+}
+
+/// What the channel costs when it is funded at this feerate, if its fee covers that.
+pub(super) fn cost_at(turn: &Turn<'_>, order: &Order, feerate: FeePerKw) -> Result<Sat, Refusal> {
+	let live = admission::live(turn.world)?;
 	let standing = tiers::here(turn, &order.client);
 	let basis = Basis::new(turn.policy(), &standing, &turn.world.market, live, feerate);
 	let costs = basis.order_costs(order.lsp_balance, order.channel_expiry_blocks);
 	basis.covers(order.fee_total.to_msat().unwrap_or(Msat(u64::MAX)), costs)?;
-	Ok((feerate, costs.total()))
+	Ok(costs.total())
 }
 
 /// The channel as it was ordered: what the client is asked to accept before it pays, and gets when it has paid.
@@ -72,6 +82,7 @@ pub(super) fn channel(order: &Order, user_channel_id: u128, feerate: FeePerKw) -
 		max_to_self_delay: None,
 		feerate,
 		withhold: false,
+		batch: order.batch.map(|batch| batch.id),
 	}
 }
 
@@ -269,10 +280,18 @@ pub(crate) fn funding_kept(turn: &mut Turn<'_>, mut order: Order, user_channel_i
 }
 
 /// [`Input::ChannelClosed`]. While the channel is being opened it says that nothing was funded: the node would have
-/// said [`Input::Funded`] before.
-pub(crate) fn channel_closed(turn: &mut Turn<'_>, mut order: Order, user_channel_id: u128, reason: &str) {
+/// said [`Input::Funded`] before. A client that has just gone away may still, or again, look as if it were here: who did
+/// not close the channel has refused nothing.
+pub(crate) fn channel_closed(
+	turn: &mut Turn<'_>,
+	mut order: Order,
+	user_channel_id: u128,
+	reason: &str,
+	by_client: bool,
+) {
 	if order.is_being_opened() {
-		return open_failed(turn, order, user_channel_id, reason, false);
+		let again_later = !by_client && turn.world.peer.connected;
+		return open_failed(turn, order, user_channel_id, reason, again_later);
 	}
 	let now = turn.now;
 	let Some(channel) = order.channel.as_mut().filter(|_| order.user_channel_id == user_channel_id) else { return };

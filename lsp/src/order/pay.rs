@@ -1,6 +1,8 @@
 //! Payments arrive, by Lightning (held, not claimed) or on-chain, in time or too late.
 
-use super::{CLAIM_MARGIN_BLOCKS, abandon, abandon_again, deliver, give_up, lapse, paid_by, refund, sell, splice};
+use super::{
+	CLAIM_MARGIN_BLOCKS, abandon, abandon_again, batch, deliver, give_up, lapse, paid_by, refund, sell, splice,
+};
 use crate::book::{EntryKind, Order, OrderState, PaidBy, PaymentHash, PaymentState, Received};
 use crate::input::Action;
 use crate::ledger;
@@ -64,7 +66,7 @@ fn is_too_late(turn: &Turn<'_>, claim_deadline: Option<u32>) -> bool {
 	claim_deadline.is_some_and(|height| turn.world.height.saturating_add(CLAIM_MARGIN_BLOCKS) >= height)
 }
 
-fn held_until(order: &Order) -> Option<u32> {
+pub(super) fn held_until(order: &Order) -> Option<u32> {
 	let lightning = order.lightning.as_ref().filter(|_| paid_by(order) == Some(PaidBy::Lightning));
 	lightning.and_then(|lightning| lightning.claim_deadline)
 }
@@ -95,6 +97,7 @@ pub(crate) fn address_activity(turn: &mut Turn<'_>, mut order: Order, received: 
 		// A reorganisation, or a double spend, took the payment away before we opened.
 		OrderState::Paid { by: PaidBy::Onchain, .. } if !enough => {
 			order.state = OrderState::AwaitingPayment;
+			order.batch_until = None;
 			set_onchain_state(&mut order, PaymentState::ExpectPayment);
 			order.note(turn.now, "onchain", UNCONFIRMED_AGAIN.to_string());
 			expire(turn, &mut order);
@@ -198,6 +201,7 @@ pub(crate) fn tick(turn: &mut Turn<'_>) {
 		refund::tick(turn, &mut order);
 		turn.put_order(order);
 	}
+	batch::tick(turn);
 	let due = |order: &&Order| refund::due(turn, order).is_some();
 	let ids: Vec<String> = turn.book.surplus_orders().filter(due).map(|order| order.id.clone()).collect();
 	for id in ids {

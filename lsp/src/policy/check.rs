@@ -5,6 +5,7 @@ use super::{
 	RiskPolicy, Tier, Tiers,
 };
 use crate::money::Sat;
+use crate::order::TOGETHER_SECS;
 
 /// A key of the policy that cannot be, and what would be right.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,6 +35,8 @@ const MAX_PER_CLIENT: u32 = 16;
 const MAX_TRUSTED_CLIENTS: usize = 1_000;
 /// A hundred years.
 const MAX_KEEP_MONTHS: u32 = 1_200;
+/// A held payment makes its payer wait.
+const MAX_BATCH_WINDOW_SECS: u64 = 600;
 /// 21 million bitcoin.
 const ALL_SATS: Sat = Sat(2_100_000_000_000_000);
 
@@ -92,6 +95,14 @@ fn check_lsps1(own: &Lsps1Policy, risk: &RiskPolicy) -> Checked {
 	)?;
 	demand((60..=86_400).contains(&own.open_window_secs), "lsps1.open_window_secs", || {
 		"must be from 60 (a minute) to 86400 (a day)".to_string()
+	})?;
+	let longest = own.open_window_secs.saturating_sub(TOGETHER_SECS).min(MAX_BATCH_WINDOW_SECS);
+	demand(own.batch_window_secs <= longest, "lsps1.batch_window_secs", || {
+		format!(
+			"must be at most {MAX_BATCH_WINDOW_SECS} (ten minutes), and {TOGETHER_SECS} below lsps1.open_window_secs ({}); 0 \
+			opens each channel by itself",
+			own.open_window_secs
+		)
 	})
 }
 

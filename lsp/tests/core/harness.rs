@@ -109,6 +109,11 @@ impl Sim {
 			spendable: self.spendable,
 			unconfirmed: self.unconfirmed,
 			peer: client.and_then(|client| self.peers.get(&client).cloned()).unwrap_or_default(),
+			present: self
+				.book
+				.waiting_clients()
+				.filter(|client| self.peers.get(client).is_some_and(|peer| peer.connected))
+				.collect(),
 			entropy: bitcoin::hashes::sha256::Hash::hash(&counter.to_be_bytes()).to_byte_array(),
 			fresh_scid: (1 << 40) | counter,
 		}

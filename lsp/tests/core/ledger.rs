@@ -112,6 +112,7 @@ impl Ledger {
 			peer: PeerView::default(),
 			entropy: [1; 32],
 			fresh_scid: 1,
+			present: Vec::new(),
 		};
 		self.now = Timestamp(self.now.0 + 3_600_000);
 		let step = self.lsp.step(&self.book, &world, self.now, input.clone());

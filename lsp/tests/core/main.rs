@@ -24,6 +24,7 @@ mod order_risks;
 mod order_rules;
 mod order_splice;
 mod policy;
+mod random_batches;
 mod random_jit;
 mod random_orders;
 mod reclaim;

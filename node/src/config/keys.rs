@@ -315,6 +315,11 @@ pub(super) const SECTIONS: &[Section] = &[
 				lsp/docs/decisions/0004-splices.md.",
 			),
 			(
+				"batch_window_secs",
+				"How long a paid order that can wait does so for others to share a funding transaction with, in seconds, at most \
+				600; 0: each is opened at once.",
+			),
+			(
 				"tokens",
 				"Coupon codes that clients must show, besides those of inlet tokens; none: orders need no code.",
 			),

@@ -304,7 +304,7 @@ impl<'a> Reader<'a> {
 			book,
 			fresh: fresh
 				.iter()
-				.filter(|view| hands.wallet.funds_channel(&view.txid).is_some())
+				.filter(|view| !hands.wallet.funds_channels(&view.txid).is_empty())
 				.map(|v| v.txid)
 				.collect(),
 			outputs: outputs.collect(),
@@ -334,21 +334,24 @@ impl<'a> Reader<'a> {
 	}
 
 	fn funding(&self, view: &WalletView) -> Option<Purpose> {
-		let (user_channel_id, vout) = self.hands.wallet.funds_channel(&view.txid)?;
+		let channels = self.hands.wallet.funds_channels(&view.txid).into_iter();
+		let channels: Option<Vec<_>> = channels.map(|(id, vout)| self.new_channel(view, id, vout)).collect();
+		channels.filter(|channels| !channels.is_empty()).map(|channels| Purpose::Funding { channels })
+	}
+
+	fn new_channel(&self, view: &WalletView, user_channel_id: u128, vout: u32) -> Option<NewChannel> {
 		let funding = OutPoint { txid: view.txid, vout };
 		let capacity = Sat(view.tx.output.get(usize::try_from(vout).ok()?)?.value.to_sat());
 		let channel = self.channels.iter().find(|channel| channel.user_channel_id == user_channel_id);
 		let ours = channel.map(ours);
 		let size = capacity.to_msat().unwrap_or(Msat::ZERO);
-		Some(Purpose::Funding {
-			channels: vec![NewChannel {
-				channel_id: v1_channel_id(funding),
-				user_channel_id,
-				client: channel.map(|channel| channel.counterparty.node_id),
-				funding,
-				capacity,
-				given: ours.and_then(|ours| size.checked_sub(ours)).unwrap_or(Msat::ZERO),
-			}],
+		Some(NewChannel {
+			channel_id: v1_channel_id(funding),
+			user_channel_id,
+			client: channel.map(|channel| channel.counterparty.node_id),
+			funding,
+			capacity,
+			given: ours.and_then(|ours| size.checked_sub(ours)).unwrap_or(Msat::ZERO),
 		})
 	}
 
@@ -374,8 +377,8 @@ impl<'a> Reader<'a> {
 		let id = v1_channel_id(outpoint);
 		let known = || self.book.books().channel(&id).is_some();
 		let made = || {
-			let funding = self.hands.wallet.funds_channel(&outpoint.txid);
-			self.fresh.contains(&outpoint.txid) && funding.is_some_and(|(_, vout)| vout == outpoint.vout)
+			let fundings = self.hands.wallet.funds_channels(&outpoint.txid);
+			self.fresh.contains(&outpoint.txid) && fundings.iter().any(|(_, vout)| *vout == outpoint.vout)
 		};
 		by_book.or_else(|| (known() || made()).then_some(id))
 	}

@@ -1,6 +1,7 @@
 //! Opening channels, ours and others'.
 
 use super::Lightning;
+use super::together::Together;
 use super::trial::{self, Trials};
 use crate::config::{InboundFrom, RoutingConfig};
 use crate::crash;
@@ -118,12 +119,14 @@ pub struct Channels {
 	opening: Mutex<HashMap<u128, Opening>>,
 	/// Openings that are tried only.
 	pub trials: Arc<Trials>,
+	/// Openings that share a funding transaction.
+	pub(super) together: Together,
 }
 
 impl Channels {
 	/// Nothing is being opened: LDK forgets unfunded channels at a restart, and so do we.
 	pub fn new(config: UserConfig, routing: RoutingConfig, wallet: Arc<Wallet>, trials: Arc<Trials>) -> Self {
-		Channels { config, routing, wallet, opening: Mutex::default(), trials }
+		Channels { config, routing, wallet, opening: Mutex::default(), trials, together: Together::default() }
 	}
 
 	/// Opens a channel unless one with its `user_channel_id` exists. What fails at once comes back as an input, and so
@@ -133,6 +136,12 @@ impl Channels {
 		let known = lightning.manager.list_channels_with_counterparty(&open.peer);
 		let strict = matches!(open.owner, Owner::Order(_));
 		if let Some(channel) = known.iter().find(|channel| channel.user_channel_id == id) {
+			if open.batch.is_some() && self.is_stray(channel) {
+				// What funded it was refused, and withdrawn with another channel.
+				give_up(lightning, channel.channel_id, open.peer, "its funding was withdrawn");
+				let reason = "its funding, which it shared, was withdrawn".to_owned();
+				return vec![Input::OpenFailed { user_channel_id: id, reason, ours: true }];
+			}
 			return self.progress(channel, strict, open.withhold);
 		}
 		if strict && let left @ (Left::Out(_) | Left::Refused(_) | Left::Waits) = self.left(id) {
@@ -143,10 +152,25 @@ impl Channels {
 			// LDK has closed it, and the event that says so is on its way: a second one with this mark would be taken for it.
 			return Vec::new();
 		}
+		if open.batch.is_some() {
+			if self.together.contains(id) || self.wallet.funding_of(id).is_some() {
+				// What is left of it is being settled.
+				return Vec::new();
+			}
+			let reason = "what was begun together with others is over".to_owned();
+			return vec![Input::OpenFailed { user_channel_id: id, reason, ours: true }];
+		}
 		match self.create(lightning, &open) {
 			Ok(_) => Vec::new(),
 			Err(reason) => vec![Input::OpenFailed { user_channel_id: id, reason, ours: true }],
 		}
+	}
+
+	/// Is its funding one that nobody will ever broadcast? A funding of several is withdrawn from all of them.
+	fn is_stray(&self, channel: &ChannelDetails) -> bool {
+		let id = channel.user_channel_id;
+		let made = channel.funding_txo.is_some_and(|funding| !self.wallet.is_out(&funding.txid));
+		made && !self.together.contains(id) && self.wallet.funding_of(id).is_none()
 	}
 
 	/// How far the opening of a channel is: nothing, until its funding transaction is out. LDK knows the transaction's
@@ -160,8 +184,8 @@ impl Channels {
 		let is_out = if strict { self.wallet.is_taken(&funding.txid) } else { self.wallet.is_out(&funding.txid) };
 		let mut inputs = if is_out {
 			self.funded(user_channel_id);
-			let fee = self.fee(funding.txid);
-			vec![Input::Funded { user_channel_id, channel_id, funding, fee, shared: false }]
+			let (fee, shared) = self.share(funding.txid, user_channel_id);
+			vec![Input::Funded { user_channel_id, channel_id, funding, fee, shared }]
 		} else if withhold && channel.is_channel_ready {
 			vec![Input::FundingWithheld { user_channel_id, channel_id, funding }]
 		} else {
@@ -277,9 +301,9 @@ impl Channels {
 		if self.wallet.is_taken(&funding.txid) {
 			self.funded(id);
 			let channel_id = v1_channel_id(funding);
-			let fee = self.fee(funding.txid);
+			let (fee, shared) = self.share(funding.txid, id);
 			return Left::Out(vec![
-				Input::Funded { user_channel_id: id, channel_id, funding, fee, shared: false },
+				Input::Funded { user_channel_id: id, channel_id, funding, fee, shared },
 				Input::ChannelClosed { user_channel_id: id, reason: CLOSED.to_owned(), by_client: false },
 			]);
 		}
@@ -317,12 +341,23 @@ impl Channels {
 		opening.values().filter(|opening| opening.funded.is_none()).map(|opening| opening.claim).sum()
 	}
 
-	/// What must stay in the wallet when the channel `own` is funded: what is reserved or claimed for all others.
-	pub fn reserved_for_others(&self, book: &Book, own: u128) -> Amount {
-		let claim = self.opening.lock().expect("not poisoned").get(&own).map_or(Amount::ZERO, |opening| opening.claim);
+	/// What must stay in the wallet when the channels `own` are funded: what is reserved or claimed for all others.
+	pub fn reserved_for_others(&self, book: &Book, own: &[u128]) -> Amount {
+		let claim = |id: &u128| self.opening.lock().expect("not poisoned").get(id).map(|opening| opening.claim);
 		let all = Amount::from_sat(book.reserved().0) + self.claims();
-		let gone = self.spent_reservations(book) + reservation(book, own) + claim;
+		let claims: Amount = own.iter().filter_map(claim).sum();
+		let gone = self.spent_reservations(book) + claims + own.iter().map(|id| reservation(book, *id)).sum::<Amount>();
 		all.checked_sub(gone).unwrap_or(Amount::ZERO)
+	}
+
+	/// This transaction is made for these channels.
+	pub(super) fn made_for(&self, ids: &[u128], funding: Txid) {
+		let mut all = self.opening.lock().expect("not poisoned");
+		for id in ids {
+			if let Some(opening) = all.get_mut(id) {
+				opening.funded = Some(funding);
+			}
+		}
 	}
 
 	/// LDK wants the funding transaction: builds it from confirmed coins; the anchor reserve and `others` stay in the wallet.
@@ -466,6 +501,11 @@ impl Channels {
 		self.wallet.is_out(txid)
 	}
 
+	/// What the miner gets for this channel of a funding transaction, if it is ours, and whether it funds others too.
+	fn share(&self, funding: Txid, user_channel_id: u128) -> (Option<Sat>, bool) {
+		self.wallet.share_of(funding, user_channel_id)
+	}
+
 	/// What the miner gets for a channel's funding transaction, if it is ours.
 	pub fn fee(&self, funding: Txid) -> Option<Sat> {
 		self.wallet.fee_of(funding).map(|fee| Sat(fee.to_sat()))
@@ -476,21 +516,24 @@ impl Channels {
 		self.opening.lock().expect("not poisoned").remove(&id);
 	}
 
-	/// A funding transaction that will never be broadcast frees its coins.
+	/// A funding transaction that will never be broadcast frees its coins. One of several channels is not ended by one of them
+	/// here: see [`Batcher`](super::batch::Batcher).
 	pub async fn discard(&self, txid: Txid) {
-		self.wallet.release(txid).await;
+		if !self.wallet.is_shared(&txid) {
+			self.wallet.release(txid).await;
+		}
 	}
 
 	/// The channel is closed; a funding transaction that was never broadcast frees its coins.
 	pub async fn closed(&self, id: u128) {
 		if let Some(txid) = self.end_opening(id) {
-			self.wallet.release(txid).await;
+			self.discard(txid).await;
 		}
 	}
 
 	/// [`Channels::closed`], from where nothing can be awaited.
 	fn forget(&self, id: u128) {
-		if let Some(txid) = self.end_opening(id) {
+		if let Some(txid) = self.end_opening(id).filter(|txid| !self.wallet.is_shared(txid)) {
 			let wallet = self.wallet.clone();
 			tokio::spawn(async move { wallet.release(txid).await });
 		}
@@ -560,7 +603,7 @@ impl Channels {
 	}
 }
 
-fn give_up(lightning: &Lightning, channel: ChannelId, peer: PublicKey, why: &str) {
+pub(super) fn give_up(lightning: &Lightning, channel: ChannelId, peer: PublicKey, why: &str) {
 	// LDK answers with `ChannelClosed`, which the driver gets as usual.
 	let message = format!("The channel is not opened: {why}");
 	if let Err(e) = lightning.manager.force_close_broadcasting_latest_txn(&channel, &peer, message) {

@@ -1,6 +1,7 @@
 //! The Lightning node: LDK's parts, wired together. LDK's types stay in this room (and in the store's key-value door).
 
 pub mod announce;
+pub mod batch;
 pub mod build;
 pub mod channels;
 mod cycle;
@@ -24,6 +25,7 @@ pub mod recover;
 pub mod scids;
 pub mod socket;
 pub mod splice;
+pub mod together;
 pub mod trial;
 pub mod wire;
 

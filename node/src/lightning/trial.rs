@@ -111,6 +111,7 @@ mod tests {
 			max_to_self_delay: None,
 			feerate: FeePerKw(253),
 			withhold: false,
+			batch: None,
 		}
 	}
 

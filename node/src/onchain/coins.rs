@@ -98,17 +98,39 @@ pub(crate) fn plan(
 	let stay = stay.into();
 	let (free, held) = stay.free(coins);
 	let planned = plan_of(free, script, want, rate, less(stay.sats, held));
-	planned.map_err(|no| match no {
+	planned.map_err(|no| counted(no, held))
+}
+
+/// Plans a transaction that pays these scripts `amount` together and leaves what must stay.
+pub(crate) fn plan_for_all(
+	coins: &[Coin],
+	scripts: &[&Script],
+	amount: Amount,
+	rate: FeeRate,
+	stay: impl Into<Stay>,
+) -> Result<Plan, NoPlan> {
+	let stay = stay.into();
+	let (mut free, held) = stay.free(coins);
+	let keep = less(stay.sats, held);
+	free.sort_by(|a, b| b.value.cmp(&a.value).then(a.outpoint.cmp(&b.outpoint)));
+	free.truncate(MAX_INPUTS);
+	let weight = scripts.iter().map(|script| output_weight(script)).sum();
+	exactly(&free, weight, amount, rate, keep).map_err(|no| counted(no, held))
+}
+
+/// What is held is there, and has to remain.
+fn counted(no: NoPlan, held: Amount) -> NoPlan {
+	match no {
 		NoPlan::Short { needed, available, reserved } => short(needed, plus(available, held), plus(reserved, held)),
 		dust @ NoPlan::Dust { .. } => dust,
-	})
+	}
 }
 
 fn plan_of(mut coins: Vec<Coin>, script: &Script, want: Want, rate: FeeRate, keep: Amount) -> Result<Plan, NoPlan> {
 	coins.sort_by(|a, b| b.value.cmp(&a.value).then(a.outpoint.cmp(&b.outpoint)));
 	coins.truncate(MAX_INPUTS);
 	let plan = match want {
-		Want::Exactly(amount) => exactly(&coins, script, amount, rate, keep)?,
+		Want::Exactly(amount) => exactly(&coins, output_weight(script), amount, rate, keep)?,
 		Want::LessFee(amount) => less_fee(&coins, script, amount, rate, keep)?,
 		Want::All => all(&coins, script, rate, keep)?,
 	};
@@ -119,14 +141,14 @@ fn plan_of(mut coins: Vec<Coin>, script: &Script, want: Want, rate: FeeRate, kee
 	Ok(plan)
 }
 
-fn exactly(coins: &[Coin], script: &Script, amount: Amount, rate: FeeRate, keep: Amount) -> Result<Plan, NoPlan> {
+fn exactly(coins: &[Coin], outputs: u64, amount: Amount, rate: FeeRate, keep: Amount) -> Result<Plan, NoPlan> {
 	let total = sum(coins);
-	let cost = |inputs: usize| plus(amount, fee(inputs, script, true, rate));
+	let cost = |inputs: usize| plus(amount, fee(inputs, outputs, true, rate));
 	let picked: Vec<Coin> = match best_single(coins, total, cost(1), keep) {
 		Some(coin) => vec![coin],
 		None => largest_first(coins, &cost).ok_or_else(|| short(cost(coins.len().max(1)), total, keep))?,
 	};
-	let plan = close(&picked, script, amount, rate);
+	let plan = close(&picked, outputs, amount, rate);
 	if less(total, plus(plan.amount, plan.fee)) < keep {
 		return Err(short(plus(plan.amount, plan.fee), total, keep));
 	}
@@ -144,10 +166,10 @@ fn largest_first(coins: &[Coin], cost: &impl Fn(usize) -> Amount) -> Option<Vec<
 }
 
 /// Adds change if it is worth having; else what is over goes to the miner.
-fn close(picked: &[Coin], script: &Script, amount: Amount, rate: FeeRate) -> Plan {
+fn close(picked: &[Coin], outputs: u64, amount: Amount, rate: FeeRate) -> Plan {
 	let inputs: Vec<OutPoint> = picked.iter().map(|coin| coin.outpoint).collect();
 	let total = sum(picked);
-	let with_change = fee(picked.len(), script, true, rate);
+	let with_change = fee(picked.len(), outputs, true, rate);
 	let change = less(total, plus(amount, with_change));
 	if change >= CHANGE_DUST {
 		Plan { inputs, amount, change: Some(change), fee: with_change }
@@ -166,7 +188,7 @@ fn less_fee(coins: &[Coin], script: &Script, amount: Amount, rate: FeeRate, keep
 		None => largest_first(coins, &|_| amount).ok_or_else(|| short(amount, total, keep))?,
 	};
 	let change = Some(less(sum(&picked), amount)).filter(|change| *change >= CHANGE_DUST);
-	let fee = fee(picked.len(), script, change.is_some(), rate);
+	let fee = fee(picked.len(), output_weight(script), change.is_some(), rate);
 	let inputs = picked.iter().map(|coin| coin.outpoint).collect();
 	let limit = script.minimal_non_dust();
 	if amount < plus(fee, limit) {
@@ -184,7 +206,7 @@ fn less_fee(coins: &[Coin], script: &Script, amount: Amount, rate: FeeRate, keep
 fn all(coins: &[Coin], script: &Script, rate: FeeRate, keep: Amount) -> Result<Plan, NoPlan> {
 	let total = sum(coins);
 	let change = (keep > Amount::ZERO).then(|| keep.max(CHANGE_DUST));
-	let fee = fee(coins.len(), script, change.is_some(), rate);
+	let fee = fee(coins.len(), output_weight(script), change.is_some(), rate);
 	let spent = plus(fee, change.unwrap_or_default());
 	if coins.is_empty() || total <= spent {
 		return Err(short(plus(fee, script.minimal_non_dust()), total, keep));
@@ -202,10 +224,14 @@ pub(crate) fn rearranged(inputs: usize, total: Amount, pieces: u64, each: Amount
 	(rest >= CHANGE_DUST).then_some(rest)
 }
 
-/// What a transaction with one recipient costs, rounded up.
-fn fee(inputs: usize, script: &Script, change: bool, rate: FeeRate) -> Amount {
-	let output = (8 + 1 + script.len() as u64) * 4;
-	let weight = BASE_WEIGHT + inputs as u64 * INPUT_WEIGHT + output + if change { CHANGE_WEIGHT } else { 0 };
+/// Value, length and script.
+fn output_weight(script: &Script) -> u64 {
+	(8 + 1 + script.len() as u64) * 4
+}
+
+/// What a transaction with outputs of this weight, besides the change, costs, rounded up.
+fn fee(inputs: usize, outputs: u64, change: bool, rate: FeeRate) -> Amount {
+	let weight = BASE_WEIGHT + inputs as u64 * INPUT_WEIGHT + outputs + if change { CHANGE_WEIGHT } else { 0 };
 	rate.fee_wu(Weight::from_wu(weight)).unwrap_or(Amount::MAX_MONEY)
 }
 

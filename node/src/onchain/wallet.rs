@@ -15,13 +15,15 @@ use bdk_wallet::{ChangeSet, KeychainKind, LocalOutput, SignOptions};
 use bitcoin::bip32::Xpriv;
 use bitcoin::consensus::encode::{deserialize, deserialize_hex, serialize_hex};
 use bitcoin::secp256k1::PublicKey;
-use bitcoin::{Address, Amount, FeeRate, Network, OutPoint, Psbt, ScriptBuf, Transaction, Txid};
+use bitcoin::{Address, Amount, FeeRate, Network, OutPoint, Psbt, Script, ScriptBuf, Transaction, Txid};
 use inlet_lsp::book::Received;
+use inlet_lsp::ledger::share_of;
 use inlet_lsp::money::{FeePerKw, Sat};
 use inlet_storage::Store;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::num::ParseIntError;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -299,11 +301,9 @@ impl Wallet {
 		bdk.transactions().filter_map(view).collect()
 	}
 
-	/// For which channel this transaction was made, and which of its outputs is the channel's.
-	pub fn funds_channel(&self, txid: &Txid) -> Option<(u128, u32)> {
-		let locked = self.locked();
-		let row = locked.get(txid)?;
-		Some((row.user_channel_id?, row.vout?))
+	/// For which channels this transaction was made, and which of its outputs is each one's.
+	pub fn funds_channels(&self, txid: &Txid) -> Vec<(u128, u32)> {
+		self.locked().get(txid).map_or_else(Vec::new, |row| row.channels.clone())
 	}
 
 	/// Is this transaction a fee bump or a claim of LDK's, and for which channel, if that is still known?
@@ -368,20 +368,81 @@ impl Wallet {
 	) -> Result<Funded, WalletError> {
 		let keep = keep.into();
 		let plan = |coins: &[Coin]| coins::plan(coins, &script, Want::Exactly(amount), feerate, keep);
-		let row = |tx: &Transaction| FundingRow { vout: vout_of(tx, &script), user_channel_id, tx: tx.clone() };
+		let recipients = |plan: &Plan| vec![(script.clone(), plan.amount)];
+		let channels: Vec<(u128, &ScriptBuf)> = user_channel_id.iter().map(|id| (*id, &script)).collect();
+		self.fund_with(&channels, recipients, plan).await
+	}
+
+	/// One transaction that funds all these channels: for each its `user_channel_id`, its script and its capacity.
+	///
+	/// # Errors
+	/// As [`Wallet::fund`].
+	pub async fn fund_together(
+		&self,
+		channels: &[(u128, ScriptBuf, Amount)],
+		feerate: FeeRate,
+		keep: impl Into<Stay>,
+	) -> Result<Funded, WalletError> {
+		let keep = keep.into();
+		let scripts: Vec<&Script> = channels.iter().map(|(_, script, _)| script.as_script()).collect();
+		let amount = channels.iter().map(|(_, _, amount)| *amount).sum();
+		let plan = |coins: &[Coin]| coins::plan_for_all(coins, &scripts, amount, feerate, keep);
+		let recipients = |_: &Plan| channels.iter().map(|(_, script, amount)| (script.clone(), *amount)).collect();
+		let ids: Vec<(u128, &ScriptBuf)> = channels.iter().map(|(id, script, _)| (*id, script)).collect();
+		self.fund_with(&ids, recipients, plan).await
+	}
+
+	async fn fund_with(
+		&self,
+		channels: &[(u128, &ScriptBuf)],
+		recipients: impl Fn(&Plan) -> Vec<(ScriptBuf, Amount)>,
+		plan: impl FnOnce(&[Coin]) -> Result<Plan, NoPlan>,
+	) -> Result<Funded, WalletError> {
+		let row = |tx: &Transaction| {
+			let channels = channels.iter().filter_map(|(id, script)| Some((*id, vout_of(tx, script)?)));
+			FundingRow { channels: channels.collect(), tx: tx.clone() }
+		};
 		let lock = |wallet: &Wallet, tx: &Transaction| drop(wallet.locked().insert(tx.compute_txid(), row(tx)));
-		let (tx, fee) = self.make(&script, plan, lock)?;
+		let (tx, fee) = self.make(recipients, plan, lock)?;
 		self.keep.write(Folder::Funding, &tx.compute_txid().to_string(), row(&tx).bytes());
 		self.save().await;
 		Ok(Funded { tx, fee })
+	}
+
+	/// Does this transaction fund several channels?
+	pub fn is_shared(&self, txid: &Txid) -> bool {
+		self.locked().get(txid).is_some_and(|row| row.channels.len() > 1)
+	}
+
+	/// Transactions that fund several channels and were not handed over for broadcast, and which channels those are.
+	pub fn shared_unsent(&self) -> Vec<(Txid, Vec<u128>)> {
+		let shared: Vec<(Txid, Vec<u128>)> = {
+			let locked = self.locked();
+			let shared = locked.iter().filter(|(_, row)| row.channels.len() > 1);
+			shared.map(|(txid, row)| (*txid, row.channels.iter().map(|(id, _)| *id).collect())).collect()
+		};
+		shared.into_iter().filter(|(txid, _)| !self.is_out(txid)).collect()
+	}
+
+	/// What the miner gets for a channel's funding, and whether other channels are funded with it: then only the part of this
+	/// one, whichever order they are asked in.
+	pub fn share_of(&self, txid: Txid, user_channel_id: u128) -> (Option<Sat>, bool) {
+		let channels = self.funds_channels(&txid);
+		let fee = self.fee_of(txid).map(|fee| Sat(fee.to_sat()));
+		let place = channels.iter().position(|(id, _)| *id == user_channel_id);
+		match place.filter(|_| channels.len() > 1) {
+			Some(place) => (fee.map(|fee| share_of(fee, channels.len() as u64, place as u64)), true),
+			None => (fee, false),
+		}
 	}
 
 	/// The funding output that was made for this channel: whatever LDK knows of it, and after a crash too. `None` when the
 	/// coins were freed, or [`OWNED`] blocks after it was mined.
 	pub fn funding_of(&self, user_channel_id: u128) -> Option<OutPoint> {
 		let locked = self.locked();
-		let (txid, row) = locked.iter().find(|(_, row)| row.user_channel_id == Some(user_channel_id))?;
-		Some(OutPoint { txid: *txid, vout: row.vout? })
+		let mut all = locked.iter().flat_map(|(txid, row)| row.channels.iter().map(move |channel| (txid, channel)));
+		let (txid, (_, vout)) = all.find(|(_, (id, _))| *id == user_channel_id)?;
+		Some(OutPoint { txid: *txid, vout: *vout })
 	}
 
 	/// Funding transactions that hold coins and are neither confirmed nor being broadcast. At start, those that no
@@ -451,7 +512,7 @@ impl Wallet {
 		let script = to.script_pubkey();
 		let keep = keep.into();
 		let plan = |coins: &[Coin]| coins::plan(coins, &script, want, feerate, keep);
-		let (tx, fee) = self.make(&script, plan, |_, _| ())?;
+		let (tx, fee) = self.make(|plan| vec![(script.clone(), plan.amount)], plan, |_, _| ())?;
 		self.save().await;
 		let txid = tx.compute_txid();
 		self.broadcaster.send(vec![tx.clone()]);
@@ -524,13 +585,13 @@ impl Wallet {
 	/// coin.
 	fn make(
 		&self,
-		script: &ScriptBuf,
+		recipients: impl Fn(&Plan) -> Vec<(ScriptBuf, Amount)>,
 		plan: impl FnOnce(&[Coin]) -> Result<Plan, NoPlan>,
 		locked: impl FnOnce(&Wallet, &Transaction),
 	) -> Result<(Transaction, Amount), WalletError> {
 		let made = self.change(|bdk| {
 			let plan = plan(&self.free_coins(bdk))?;
-			let tx = self.build(bdk, &plan, script)?;
+			let tx = self.build(bdk, &plan, recipients(&plan))?;
 			locked(self, &tx);
 			bdk.apply_unconfirmed_txs([(tx.clone(), self.tick())]);
 			Ok((tx, plan.fee))
@@ -539,11 +600,16 @@ impl Wallet {
 		made
 	}
 
-	fn build(&self, bdk: &mut bdk_wallet::Wallet, plan: &Plan, script: &ScriptBuf) -> Result<Transaction, WalletError> {
+	fn build(
+		&self,
+		bdk: &mut bdk_wallet::Wallet,
+		plan: &Plan,
+		recipients: Vec<(ScriptBuf, Amount)>,
+	) -> Result<Transaction, WalletError> {
 		let failed = |e: &dyn std::fmt::Display| WalletError::Build(e.to_string());
 		let mut builder = bdk.build_tx();
 		builder.add_utxos(&plan.inputs).map_err(|e| failed(&e))?;
-		builder.manually_selected_only().add_recipient(script.clone(), plan.amount).fee_absolute(plan.fee);
+		builder.manually_selected_only().set_recipients(recipients).fee_absolute(plan.fee);
 		let mut psbt = builder.finish().map_err(|e| failed(&e))?;
 		if !self.sign(bdk, &mut psbt, SignOptions::default())? {
 			return Err(WalletError::Build("not every input could be signed".into()));
@@ -655,7 +721,7 @@ impl Wallet {
 		let tip = self.lock().latest_checkpoint().height();
 		let settled: Vec<Txid> = {
 			let locked: Vec<(Txid, bool)> =
-				self.locked().iter().map(|(txid, row)| (*txid, row.user_channel_id.is_some())).collect();
+				self.locked().iter().map(|(txid, row)| (*txid, !row.channels.is_empty())).collect();
 			let bdk = self.lock();
 			let is_settled = |(txid, owned): &(Txid, bool)| match bdk.get_tx(*txid) {
 				Some(tx) if *owned => confirmations(&tx.chain_position, tip) >= OWNED,
@@ -718,10 +784,8 @@ impl Wallet {
 /// A funding transaction that holds coins.
 struct FundingRow {
 	tx: Transaction,
-	/// The channel that it is for.
-	user_channel_id: Option<u128>,
-	/// Which output is the channel's.
-	vout: Option<u32>,
+	/// The channels that it is for, and which output is each one's.
+	channels: Vec<(u128, u32)>,
 }
 
 /// As stored; fields are only ever added. Rows of earlier versions are the transaction alone, as it is on the wire.
@@ -733,21 +797,44 @@ struct StoredFunding {
 	user_channel_id: Option<String>,
 	#[serde(default)]
 	vout: Option<u32>,
+	/// Of several; those of one are as they were before there were several.
+	#[serde(default, skip_serializing_if = "Vec::is_empty")]
+	channels: Vec<StoredChannel>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredChannel {
+	/// In hexadecimal.
+	user_channel_id: String,
+	vout: u32,
 }
 
 impl FundingRow {
 	fn read(bytes: &[u8]) -> Result<FundingRow, Box<dyn std::error::Error + Send + Sync>> {
 		if bytes.first() != Some(&b'{') {
-			return Ok(FundingRow { tx: deserialize(bytes)?, user_channel_id: None, vout: None });
+			return Ok(FundingRow { tx: deserialize(bytes)?, channels: Vec::new() });
 		}
 		let stored: StoredFunding = serde_json::from_slice(bytes)?;
-		let id = stored.user_channel_id.map(|id| u128::from_str_radix(&id, 16)).transpose()?;
-		Ok(FundingRow { tx: deserialize_hex(&stored.tx)?, user_channel_id: id, vout: stored.vout })
+		let one = stored.user_channel_id.zip(stored.vout);
+		let several = stored.channels.into_iter().map(|channel| (channel.user_channel_id, channel.vout));
+		let read = |(id, vout): (String, u32)| Ok::<_, ParseIntError>((u128::from_str_radix(&id, 16)?, vout));
+		let channels = one.into_iter().chain(several).map(read).collect::<Result<Vec<_>, _>>()?;
+		Ok(FundingRow { tx: deserialize_hex(&stored.tx)?, channels })
 	}
 
 	fn bytes(&self) -> Vec<u8> {
-		let id = self.user_channel_id.map(|id| format!("{id:032x}"));
-		let stored = StoredFunding { tx: serialize_hex(&self.tx), user_channel_id: id, vout: self.vout };
+		let named = |id: &u128| format!("{id:032x}");
+		let (one, several) = match &self.channels[..] {
+			[one] => (Some(one), &[][..]),
+			several => (None, several),
+		};
+		let several = several.iter().map(|(id, vout)| StoredChannel { user_channel_id: named(id), vout: *vout });
+		let stored = StoredFunding {
+			tx: serialize_hex(&self.tx),
+			user_channel_id: one.map(|(id, _)| named(id)),
+			vout: one.map(|(_, vout)| *vout),
+			channels: several.collect(),
+		};
 		serde_json::to_vec(&stored).expect("strings and numbers are JSON")
 	}
 }

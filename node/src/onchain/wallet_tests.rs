@@ -383,3 +383,78 @@ async fn r10_a_coin_is_split_once_and_all_but_the_fee_is_still_there() {
 	assert_eq!(bench.wallet.utxos().len(), 4, "the new coins, and not the old one");
 	assert!(matches!(bench.wallet.rearrange(&from, 3, sats(11_000), RATE), Err(WalletError::Gone)));
 }
+
+fn channels(count: u8) -> Vec<(u128, ScriptBuf, Amount)> {
+	let script = |number: u8| ScriptBuf::new_p2wsh(&bitcoin::WScriptHash::from_byte_array([number; 32]));
+	(0..count).map(|number| (u128::from(number) + 70, script(number), sats(20_000 + u64::from(number)))).collect()
+}
+
+#[tokio::test]
+async fn one_transaction_funds_several_channels_and_that_is_durable() {
+	let bench = Bench::new().await;
+	bench.receive(&[100_000]).await;
+	let alone = bench.wallet.fund_for(Some(1), channel(), sats(20_000), RATE, Amount::ZERO).await.unwrap();
+	bench.wallet.release(alone.tx.compute_txid()).await;
+	let made = bench.wallet.fund_together(&channels(3), RATE, Amount::ZERO).await.unwrap();
+	let txid = made.tx.compute_txid();
+	let each = RATE.fee_wu(bitcoin::Weight::from_wu(172)).unwrap();
+	assert!(made.fee <= alone.fee + each * 2 + sats(1), "{} for three, {} for one", made.fee, alone.fee);
+	assert_eq!(bench.wallet.spendable(), Amount::ZERO);
+
+	let bench = bench.restart().await;
+	let wallet = &bench.wallet;
+	assert_eq!(wallet.shared_unsent(), [(txid, vec![70, 71, 72])]);
+	assert!(wallet.is_shared(&txid) && wallet.is_withheld(&txid) && wallet.is_held(&txid));
+	let mut fees = Amount::ZERO;
+	for (id, script, amount) in channels(3) {
+		let funding = wallet.funding_of(id).unwrap();
+		let output = &made.tx.output[usize::try_from(funding.vout).unwrap()];
+		assert_eq!((funding.txid, &output.script_pubkey, output.value), (txid, &script, amount));
+		assert!(wallet.funds_channels(&txid).contains(&(id, funding.vout)));
+		let (share, shared) = wallet.share_of(txid, id);
+		assert!(shared);
+		fees += sats(share.unwrap().0);
+	}
+	assert_eq!(fees, made.fee, "to the sat");
+	assert!(wallet.broadcast_funding(&txid));
+	assert_eq!(wallet.shared_unsent(), []);
+	wallet.release(txid).await;
+	assert!(wallet.is_out(&txid) && wallet.spendable() == Amount::ZERO, "what is out is never taken back");
+}
+
+#[tokio::test]
+async fn a_shared_funding_that_is_dissolved_frees_its_coins_for_good() {
+	let bench = Bench::new().await;
+	bench.receive(&[100_000]).await;
+	let made = bench.wallet.fund_together(&channels(2), RATE, Amount::ZERO).await.unwrap();
+	let txid = made.tx.compute_txid();
+	bench.wallet.release(txid).await;
+	let bench = bench.restart().await;
+	assert_eq!((bench.wallet.spendable(), bench.wallet.shared_unsent()), (sats(100_000), vec![]));
+	assert!(!bench.wallet.broadcast_funding(&txid) && bench.wallet.funding_of(70).is_none());
+	let short = bench.wallet.fund_together(&channels(6), RATE, Amount::ZERO).await;
+	assert!(matches!(short, Err(WalletError::Short { .. })), "{short:?}");
+	let kept = bench.wallet.fund_together(&channels(2), RATE, sats(70_000)).await;
+	assert!(matches!(kept, Err(WalletError::Short { .. })), "{kept:?}");
+}
+
+/// As earlier versions wrote them, and as this one does: read for ever, and those of one channel are written as before.
+#[test]
+fn funding_rows_stay_readable() {
+	let tx = spend(&[OutPoint::null()], 40_000, channel());
+	let hex = bitcoin::consensus::encode::serialize_hex(&tx);
+	let id = "000000000000000000000000000000ff";
+	let one = format!(r#"{{"tx":"{hex}","user_channel_id":"{id}","vout":1}}"#);
+	let row = FundingRow::read(one.as_bytes()).unwrap();
+	assert_eq!((&row.tx, &row.channels), (&tx, &vec![(255, 1)]));
+	assert_eq!(String::from_utf8(row.bytes()).unwrap(), one);
+	let nobodys = FundingRow::read(format!(r#"{{"tx":"{hex}","user_channel_id":null,"vout":0}}"#).as_bytes()).unwrap();
+	assert_eq!(nobodys.channels, []);
+	let two = format!(
+		r#"{{"tx":"{hex}","user_channel_id":null,"vout":null,"channels":[{{"user_channel_id":"{id}","vout":1}},{{"user_channel_id":"{}","vout":0}}]}}"#,
+		"0".repeat(32)
+	);
+	let row = FundingRow::read(two.as_bytes()).unwrap();
+	assert_eq!(row.channels, [(255, 1), (0, 0)]);
+	assert_eq!(String::from_utf8(row.bytes()).unwrap(), two);
+}

@@ -197,6 +197,7 @@ impl Operator {
 			max_to_self_delay: None,
 			feerate,
 			withhold: false,
+			batch: None,
 		};
 		let temporary = self.hands.channels.create(&self.hands.lightning, &open);
 		let temporary = temporary.map_err(|why| {

@@ -28,7 +28,7 @@ impl Operator {
 	/// What must stay in the wallet.
 	fn kept(&self) -> Stay {
 		let channels = &self.hands.channels;
-		self.hands.lightning.anchor_reserve().and(self.driver.read(|book| channels.reserved_for_others(book, 0)))
+		self.hands.lightning.anchor_reserve().and(self.driver.read(|book| channels.reserved_for_others(book, &[])))
 	}
 
 	pub(super) fn balance_now(&self) -> Balance {

@@ -210,6 +210,7 @@ impl Shop {
 			peer,
 			entropy: self.rng.bytes(),
 			fresh_scid: (1 << 40) | (self.rng.next() >> 25),
+			present: Vec::new(),
 		}
 	}
 

@@ -86,6 +86,7 @@ impl Sim {
 			peer,
 			entropy: self.rng.bytes(),
 			fresh_scid: (1 << 40) | number,
+			present: Vec::new(),
 		}
 	}
 
@@ -143,6 +144,12 @@ impl Sim {
 			Action::OpenChannel(open) => self.open(open),
 			Action::SpliceIn(_) => {
 				super::demand(false, || "nothing is spliced here: it is off".into()).map(|()| Vec::new())
+			}
+			Action::OpenTogether { .. }
+			| Action::HurryTogether { .. }
+			| Action::BroadcastShared { .. }
+			| Action::DiscardShared { .. } => {
+				super::demand(false, || "nothing is opened together here: it is off".into()).map(|()| Vec::new())
 			}
 			Action::AbandonChannel { user_channel_id, .. } => Ok(self.abandon(user_channel_id)),
 			Action::PreparePayment { order, amount, invoice, address, .. } => {

@@ -7,6 +7,7 @@ mod chain;
 mod node;
 mod pay;
 mod raw;
+mod signing;
 mod splice;
 mod store;
 

@@ -2,6 +2,7 @@
 
 use super::behaviour::{Behaviour, Diary, ThinEvent};
 use super::chain::{Blocks, Broadcaster, ConstantFees};
+use super::signing::Signing;
 use super::store::{Memory, NotKept};
 use super::{Log, parse_uri, random_bytes, since_epoch};
 use crate::{Bitcoind, eventually};
@@ -89,7 +90,7 @@ pub(super) type Liquidity =
 type Gossip = P2PGossipSync<Arc<Graph>, Arc<dyn UtxoLookup + Send + Sync>, Arc<Log>>;
 type Peers = PeerManager<
 	SocketDescriptor,
-	Arc<Channels>,
+	Arc<Signing>,
 	Arc<Gossip>,
 	IgnoringMessageHandler,
 	Arc<Log>,
@@ -144,6 +145,7 @@ pub(super) struct Inner {
 	pub(super) lsp: Option<(PublicKey, SocketAddr)>,
 	pub(super) keys: Arc<KeysManager>,
 	pub(super) channels: Arc<Channels>,
+	signing: Arc<Signing>,
 	pub(super) monitors: Arc<Monitors>,
 	pub(super) peers: Arc<Peers>,
 	pub(super) liquidity: Arc<Liquidity>,
@@ -198,6 +200,11 @@ impl ThinNode {
 	/// From now on, behaves so.
 	pub fn set_behaviour(&self, behaviour: Behaviour) {
 		*self.inner.behaviour.lock().unwrap_or_else(PoisonError::into_inner) = behaviour;
+	}
+
+	/// From now on, signs for new channels, or accepts them and does not.
+	pub fn set_signing(&self, signs: bool) {
+		self.inner.signing.set(signs);
 	}
 
 	/// Connects to `NODE_ID@HOST:PORT`, unless it is connected to it already.
@@ -393,8 +400,9 @@ impl Inner {
 			Some(client),
 		);
 		let liquidity: Arc<Liquidity> = Arc::new(liquidity.await.map_err(|e| anyhow!("{e:?}"))?);
+		let signing = Arc::new(Signing::new(Arc::clone(&channels)));
 		let handlers = MessageHandler {
-			chan_handler: Arc::clone(&channels),
+			chan_handler: Arc::clone(&signing),
 			route_handler: Arc::new(Gossip::new(graph, None, Arc::clone(&log))),
 			onion_message_handler: IgnoringMessageHandler {},
 			custom_message_handler: Arc::clone(&liquidity),
@@ -406,6 +414,7 @@ impl Inner {
 			lsp,
 			keys,
 			channels,
+			signing,
 			monitors,
 			peers,
 			liquidity,

@@ -61,3 +61,22 @@ fn r12_killed_in_a_refund_and_while_a_client_is_woken() {
 	let points = ["refund/refund.recorded.decided", "wake/client.holding.done", "wake/wake.told.done"];
 	scenario(async |scratch| through(scratch, &points).await);
 }
+
+#[test]
+fn r12_killed_between_the_steps_of_a_funding_that_two_orders_share() {
+	let points = [
+		"batch/batch.funded.written",
+		"batch/batch.given.all",
+		"batch/batch.signed.all",
+		"batch/batch.kept.done",
+		"batch/batch.broadcast.done",
+	];
+	scenario(async |scratch| through(scratch, &points).await);
+}
+
+#[test]
+fn r12_killed_while_a_shared_funding_is_given_up() {
+	let points =
+		["dissolved/batch.dissolving.decided", "dissolved/batch.dissolving.told", "dissolved/batch.dissolving.closed"];
+	scenario(async |scratch| through(scratch, &points).await);
+}

@@ -5,6 +5,7 @@
 mod backend;
 mod backup;
 mod bad_input;
+mod batch;
 mod chain_trouble;
 mod closing;
 mod cost;

@@ -92,7 +92,7 @@ impl Wallet {
 			let by = |coins: &[Coin]| coins::plan(coins, &script, Want::LessFee(amount), feerate, Amount::ZERO);
 			by(&own).or_else(|_| by(coins))
 		};
-		let (tx, fee) = self.make(&script, plan, |_, _| ())?;
+		let (tx, fee) = self.make(|plan| vec![(script.clone(), plan.amount)], plan, |_, _| ())?;
 		let row = Row {
 			tx: serialize_hex(&tx),
 			fee_sat: fee.to_sat(),
@@ -205,7 +205,7 @@ impl Wallet {
 			// Its coins are free only for whom it does not exist.
 			let at = self.tick();
 			bdk.apply_evicted_txs(forms.iter().map(|txid| (*txid, at)));
-			let made = self.build(bdk, &plan, script);
+			let made = self.build(bdk, &plan, vec![(script.clone(), plan.amount)]);
 			let at = self.tick();
 			match &made {
 				Ok(tx) => bdk.apply_unconfirmed_txs([(tx.clone(), at)]),
