@@ -67,7 +67,10 @@ fn can_wait(turn: &Turn<'_>, order: &Order, feerate: FeePerKw) -> bool {
 	let held_long = pay::held_until(order).is_none_or(|until| until >= turn.world.height.saturating_add(needed));
 	let wanted_within = u64::from(order.funding_confirms_within_blocks).saturating_mul(SECS_PER_BLOCK);
 	let in_time = deadline >= turn.now.plus_secs(window.saturating_add(TOGETHER_SECS));
-	held_long && in_time && wanted_within >= window.saturating_mul(2) && super::splice::begin(turn, order, feerate).is_none()
+	held_long
+		&& in_time
+		&& wanted_within >= window.saturating_mul(2)
+		&& super::splice::begin(turn, order, feerate).is_none()
 }
 
 /// [`Input::Tick`](crate::input::Input::Tick): a window is over, or those that are opened together should be further.

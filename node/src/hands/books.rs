@@ -7,6 +7,7 @@ use crate::lightning::Lightning;
 use crate::lightning::channels::v1_channel_id;
 use crate::lightning::splice::on_its_way;
 use crate::onchain::WalletView;
+use bitcoin::secp256k1::PublicKey;
 use bitcoin::{Address, OutPoint, Txid};
 use inlet_lsp::book::{Account, Book, BookedTx, Books, ChannelSums, FINAL_AFTER, OrderId};
 use inlet_lsp::input::Input;
@@ -267,8 +268,8 @@ fn gone(booked: &BTreeMap<Txid, BookedTx>, is_there: impl Fn(&Txid) -> bool, fin
 }
 
 /// A balance that a peer gave us when it opened this channel.
-pub fn given(lightning: &Lightning, channel_id: ChannelId) -> Option<Fact> {
-	let channels = lightning.manager.list_channels();
+pub fn given(lightning: &Lightning, peer: &PublicKey, channel_id: ChannelId) -> Option<Fact> {
+	let channels = lightning.manager.list_channels_with_counterparty(peer);
 	let channel = channels.iter().find(|channel| channel.channel_id == channel_id && !channel.is_outbound)?;
 	Some(Fact::Given { channel: standing(channel)? })
 }

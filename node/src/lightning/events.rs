@@ -277,7 +277,7 @@ impl Handler {
 					self.channels.funded(user_channel_id);
 				}
 				self.batcher().signed(user_channel_id);
-				if let Some(fact) = books::given(&self.lightning, channel_id) {
+				if let Some(fact) = books::given(&self.lightning, &counterparty_node_id, channel_id) {
 					self.driver.submit(Input::Money(fact)).await?;
 				}
 				let text = format!("funding {funding_txo} with {counterparty_node_id}");
