@@ -426,15 +426,9 @@ pub struct Order {
 	/// No channel could be made larger for it: it gets one of its own.
 	#[serde(default, skip_serializing_if = "std::ops::Not::not")]
 	pub own_channel: bool,
-	/// Paid, and waiting until then for orders of other clients to share a funding transaction with.
+	/// How it stands with sharing a funding transaction with orders of other clients, if it does, or did.
 	#[serde(default, skip_serializing_if = "Option::is_none")]
-	pub batch_until: Option<Timestamp>,
-	/// Its channel is opened, or was, together with others.
-	#[serde(default, skip_serializing_if = "Option::is_none")]
-	pub batch: Option<Batch>,
-	/// It waited for others in vain, or what was begun with them came to nothing: its channel is opened alone.
-	#[serde(default, skip_serializing_if = "std::ops::Not::not")]
-	pub alone: bool,
+	pub batch: Option<Box<Batch>>,
 	/// Where it stands.
 	pub state: OrderState,
 	/// The channel, from `OpenChannel` on.
@@ -458,14 +452,25 @@ pub struct Splice {
 	pub until: Timestamp,
 }
 
-/// Several channels that one transaction funds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Batch {
-	/// Names it.
-	#[serde(with = "hex_u128")]
-	pub id: u128,
-	/// When the node is asked to go on without whoever has not answered, or to give it up; and again.
-	pub until: Timestamp,
+/// An order and others, whose channels one transaction is to fund.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "is")]
+pub enum Batch {
+	/// It is paid, and waits for others.
+	Waiting {
+		/// Until then.
+		until: Timestamp,
+	},
+	/// Its channel is opened, or was, together with those of others.
+	Together {
+		/// Names them.
+		#[serde(with = "hex_u128")]
+		id: u128,
+		/// When the node is asked to go on without whoever has not answered, or to give it up; and again.
+		until: Timestamp,
+	},
+	/// It waited in vain, or what was begun together came to nothing: its channel is opened alone.
+	Alone,
 }
 
 /// A hold invoice.

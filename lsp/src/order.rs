@@ -28,7 +28,7 @@ pub(crate) use refund::{refund_lost, refund_seen, refund_sent};
 pub(crate) use sell::{create_order, get_order, payment_prepared, prepare_failed};
 pub(crate) use splice::closed as grown_closed;
 
-use crate::book::{MAX_ATTEMPTS_KEPT, Order, OrderState, PaidBy, PaymentState, SoldChannel, push_bounded};
+use crate::book::{Batch, MAX_ATTEMPTS_KEPT, Order, OrderState, PaidBy, PaymentState, SoldChannel, push_bounded};
 use crate::input::Action;
 use crate::money::Sat;
 use crate::turn::Turn;
@@ -92,7 +92,9 @@ fn forget_attempt(turn: &Turn<'_>, order: &mut Order) {
 	order.user_channel_id = fresh;
 	order.channel = None;
 	order.splice = None;
-	order.alone |= order.batch.take().is_some();
+	if order.batch_id().is_some() {
+		order.batch = Some(Box::new(Batch::Alone));
+	}
 }
 
 /// How the order was paid, and is not delivered yet.

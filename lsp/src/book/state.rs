@@ -156,13 +156,27 @@ impl Order {
 	}
 
 	/// Until when it waits for orders to share a funding transaction with.
-	pub(crate) fn waits_until(&self) -> Option<Timestamp> {
-		self.batch_until.filter(|_| matches!(self.state, OrderState::Paid { .. }))
+	pub fn waits_until(&self) -> Option<Timestamp> {
+		match self.batch.as_deref() {
+			Some(Batch::Waiting { until }) if matches!(self.state, OrderState::Paid { .. }) => Some(*until),
+			_ => None,
+		}
+	}
+
+	/// The name of those that its channel is opened together with, or was.
+	pub fn batch_id(&self) -> Option<u128> {
+		match self.batch.as_deref() {
+			Some(Batch::Together { id, .. }) => Some(*id),
+			_ => None,
+		}
 	}
 
 	/// When those that are opened together with it should be further.
 	pub(crate) fn batch_deadline(&self) -> Option<Timestamp> {
-		self.batch.filter(|_| matches!(self.state, OrderState::Opening { .. })).map(|batch| batch.until)
+		match self.batch.as_deref() {
+			Some(Batch::Together { until, .. }) if matches!(self.state, OrderState::Opening { .. }) => Some(*until),
+			_ => None,
+		}
 	}
 
 	/// When the splice that it waits for should be signed.

@@ -24,7 +24,7 @@ const TOGETHER_BLOCKS: u32 = 18;
 
 /// Does this paid order, which could be opened now, wait for others? Then it is noted until when.
 pub(super) fn waits(turn: &Turn<'_>, order: &mut Order, feerate: FeePerKw) -> bool {
-	if order.batch_until.is_some() {
+	if order.waits_until().is_some() {
 		// The tick decides, which is due at the same time.
 		return true;
 	}
@@ -36,7 +36,7 @@ pub(super) fn waits(turn: &Turn<'_>, order: &mut Order, feerate: FeePerKw) -> bo
 	let first = others.iter().filter_map(Order::waits_until).min().unwrap_or(window);
 	let is_full = others.len().saturating_add(1) >= MAX_TOGETHER;
 	let until = if is_full { turn.now } else { first.min(window) };
-	order.batch_until = Some(until);
+	order.batch = Some(Box::new(Batch::Waiting { until }));
 	order.note(turn.now, "wait", format!("until {until} for orders to share a funding transaction with"));
 	true
 }
@@ -58,7 +58,7 @@ fn waiting(turn: &Turn<'_>, order: &Order) -> Vec<Order> {
 fn can_wait(turn: &Turn<'_>, order: &Order, feerate: FeePerKw) -> bool {
 	let window = turn.policy().lsps1.batch_window_secs;
 	let OrderState::Paid { deadline, .. } = order.state else { return false };
-	let is_first = order.channel.is_none() && order.earlier_channel_ids.is_empty() && !order.alone;
+	let is_first = order.channel.is_none() && order.earlier_channel_ids.is_empty() && order.batch.is_none();
 	if window == 0 || order.required_channel_confirmations == 0 || !is_first {
 		return false;
 	}
@@ -102,8 +102,7 @@ fn begin(turn: &mut Turn<'_>, orders: Vec<Order>) {
 	for order in &mut together {
 		let OrderState::Paid { by, deadline, .. } = order.state else { continue };
 		order.state = OrderState::Opening { by, deadline };
-		order.batch_until = None;
-		order.batch = Some(Batch { id, until });
+		order.batch = Some(Box::new(Batch::Together { id, until }));
 		order.channel = Some(requested(order));
 		let text =
 			format!("{} together with {others} others at {} sat/vB", order.capacity(), feerate.to_sat_per_vb_ceil());
@@ -139,8 +138,7 @@ fn fitting(turn: &mut Turn<'_>, orders: Vec<Order>, present: &[NodeId]) -> (Vec<
 }
 
 fn leave_out(turn: &mut Turn<'_>, mut order: Order) {
-	order.batch_until = None;
-	order.alone = true;
+	order.batch = Some(Box::new(Batch::Alone));
 	turn.put_order(order);
 }
 
@@ -150,9 +148,9 @@ fn hurry(turn: &mut Turn<'_>, now: Timestamp) {
 	let ids: Vec<String> = turn.book.live_orders().filter(due).map(|order| order.id.clone()).collect();
 	for id in ids {
 		let Some(mut order) = turn.order(&id).filter(|order| order.batch_deadline().is_some()) else { continue };
-		if let Some(batch) = &mut order.batch {
-			batch.until = now.plus_secs(ANSWER_SECS);
-			turn.act_once(Action::HurryTogether { batch: batch.id });
+		if let Some(Batch::Together { id, until }) = order.batch.as_deref_mut() {
+			*until = now.plus_secs(ANSWER_SECS);
+			turn.act_once(Action::HurryTogether { batch: *id });
 		}
 		turn.put_order(order);
 	}

@@ -82,7 +82,7 @@ pub(super) fn channel(order: &Order, user_channel_id: u128, feerate: FeePerKw) -
 		max_to_self_delay: None,
 		feerate,
 		withhold: false,
-		batch: order.batch.map(|batch| batch.id),
+		batch: order.batch_id(),
 	}
 }
 

@@ -97,7 +97,7 @@ pub(crate) fn address_activity(turn: &mut Turn<'_>, mut order: Order, received: 
 		// A reorganisation, or a double spend, took the payment away before we opened.
 		OrderState::Paid { by: PaidBy::Onchain, .. } if !enough => {
 			order.state = OrderState::AwaitingPayment;
-			order.batch_until = None;
+			order.batch = None;
 			set_onchain_state(&mut order, PaymentState::ExpectPayment);
 			order.note(turn.now, "onchain", UNCONFIRMED_AGAIN.to_string());
 			expire(turn, &mut order);

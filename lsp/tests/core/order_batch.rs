@@ -142,7 +142,7 @@ fn waits(sim: &mut Sim, number: u8) -> Order {
 	let params = patient(sim);
 	let (order, actions) = paid(sim, number, params);
 	assert_eq!(actions, []);
-	assert!(order.batch_until.is_some() && order.reserved > Sat::ZERO);
+	assert!(order.waits_until().is_some() && order.reserved > Sat::ZERO);
 	order
 }
 
@@ -177,7 +177,7 @@ fn orders_that_can_wait_are_opened_together_when_the_window_of_the_first_is_over
 	let first = waits(&mut sim, 1);
 	sim.pass(200);
 	let second = waits(&mut sim, 2);
-	assert_eq!(second.batch_until, first.batch_until, "nobody waits longer for those who come later");
+	assert_eq!(second.waits_until(), first.waits_until(), "nobody waits longer for those who come later");
 	assert_eq!(sim.tick(), []);
 	assert_eq!(sim.connect(node(1)), [], "told again");
 	sim.restart();
@@ -193,7 +193,7 @@ fn orders_that_can_wait_are_opened_together_when_the_window_of_the_first_is_over
 		let order = sim.now_order(order);
 		assert_eq!((open.user_channel_id, open.peer), (order.user_channel_id, order.client));
 		assert_eq!((open.batch, open.withhold, open.capacity), (Some(batch), false, order.capacity()));
-		assert!(matches!(order.state, OrderState::Opening { .. }) && order.batch_until.is_none());
+		assert!(matches!(order.state, OrderState::Opening { .. }) && order.waits_until().is_none());
 		// A replay says that it is one of several.
 		assert_eq!(opened(&sim.connect(order.client)).as_ref(), Some(open));
 	}
@@ -214,7 +214,7 @@ fn the_highest_feerate_of_those_who_wait_is_theirs_and_who_has_not_paid_for_it_i
 	sim.pass(WINDOW);
 	let (_, channels) = together(&sim.tick()).unwrap();
 	assert_eq!(channels.iter().map(|open| open.feerate).collect::<Vec<_>>(), [FeePerKw(12_000); 2]);
-	assert!(sim.now_order(cheap).alone);
+	assert_eq!(sim.now_order(cheap).batch.as_deref(), Some(&Batch::Alone));
 	let alone = opened(&sim.connect(cheap.client)).unwrap();
 	assert_eq!((alone.feerate, alone.batch), (FeePerKw(300), None));
 }
@@ -320,7 +320,7 @@ fn who_fails_together_is_opened_alone_and_refusals_are_refusals() {
 		assert_eq!(fail(&mut sim, order, true), []);
 		assert_eq!(fail(&mut sim, order, true), [], "told again");
 		let now = sim.now_order(order);
-		assert!(now.alone && now.batch.is_none() && now.user_channel_id != order.user_channel_id);
+		assert!(now.batch.as_deref() == Some(&Batch::Alone) && now.user_channel_id != order.user_channel_id);
 	}
 	sim.restart();
 	for order in &orders[1..] {
@@ -378,14 +378,14 @@ fn a_payment_that_is_gone_does_not_wait() {
 	let params = patient(&sim);
 	let (order, _) = sim.order(node(1), params);
 	sim.onchain(&order, vec![output(1, order.order_total.0, 1, 1_000)]);
-	assert!(sim.now_order(&order).batch_until.is_some());
+	assert!(sim.now_order(&order).waits_until().is_some());
 	sim.onchain(&order, vec![]);
 	let unpaid = sim.now_order(&order);
-	assert_eq!((&unpaid.state, unpaid.batch_until), (&OrderState::AwaitingPayment, None));
+	assert_eq!((&unpaid.state, unpaid.batch), (&OrderState::AwaitingPayment, None));
 	sim.pass(WINDOW);
 	assert_eq!(sim.tick(), []);
 	sim.onchain(&order, vec![output(1, order.order_total.0, 1, 1_000)]);
-	assert!(sim.now_order(&order).batch_until.is_some_and(|until| until > sim.now), "it waits anew");
+	assert!(sim.now_order(&order).waits_until().is_some_and(|until| until > sim.now), "it waits anew");
 }
 
 #[test]
@@ -406,17 +406,16 @@ fn the_window_is_short_enough() {
 #[test]
 fn rows_of_orders_stay_readable() {
 	let (sim, orders, batch) = begun();
-	let row = serde_json::to_value(&sim.now_order(&orders[0])).unwrap();
+	let row = serde_json::to_value(sim.now_order(&orders[0])).unwrap();
 	assert_eq!(row["batch"]["id"], format!("{batch:032x}"));
 	let mut old = row.clone();
-	for field in ["batch", "batch_until", "alone"] {
-		old.as_object_mut().unwrap().remove(field);
-	}
-	let old: Order = serde_json::from_value(old).unwrap();
-	assert_eq!((old.batch, old.batch_until, old.alone), (None, None, false));
-	let frozen: Batch =
-		serde_json::from_str(r#"{"id":"000000000000000000000000000000ff","until":1700000000000}"#).unwrap();
-	assert_eq!(frozen, Batch { id: 255, until: Timestamp(START) });
+	old.as_object_mut().unwrap().remove("batch");
+	assert_eq!(serde_json::from_value::<Order>(old).unwrap().batch, None);
+	let frozen = r#"[{"is":"waiting","until":1700000000000},{"is":"alone"},
+		{"is":"together","id":"000000000000000000000000000000ff","until":1700000000000}]"#;
+	let read: Vec<Batch> = serde_json::from_str(frozen).unwrap();
+	let until = Timestamp(START);
+	assert_eq!(read, [Batch::Waiting { until }, Batch::Alone, Batch::Together { id: 255, until }]);
 }
 
 /// LDK tells of a channel whose client has gone away before anybody else knows that it has.

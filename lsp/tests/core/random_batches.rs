@@ -133,14 +133,11 @@ impl Node {
 			}
 			Action::OpenChannel(open) => {
 				let id = open.user_channel_id;
-				if self.channels.contains_key(&id) {
-					if self.is_out(id) {
-						self.funded(id);
-					}
-				} else if open.batch.is_some() {
-					self.failed(id, true);
-				} else {
-					self.channels.insert(id, Channel::Asked);
+				match self.channels.get(&id) {
+					Some(_) if self.is_out(id) => self.funded(id),
+					Some(_) => {}
+					None if open.batch.is_some() => self.failed(id, true),
+					None => self.channels.extend([(id, Channel::Asked)]),
 				}
 			}
 			Action::HurryTogether { batch } => self.hurry(batch),

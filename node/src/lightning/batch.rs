@@ -12,7 +12,8 @@ use super::channels::{Channels, NO_ANCHORS, NotFunded, Wanted, give_up};
 use super::together::{Dissolved, Dropped, Gathered, Ready};
 use crate::crash;
 use crate::driver::Driver;
-use bitcoin::{Amount, ScriptBuf, Txid};
+use bitcoin::{Amount, OutPoint, ScriptBuf, Txid};
+use inlet_lsp::book::Order;
 use inlet_lsp::input::{Input, OpenChannel};
 use std::sync::Arc;
 
@@ -46,20 +47,31 @@ impl Batcher {
 
 	/// A client has accepted its channel. What is given back is no part of a batch.
 	pub async fn accepted(&self, wanted: Wanted) -> Option<Wanted> {
-		let (id, peer) = (wanted.user_channel_id, wanted.peer);
+		let (id, peer, temporary) = (wanted.user_channel_id, wanted.peer, wanted.temporary);
 		if self.channels.together.contains(id) && !self.channels.is_accepted_with_anchors(&self.lightning, id, &peer) {
-			give_up(&self.lightning, wanted.temporary, peer, "it would have no anchors");
+			give_up(&self.lightning, temporary, peer, "it would have no anchors");
 			let (dropped, reason) = (self.dropped(id), NO_ANCHORS.to_owned());
 			let _ = self.driver.submit(Input::OpenFailed { user_channel_id: id, reason, ours: false }).await;
 			self.go_on(dropped);
 			return None;
 		}
 		match self.channels.together.accepted(wanted) {
+			// One of several that is not known (any more) was left out, or abandoned: its order goes on under another mark, and a
+			// batch of one is funded by `make`.
+			Gathered::Alone(_) if self.is_void(id) => {
+				give_up(&self.lightning, temporary, peer, "it is not wanted any more");
+			}
 			Gathered::Alone(wanted) => return Some(wanted),
 			Gathered::Waits => {}
 			Gathered::Ready(ready) => self.fund(ready),
 		}
 		None
+	}
+
+	/// Does the order of this channel wait for another, or for what it began together with others?
+	fn is_void(&self, id: u128) -> bool {
+		let is_void = |order: &Order| order.user_channel_id != id || order.batch_id().is_some();
+		self.driver.read(|book| book.order_by_user_channel_id(id).is_some_and(is_void))
 	}
 
 	/// A channel has ended. From here on the transaction that it shared is not broadcast any more; what becomes of the others is
@@ -120,6 +132,10 @@ impl Batcher {
 		if wallet.is_out(&funding) {
 			return;
 		}
+		if !self.has_all(funding) {
+			// Of the end of a channel LDK tells in a moment.
+			return self.discard(funding);
+		}
 		crash::reached("batch.broadcast.decided");
 		if self.channels.together.broadcast(funding, || wallet.broadcast_funding(&funding)) {
 			tracing::info!(target: "inlet::channels", %funding, "a shared funding transaction goes out");
@@ -138,13 +154,8 @@ impl Batcher {
 	/// At the start: a transaction that was made and not broadcast goes out if LDK has all of its channels and the core wants them;
 	/// else it is dissolved.
 	pub fn take_up(&self) {
-		let known = self.lightning.manager.list_channels();
 		for (funding, channels) in self.channels.wallet.shared_unsent() {
-			let is_there = |id: &u128| {
-				let own = known.iter().find(|channel| channel.user_channel_id == *id);
-				own.is_some_and(|channel| channel.funding_txo.is_some_and(|own| own.txid == funding))
-			};
-			let all = channels.iter().all(is_there);
+			let all = self.has_all(funding);
 			tracing::info!(target: "inlet::channels", %funding, all, "a shared funding transaction of the last run");
 			let batch = self.channels.together.take_up(funding, &channels, all);
 			let this = self.clone();
@@ -155,6 +166,17 @@ impl Batcher {
 				}
 			});
 		}
+	}
+
+	/// Has LDK all the channels that this transaction funds?
+	fn has_all(&self, funding: Txid) -> bool {
+		let known = self.lightning.manager.list_channels();
+		let is_there = |(id, vout): &(u128, u32)| {
+			let own = known.iter().find(|channel| channel.user_channel_id == *id);
+			let own = own.and_then(|channel| channel.funding_txo).map(|own| own.into_bitcoin_outpoint());
+			own == Some(OutPoint { txid: funding, vout: *vout })
+		};
+		self.channels.wallet.funds_channels(&funding).iter().all(is_there)
 	}
 
 	/// Makes the transaction and gives it to each channel.
