@@ -1,6 +1,6 @@
 //! The wallet as LDK sees it: coins for bumping anchors and HTLCs, scripts for swept outputs.
 
-use super::wallet::{Wallet, is_mature};
+use super::wallet::{Wallet, is_mature, tx_of};
 use bdk_wallet::{LocalOutput, SignOptions};
 use bitcoin::key::TweakedPublicKey;
 use bitcoin::{OutPoint, Psbt, ScriptBuf, Transaction, Txid, XOnlyPublicKey};
@@ -26,7 +26,7 @@ impl WalletSource for Wallet {
 	}
 
 	fn get_prevtx<'a>(&'a self, outpoint: OutPoint) -> impl Future<Output = Result<Transaction, ()>> + Send + 'a {
-		let found = self.lock().get_tx(outpoint.txid).map(|tx| tx.tx_node.tx.as_ref().clone());
+		let found = tx_of(&self.lock(), outpoint.txid).map(|tx| tx.as_ref().clone());
 		async move { found.ok_or(()) }
 	}
 
@@ -74,7 +74,7 @@ impl Wallet {
 }
 
 fn is_ours(bdk: &bdk_wallet::Wallet, outpoint: OutPoint) -> bool {
-	let output = bdk.get_tx(outpoint.txid).and_then(|tx| tx.tx_node.tx.output.get(outpoint.vout as usize).cloned());
+	let output = tx_of(bdk, outpoint.txid).and_then(|tx| tx.output.get(outpoint.vout as usize).cloned());
 	output.is_some_and(|output| bdk.is_mine(output.script_pubkey))
 }
 

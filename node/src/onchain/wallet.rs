@@ -8,7 +8,7 @@ use super::coins::{self, Coin, NoPlan, Plan, Stay, Want};
 use super::fees::Fees;
 use super::keep::{Folder, Keep};
 use crate::config::network_name;
-use bdk_wallet::chain::ChainPosition;
+use bdk_wallet::chain::{BlockId, ChainPosition};
 use bdk_wallet::signer::SignersContainer;
 use bdk_wallet::template::{Bip86, DescriptorTemplate};
 use bdk_wallet::{ChangeSet, KeychainKind, LocalOutput, SignOptions};
@@ -21,7 +21,7 @@ use inlet_lsp::ledger::share_of;
 use inlet_lsp::money::{FeePerKw, Sat};
 use inlet_storage::Store;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::num::ParseIntError;
 use std::str::FromStr;
@@ -45,6 +45,9 @@ const VERDICT: Duration = Duration::from_secs(10);
 const MATURITY: u32 = 100;
 /// Confirmations after which a payment is final for everybody (bLIP-51 demands no more).
 const FINAL: u32 = 6;
+
+/// So many blocks the wallet remembers all, to follow a reorganisation.
+const REMEMBERED: u32 = 2016;
 
 /// Confirmations after which it is not asked any more for whom a funding transaction was made: whoever waits for its channel
 /// has looked long before, were it at the start after a crash that came in between.
@@ -450,7 +453,7 @@ impl Wallet {
 	pub fn funded(&self) -> Vec<Txid> {
 		let locked: Vec<Txid> = self.locked().keys().copied().collect();
 		let bdk = self.lock();
-		let confirmed = |txid: &Txid| bdk.get_tx(*txid).is_some_and(|tx| tx.chain_position.is_confirmed());
+		let confirmed = |txid: &Txid| mined_at(&bdk, *txid).is_some();
 		locked.into_iter().filter(|txid| !self.broadcaster.contains(txid) && !confirmed(txid)).collect()
 	}
 
@@ -529,7 +532,7 @@ impl Wallet {
 	/// What the miner gets for a transaction of ours; `None` if not all of its inputs are ours.
 	pub fn fee_of(&self, txid: Txid) -> Option<Amount> {
 		let bdk = self.lock();
-		let tx = bdk.get_tx(txid)?.tx_node.tx;
+		let tx = tx_of(&bdk, txid)?;
 		bdk.calculate_fee(&tx).ok()
 	}
 
@@ -683,7 +686,7 @@ impl Wallet {
 	}
 
 	pub(super) fn is_confirmed(&self, txid: &Txid) -> bool {
-		self.lock().get_tx(*txid).is_some_and(|tx| tx.chain_position.is_confirmed())
+		mined_at(&self.lock(), *txid).is_some()
 	}
 
 	/// Takes transactions out of the wallet's view. BDK evicts those only that it holds for canonical: of several that spend the
@@ -723,10 +726,10 @@ impl Wallet {
 			let locked: Vec<(Txid, bool)> =
 				self.locked().iter().map(|(txid, row)| (*txid, !row.channels.is_empty())).collect();
 			let bdk = self.lock();
-			let is_settled = |(txid, owned): &(Txid, bool)| match bdk.get_tx(*txid) {
-				Some(tx) if *owned => confirmations(&tx.chain_position, tip) >= OWNED,
-				Some(tx) => confirmations(&tx.chain_position, tip) >= super::broadcast::DEEP,
-				None => true,
+			// One in no block holds its coins, unless what is in a block has made it impossible.
+			let is_settled = |(txid, owned): &(Txid, bool)| {
+				let enough = if *owned { OWNED } else { super::broadcast::DEEP };
+				depth(&bdk, *txid, tip) >= enough || (mined_at(&bdk, *txid).is_none() && bdk.get_tx(*txid).is_none())
 			};
 			locked.into_iter().filter(is_settled).map(|(txid, _)| txid).collect()
 		};
@@ -844,13 +847,22 @@ fn vout_of(tx: &Transaction, script: &ScriptBuf) -> Option<u32> {
 	u32::try_from(index).ok()
 }
 
+/// Blocks that are deep and hold nothing of ours are not looked at again, and BDK goes through all that it has for each question.
+fn thin(mut stored: ChangeSet) -> ChangeSet {
+	let tip = stored.local_chain.blocks.keys().next_back().copied().unwrap_or_default();
+	let anchors: BTreeSet<u32> = stored.tx_graph.anchors.iter().map(|(anchor, _)| anchor.block_id.height).collect();
+	let is_young = |height: u32| height.saturating_add(REMEMBERED) > tip;
+	stored.local_chain.blocks.retain(|height, _| *height == 0 || is_young(*height) || anchors.contains(height));
+	stored
+}
+
 fn load_or_create(stored: ChangeSet, xprv: Xpriv, network: Network) -> Result<bdk_wallet::Wallet, WalletError> {
 	let (external, internal) = (Bip86(xprv, KeychainKind::External), Bip86(xprv, KeychainKind::Internal));
 	let loaded = bdk_wallet::Wallet::load()
 		.descriptor(KeychainKind::External, Some(external.clone()))
 		.descriptor(KeychainKind::Internal, Some(internal.clone()))
 		.check_network(network)
-		.load_wallet_no_persist(stored)
+		.load_wallet_no_persist(thin(stored))
 		.map_err(|_| WalletError::Load("it belongs to another seed or another network".into()))?;
 	match loaded {
 		Some(wallet) => Ok(wallet),
@@ -878,7 +890,7 @@ fn spendable(bdk: &bdk_wallet::Wallet) -> Vec<Coin> {
 
 /// Confirmed, and if it was mined to us, for long enough.
 pub(super) fn is_mature(bdk: &bdk_wallet::Wallet, output: &LocalOutput, tip: u32) -> bool {
-	let is_coinbase = || bdk.get_tx(output.outpoint.txid).is_some_and(|tx| tx.tx_node.tx.is_coinbase());
+	let is_coinbase = || tx_of(bdk, output.outpoint.txid).is_some_and(|tx| tx.is_coinbase());
 	match confirmations(&output.chain_position, tip) {
 		0 => false,
 		young if young < MATURITY => !is_coinbase(),
@@ -890,6 +902,28 @@ fn signers(bdk: &bdk_wallet::Wallet, xprv: Xpriv, keychain: KeychainKind) -> Res
 	let built = Bip86(xprv, keychain).build(bdk.network().into());
 	let (descriptor, keys, _) = built.map_err(|_| WalletError::Load("the seed's key is for another network".into()))?;
 	Ok(SignersContainer::build(keys, &descriptor, bdk.secp_ctx()))
+}
+
+/// A transaction, whether it still counts or not. (BDK's own `get_tx` reckons first which of all transactions count: asked for each
+/// coin, or for each sale, that is a step over all that was ever sold.)
+pub(super) fn tx_of(bdk: &bdk_wallet::Wallet, txid: Txid) -> Option<Arc<Transaction>> {
+	bdk.tx_graph().get_tx(txid)
+}
+
+/// The height at which a transaction, or what spends it, is in the best chain.
+pub(super) fn mined_at(bdk: &bdk_wallet::Wallet, txid: Txid) -> Option<u32> {
+	let (graph, chain) = (bdk.tx_graph(), bdk.local_chain());
+	let is_in_chain = |block: &BlockId| chain.get(block.height).is_some_and(|known| known.hash() == block.hash);
+	let own = |txid: Txid| {
+		let anchors = graph.get_tx_node(txid)?.anchors;
+		anchors.iter().map(|anchor| anchor.block_id).find(is_in_chain).map(|block| block.height)
+	};
+	own(txid).or_else(|| graph.walk_descendants(txid, |_, spender| own(spender)).min())
+}
+
+/// Its confirmations.
+pub(super) fn depth(bdk: &bdk_wallet::Wallet, txid: Txid, tip: u32) -> u32 {
+	mined_at(bdk, txid).map_or(0, |height| tip.saturating_sub(height).saturating_add(1))
 }
 
 pub(super) fn confirmations<A: bdk_wallet::chain::Anchor>(position: &ChainPosition<A>, tip: u32) -> u32 {
@@ -909,7 +943,7 @@ fn utxo(output: &LocalOutput, tip: u32, network: Network) -> Utxo {
 
 /// Rounded down: it is compared with a minimum that we ask for.
 fn feerate(bdk: &bdk_wallet::Wallet, txid: Txid) -> Option<FeePerKw> {
-	let tx = bdk.get_tx(txid)?.tx_node.tx;
+	let tx = tx_of(bdk, txid)?;
 	let fee = bdk.calculate_fee(&tx).ok()?;
 	let per_kw = fee.to_sat().checked_mul(1000)? / tx.weight().to_wu().max(1);
 	u32::try_from(per_kw).ok().map(FeePerKw)

@@ -458,3 +458,25 @@ fn funding_rows_stay_readable() {
 	assert_eq!(row.channels, [(255, 1), (0, 0)]);
 	assert_eq!(String::from_utf8(row.bytes()).unwrap(), two);
 }
+
+/// BDK goes through all blocks that it has, for each transaction, whenever it is asked what counts.
+#[tokio::test]
+async fn after_a_start_old_blocks_are_forgotten_but_for_those_with_coins() {
+	let bench = Bench::new().await;
+	bench.receive(&[50_000]).await;
+	for _ in 0..REMEMBERED + 10 {
+		bench.mine(vec![]);
+	}
+	let before = bench.wallet.best_block();
+	let bench = bench.restart().await;
+	let (first, last) = (1, REMEMBERED + 11);
+	let heights: Vec<u32> = bench.wallet.lock().checkpoints().map(|block| block.height()).collect();
+	assert_eq!(heights.len() as u32, REMEMBERED + 2, "the newest, the coin's and the genesis block");
+	assert!(heights.contains(&first) && heights.contains(&last) && !heights.contains(&2));
+	assert_eq!(bench.wallet.best_block(), before);
+	assert_eq!((bench.wallet.spendable(), bench.wallet.utxos()[0].confirmations), (sats(50_000), last));
+	bench.mine(vec![]);
+	bench.undo_block();
+	bench.receive(&[20_000]).await;
+	assert_eq!(bench.wallet.spendable(), sats(70_000), "and it follows a reorganisation");
+}

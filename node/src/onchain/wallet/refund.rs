@@ -4,7 +4,7 @@
 //! the refund with it. A raised fee spends the same coins again, so that one of the two is mined at most.
 
 use super::super::keep::Folder;
-use super::{Wallet, WalletError, confirmations};
+use super::{Wallet, WalletError, depth, tx_of};
 use crate::crash;
 use crate::onchain::coins::{self, Coin, Plan, Want};
 use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
@@ -161,7 +161,7 @@ impl Wallet {
 		if refund.tx.compute_txid() == txid {
 			return Ok(refund.clone());
 		}
-		let known = self.lock().get_tx(txid).map(|tx| tx.tx_node.tx.as_ref().clone());
+		let known = tx_of(&self.lock(), txid).map(|tx| tx.as_ref().clone());
 		let tx = known.ok_or_else(|| WalletError::Build("a form of a refund is unknown".into()))?;
 		let fee = self.inputs_of(&tx)? - tx.output.iter().map(|output| output.value).sum::<Amount>();
 		let off = refund.amount.checked_sub(paid_to(&tx, script)).unwrap_or(Amount::ZERO);
@@ -172,7 +172,7 @@ impl Wallet {
 	pub fn confirmations_of(&self, txid: Txid) -> u32 {
 		let bdk = self.lock();
 		let tip = bdk.latest_checkpoint().height();
-		bdk.get_tx(txid).map_or(0, |tx| confirmations(&tx.chain_position, tip))
+		depth(&bdk, txid, tip)
 	}
 
 	/// The same coins to the same recipient, for more.

@@ -1,7 +1,7 @@
 //! Coins on their way into a channel that is there: held, durably, from before they are offered to the peer until the splice is
 //! deep in the chain, or LDK says that it will never be.
 
-use super::{Amount, OutPoint, SpliceTerms, Stay, Wallet, WalletError, coins, confirmations, spendable};
+use super::{Amount, OutPoint, SpliceTerms, Stay, Wallet, WalletError, coins, depth, spendable, tx_of};
 use crate::onchain::keep::{Folder, Keep};
 use bdk_wallet::KeychainKind;
 use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
@@ -131,7 +131,7 @@ impl Wallet {
 			let plan = coins::plan(&self.free_coins(bdk), &script, want, feerate, keep)?;
 			let mut utxos = Vec::new();
 			for input in &plan.inputs {
-				let prevtx = bdk.get_tx(input.txid).map(|tx| tx.tx_node.tx.as_ref().clone());
+				let prevtx = tx_of(bdk, input.txid).map(|tx| tx.as_ref().clone());
 				let utxo = prevtx.and_then(|tx| ConfirmedUtxo::new_p2tr_key_spend(tx, input.vout).ok());
 				utxos.push(utxo.ok_or_else(|| WalletError::Build("a coin without its transaction".into()))?);
 			}
@@ -214,8 +214,7 @@ impl Wallet {
 		let bdk = self.lock();
 		for (input, spent) in psbt.inputs.iter_mut().zip(&psbt.unsigned_tx.input) {
 			let outpoint = spent.previous_output;
-			let ours =
-				|| bdk.get_tx(outpoint.txid)?.tx_node.tx.output.get(usize::try_from(outpoint.vout).ok()?).cloned();
+			let ours = || tx_of(&bdk, outpoint.txid)?.output.get(usize::try_from(outpoint.vout).ok()?).cloned();
 			input.witness_utxo = if outpoint == shared.0 { Some(shared.1.clone()) } else { ours() };
 		}
 		Ok(psbt)
@@ -301,8 +300,7 @@ impl Wallet {
 			let signed: Vec<(u128, Txid)> =
 				self.spliced().values().filter_map(|row| Some((row.mark, row.funding()?.txid))).collect();
 			let bdk = self.lock();
-			let depth = |txid: &Txid| bdk.get_tx(*txid).map_or(0, |tx| confirmations(&tx.chain_position, tip));
-			signed.iter().filter(|(_, txid)| depth(txid) >= super::OWNED).map(|(mark, _)| *mark).collect()
+			signed.iter().filter(|(_, txid)| depth(&bdk, *txid, tip) >= super::OWNED).map(|(mark, _)| *mark).collect()
 		};
 		for mark in deep {
 			self.spliced().remove(&mark);
