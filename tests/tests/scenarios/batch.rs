@@ -179,3 +179,54 @@ fn one_client_that_says_nothing_is_left_out() {
 		ends_well(&world, &payer, &clients).await
 	});
 }
+
+/// Everyone connects to the LSP again.
+async fn meet(payer: &ThinNode, clients: &[(ThinNode, Order)], uri: &str) -> Result<()> {
+	for node in clients.iter().map(|(client, _)| client).chain([payer]) {
+		let met = async || Ok(node.connect(uri).await.ok());
+		eventually(SOON, "they meet again", met).await?;
+	}
+	Ok(())
+}
+
+/// The chain backend refuses the transaction, and one of the clients closes its channel: the transaction is withdrawn from all, and
+/// the others get channels of their own.
+#[test]
+fn a_shared_funding_that_nobody_takes_is_withdrawn_from_all() {
+	scenario(async |scratch| {
+		let world = world(scratch).await?;
+		let (payer, clients) = three(&world).await?;
+		let (lsp, uri) = (&world.lsp, world.lsp.uri());
+		lsp.stop().await?;
+		lsp.crash_at(Some("batch.broadcast.done"));
+		lsp.resume().await?;
+		meet(&payer, &clients, &uri).await?;
+		payer.usable_channels(1, SOON).await?;
+		pay(&world, &payer, &clients).await.ok();
+		lsp.ended(SOON).await?;
+		lsp.crash_at(None);
+		let log = lsp.log_text();
+		let (_, funding) = log.rsplit_once("is made funding=").context("nothing is shared")?;
+		let funding = funding.get(..64).context("no txid")?.to_owned();
+		world.bitcoind.call("prioritisetransaction", json!([funding, 0, -10_000_000])).await?;
+		lsp.resume().await?;
+		meet(&payer, &clients, &uri).await?;
+		let refused = async || Ok(lsp.log_text().contains("refuses a transaction").then_some(()));
+		eventually(SOON, "nobody takes the transaction", refused).await?;
+		for (_, order) in &clients {
+			ensure!(lsp.order(&order.id.0).await?["status"] == "opening");
+		}
+
+		clients[0].0.force_close_all();
+		let failed = lsp.order_is(&clients[0].1.id.0, "failed", SOON).await?;
+		ensure!(failed["reserved_sat"] == 0, "{failed}");
+		let fundings = completed(&world, &clients[1..]).await?;
+		ensure!(fundings[0] != fundings[1] && !fundings.contains(&funding), "{fundings:?}");
+		world.mine(1, &[]).await?;
+		world.bitcoind.call("prioritisetransaction", json!([funding, 0, 10_000_000])).await?;
+		ends_well(&world, &payer, &clients[1..]).await?;
+		let known = world.bitcoind.call("getrawtransaction", json!([funding])).await;
+		ensure!(known.is_err(), "what was withdrawn was sent again");
+		Ok(())
+	});
+}
