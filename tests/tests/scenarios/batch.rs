@@ -160,6 +160,26 @@ fn one_client_that_goes_away_in_the_middle_does_not_lose_the_others() {
 	});
 }
 
+/// A client that gets the transaction, stays, and never signs holds the others up for two minutes, and no longer.
+#[test]
+fn one_client_that_never_signs_does_not_hold_the_others_for_ever() {
+	scenario(async |scratch| {
+		let world = world(scratch).await?;
+		let (payer, clients) = three(&world).await?;
+		clients[1].0.set_signing(false);
+		pay(&world, &payer, &clients).await?;
+		let given_up = async || Ok(world.lsp.log_text().contains("not all clients have signed in time").then_some(()));
+		eventually(SOON * 5, "it is given up", given_up).await?;
+		ensure!(world.bitcoind.mempool().await?.is_empty(), "something was sent");
+		clients[1].0.set_signing(true);
+		let mut fundings = completed(&world, &clients).await?;
+		fundings.sort_unstable();
+		fundings.dedup();
+		ensure!(fundings.len() == 3, "{fundings:?}");
+		ends_well(&world, &payer, &clients).await
+	});
+}
+
 /// A client that does not answer is left out after a minute, and the others share their transaction.
 #[test]
 fn one_client_that_says_nothing_is_left_out() {
