@@ -39,6 +39,10 @@ enum Event {
 	},
 	Mine,
 	Crash,
+	/// In the middle of giving a batch up: so many have been told, and LDK's newest state is lost.
+	CrashInTheMiddle {
+		told: u8,
+	},
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -54,6 +58,7 @@ fn event() -> impl Strategy<Value = Event> {
 		3 => (0..400_u16).prop_map(|secs| Event::Pass { secs }),
 		1 => Just(Event::Mine),
 		1 => Just(Event::Crash),
+		4 => (0..CLIENTS).prop_map(|told| Event::CrashInTheMiddle { told }),
 	]
 }
 
@@ -329,6 +334,11 @@ impl Node {
 				self.give(Input::Tick);
 			}
 			Event::Crash => self.crash(),
+			Event::CrashInTheMiddle { told } => {
+				let ids = self.made.values().next().cloned().unwrap_or_default();
+				ids.iter().take(told.into()).for_each(|id| self.failed(*id, true));
+				self.crash();
+			}
 		}
 	}
 
@@ -381,9 +391,18 @@ proptest! {
 
 	#[test]
 	fn r6_r12_orders_that_share_a_funding_are_each_delivered_once_or_paid_back(
+		begun in 0..4_u8,
 		events in proptest::collection::vec(event(), 1..80),
 	) {
 		let mut world = Node::new();
+		// At random alone few come as far as what is worth trying: all asked, accepted, or signed.
+		if begun > 0 {
+			(1..=CLIENTS).for_each(|client| world.event(Event::Pay { client }));
+			world.event(Event::Pass { secs: 300 });
+			for _answer in 1..begun {
+				(1..=CLIENTS).for_each(|client| world.event(Event::Answer { client }));
+			}
+		}
 		for event in events {
 			world.event(event);
 		}

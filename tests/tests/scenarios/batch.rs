@@ -160,6 +160,26 @@ fn one_client_that_goes_away_in_the_middle_does_not_lose_the_others() {
 	});
 }
 
+/// A client that gets the transaction, stays, and never signs holds the others up for two minutes, and no longer.
+#[test]
+fn one_client_that_never_signs_does_not_hold_the_others_for_ever() {
+	scenario(async |scratch| {
+		let world = world(scratch).await?;
+		let (payer, clients) = three(&world).await?;
+		clients[1].0.set_signing(false);
+		pay(&world, &payer, &clients).await?;
+		let given_up = async || Ok(world.lsp.log_text().contains("not all clients have signed in time").then_some(()));
+		eventually(SOON * 5, "it is given up", given_up).await?;
+		ensure!(world.bitcoind.mempool().await?.is_empty(), "something was sent");
+		clients[1].0.set_signing(true);
+		let mut fundings = completed(&world, &clients).await?;
+		fundings.sort_unstable();
+		fundings.dedup();
+		ensure!(fundings.len() == 3, "{fundings:?}");
+		ends_well(&world, &payer, &clients).await
+	});
+}
+
 /// A client that does not answer is left out after a minute, and the others share their transaction.
 #[test]
 fn one_client_that_says_nothing_is_left_out() {
@@ -177,5 +197,56 @@ fn one_client_that_says_nothing_is_left_out() {
 		eventually(SOON, "it comes back", back).await?;
 		completed(&world, &clients[..1]).await?;
 		ends_well(&world, &payer, &clients).await
+	});
+}
+
+/// Everyone connects to the LSP again.
+async fn meet(payer: &ThinNode, clients: &[(ThinNode, Order)], uri: &str) -> Result<()> {
+	for node in clients.iter().map(|(client, _)| client).chain([payer]) {
+		let met = async || Ok(node.connect(uri).await.ok());
+		eventually(SOON, "they meet again", met).await?;
+	}
+	Ok(())
+}
+
+/// The chain backend refuses the transaction, and one of the clients closes its channel: the transaction is withdrawn from all, and
+/// the others get channels of their own.
+#[test]
+fn a_shared_funding_that_nobody_takes_is_withdrawn_from_all() {
+	scenario(async |scratch| {
+		let world = world(scratch).await?;
+		let (payer, clients) = three(&world).await?;
+		let (lsp, uri) = (&world.lsp, world.lsp.uri());
+		lsp.stop().await?;
+		lsp.crash_at(Some("batch.broadcast.done"));
+		lsp.resume().await?;
+		meet(&payer, &clients, &uri).await?;
+		payer.usable_channels(1, SOON).await?;
+		pay(&world, &payer, &clients).await.ok();
+		lsp.ended(SOON).await?;
+		lsp.crash_at(None);
+		let log = lsp.log_text();
+		let (_, funding) = log.rsplit_once("is made funding=").context("nothing is shared")?;
+		let funding = funding.get(..64).context("no txid")?.to_owned();
+		world.bitcoind.call("prioritisetransaction", json!([funding, 0, -10_000_000])).await?;
+		lsp.resume().await?;
+		meet(&payer, &clients, &uri).await?;
+		let refused = async || Ok(lsp.log_text().contains("refuses a transaction").then_some(()));
+		eventually(SOON, "nobody takes the transaction", refused).await?;
+		for (_, order) in &clients {
+			ensure!(lsp.order(&order.id.0).await?["status"] == "opening");
+		}
+
+		clients[0].0.force_close_all();
+		let failed = lsp.order_is(&clients[0].1.id.0, "failed", SOON).await?;
+		ensure!(failed["reserved_sat"] == 0, "{failed}");
+		let fundings = completed(&world, &clients[1..]).await?;
+		ensure!(fundings[0] != fundings[1] && !fundings.contains(&funding), "{fundings:?}");
+		world.mine(1, &[]).await?;
+		world.bitcoind.call("prioritisetransaction", json!([funding, 0, 10_000_000])).await?;
+		ends_well(&world, &payer, &clients[1..]).await?;
+		let known = world.bitcoind.call("getrawtransaction", json!([funding])).await;
+		ensure!(known.is_err(), "what was withdrawn was sent again");
+		Ok(())
 	});
 }
