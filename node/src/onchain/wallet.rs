@@ -726,10 +726,9 @@ impl Wallet {
 			let locked: Vec<(Txid, bool)> =
 				self.locked().iter().map(|(txid, row)| (*txid, !row.channels.is_empty())).collect();
 			let bdk = self.lock();
-			// One in no block holds its coins, unless what is in a block has made it impossible.
 			let is_settled = |(txid, owned): &(Txid, bool)| {
 				let enough = if *owned { OWNED } else { super::broadcast::DEEP };
-				depth(&bdk, *txid, tip) >= enough || (mined_at(&bdk, *txid).is_none() && bdk.get_tx(*txid).is_none())
+				depth(&bdk, *txid, tip) >= enough || is_replaced(&bdk, *txid)
 			};
 			locked.into_iter().filter(is_settled).map(|(txid, _)| txid).collect()
 		};
@@ -919,6 +918,13 @@ pub(super) fn mined_at(bdk: &bdk_wallet::Wallet, txid: Txid) -> Option<u32> {
 		anchors.iter().map(|anchor| anchor.block_id).find(is_in_chain).map(|block| block.height)
 	};
 	own(txid).or_else(|| graph.walk_descendants(txid, |_, spender| own(spender)).min())
+}
+
+/// Is another transaction in the best chain that spends what it spends?
+fn is_replaced(bdk: &bdk_wallet::Wallet, txid: Txid) -> bool {
+	let is_other = |other: &Txid| *other != txid && mined_at(bdk, *other).is_some();
+	let is_spent = |outpoint: OutPoint| bdk.tx_graph().outspends(outpoint).iter().any(is_other);
+	tx_of(bdk, txid).is_none_or(|tx| tx.input.iter().any(|input| is_spent(input.previous_output)))
 }
 
 /// Its confirmations.
