@@ -28,8 +28,11 @@ pub(super) fn waits(turn: &Turn<'_>, order: &mut Order, feerate: FeePerKw) -> bo
 		// The tick decides, which is due at the same time.
 		return true;
 	}
+	if !can_wait(turn, order, feerate) {
+		return false;
+	}
 	let others = waiting(turn, order);
-	if !can_wait(turn, order, feerate) || others.iter().any(|other| other.client == order.client) {
+	if others.iter().any(|other| other.client == order.client) {
 		return false;
 	}
 	let window = turn.now.plus_secs(turn.policy().lsps1.batch_window_secs);

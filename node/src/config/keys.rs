@@ -317,7 +317,7 @@ pub(super) const SECTIONS: &[Section] = &[
 			(
 				"batch_window_secs",
 				"How long a paid order that can wait does so for others to share a funding transaction with, in seconds, at most \
-				600; 0: each is opened at once.",
+				600; 0: each is opened at once. For trying: lsp/docs/decisions/0008-shared-fundings.md.",
 			),
 			(
 				"tokens",

@@ -330,7 +330,9 @@ impl Channels {
 	/// What the book still reserves for channels whose funding transaction is made: those coins are spent already.
 	pub fn spent_reservations(&self, book: &Book) -> Amount {
 		let opening = self.opening.lock().expect("not poisoned");
-		let made = opening.iter().filter(|(_, opening)| opening.funded.is_some()).map(|(id, _)| *id);
+		// One that shared its funding may have lost it with another channel.
+		let is_made = |id: &u128, opening: &Opening| opening.funded.is_some() && self.wallet.funding_of(*id).is_some();
+		let made = opening.iter().filter(|(id, opening)| is_made(id, opening)).map(|(id, _)| *id);
 		let spliced = self.wallet.splice_marks().into_iter();
 		made.chain(spliced).map(|id| reservation(book, id)).sum()
 	}

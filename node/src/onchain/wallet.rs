@@ -662,9 +662,11 @@ impl Wallet {
 	}
 
 	/// A funding transaction is not sent any more, or is again: once the chain backend has said that it does not have it, it
-	/// counts as [refused](Wallet::is_refused).
+	/// counts as [refused](Wallet::is_refused). One that funds several channels is not held back: others may be paid for.
 	pub fn hold_back(&self, txid: &Txid, held_back: bool) {
-		self.broadcaster.hold_back(txid, held_back);
+		if !self.is_shared(txid) {
+			self.broadcaster.hold_back(txid, held_back);
+		}
 	}
 
 	/// Stops sending a funding transaction that was [refused](Wallet::is_refused) and whose channel is given up, with what
