@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 
 /// Blocks before everything.
 const PAST: u32 = 500;
+/// For more channels than these there are so many times as many: more than the 4,320 of a month.
+const FEW_CHANNELS: usize = 1_000;
+const MANY: u32 = 10;
 
 /// Sales at once, at most: the LSP has to have the coins.
 const SALES_AT_ONCE: usize = 20;
@@ -53,8 +56,8 @@ pub async fn run(options: &Options) -> Result<()> {
 			let scratch = Scratch::new()?;
 			latency.push(sync_latency_ms(scratch.path())?);
 			let chain = Bitcoind::start(&scratch).await?;
-			// LDK chooses SCIDs for sales, and aliases of channels, among those of past blocks; in a young chain they soon run out.
-			for _ in 0..(*channels).div_ceil(PAST as usize) {
+			// LDK chooses SCIDs for sales, and aliases of channels, among those of blocks that are over a month old: 2,500 of each.
+			for _ in 0..if *channels > FEW_CHANNELS { MANY } else { 1 } {
 				chain.mine(PAST).await?;
 			}
 			let done = heat(options, *kind, *channels, &chain, &scratch).await;
