@@ -280,12 +280,14 @@ async fn assemble(config: Config, store: Store, seed: &Seed) -> anyhow::Result<N
 		books: Default::default(),
 		notify: notify::Notifier::of_node(&config, move |text| keys.sign_text(text))?,
 	});
-	hands.batcher().take_up();
+	let batcher = hands.batcher();
+	batcher.take_up();
 	let payments = Arc::new(Payments::load(store.clone()).await?);
 	payments.reconcile(&lightning).await?;
 	let handler = Arc::new(Handler {
 		lightning: lightning.clone(),
 		channels,
+		batcher,
 		payments: payments.clone(),
 		onions: Onions::default(),
 		driver: driver.clone(),

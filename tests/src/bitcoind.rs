@@ -8,8 +8,9 @@ use crate::process::Process;
 use crate::rpc::{Rpc, RpcError};
 use crate::scratch::{Scratch, eventually, free_port};
 use anyhow::{Context, Result, bail, ensure};
+use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::hex::{DisplayHex, FromHex};
-use bitcoin::{Block, Network};
+use bitcoin::{Block, Network, Transaction};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -336,8 +337,16 @@ impl Bitcoind {
 	/// # Errors
 	/// bitcoind is not there.
 	pub async fn mine_empty(&self) -> Result<()> {
-		let address = self.address().await?;
-		self.call("generateblock", json!([address, []])).await?;
+		self.mine_only(&[]).await
+	}
+
+	/// Mines a block with these transactions, whatever is in the mempool.
+	///
+	/// # Errors
+	/// bitcoind is not there, or they are not valid.
+	pub async fn mine_only(&self, txs: &[&Transaction]) -> Result<()> {
+		let txs: Vec<String> = txs.iter().map(|tx| serialize_hex(*tx)).collect();
+		self.call("generateblock", json!([self.address().await?, txs])).await?;
 		Ok(())
 	}
 }

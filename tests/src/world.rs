@@ -5,7 +5,7 @@ use crate::electrum::{self, ElectrumServer};
 use crate::esplora::{self, EsploraServer};
 use crate::inlet::{Inlet, InletOptions};
 use crate::scratch::{Scratch, eventually};
-use crate::thin::{RawPeer, RawPeerOptions, parse_uri};
+use crate::thin::{RawPeer, RawPeerOptions, ThinConfig, ThinNode, parse_uri};
 use crate::wallet::{Wallet, WalletOptions, number};
 use crate::webhook::Receiver;
 use anyhow::{Context, Result, ensure};
@@ -135,6 +135,20 @@ impl<'a> World<'a> {
 		let money = channels.iter().sum::<u64>() + 500_000;
 		self.give_coins(&payer, money).await?;
 		self.open_channels(&payer, &self.lsp.uri(), channels).await?;
+		Ok(payer)
+	}
+
+	/// Someone who pays: a thin node with a channel of each of these capacities to the LSP, all of the money on its side.
+	///
+	/// # Errors
+	/// It does not start, or a channel does not open.
+	pub async fn thin_payer(&self, channels: &[u64]) -> Result<ThinNode> {
+		let payer = ThinNode::start(&self.bitcoind, ThinConfig::stranger("payer")).await?;
+		for sat in channels {
+			payer.open_channel(&self.lsp.uri(), *sat, 0, false).await?;
+		}
+		self.mine(CHANNEL_DEPTH, &[]).await?;
+		payer.usable_channels(channels.len(), SOON).await?;
 		Ok(payer)
 	}
 

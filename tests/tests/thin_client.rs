@@ -9,17 +9,6 @@ use inlet_tests::{Backend, eventually, scenario};
 use lightning_liquidity::lsps1::msgs::LSPS1OrderParams;
 use lightning_liquidity::lsps2::utils::compute_opening_fee;
 
-/// A payer with channels of its own money to the LSP.
-async fn payer(world: &World<'_>, channels: &[u64]) -> Result<ThinNode> {
-	let payer = ThinNode::start(&world.bitcoind, ThinConfig::stranger("payer")).await?;
-	for sat in channels {
-		payer.open_channel(&world.lsp.uri(), *sat, 0, false).await?;
-	}
-	world.mine(6, &[]).await?;
-	payer.usable_channels(channels.len(), SOON).await?;
-	Ok(payer)
-}
-
 async fn client(world: &World<'_>, behaviour: Behaviour) -> Result<ThinNode> {
 	let config = ThinConfig { behaviour, ..ThinConfig::client("client", &world.lsp.uri()) };
 	ThinNode::start(&world.bitcoind, config).await
@@ -29,7 +18,7 @@ async fn client(world: &World<'_>, behaviour: Behaviour) -> Result<ThinNode> {
 fn a_channel_is_bought_just_in_time_for_a_fixed_and_for_an_open_size() {
 	scenario(async |scratch| {
 		let world = World::start(scratch, Backend::Bitcoind).await?;
-		let payer = payer(&world, &[1_000_000]).await?;
+		let payer = world.thin_payer(&[1_000_000]).await?;
 		for fixed in [true, false] {
 			let client = client(&world, Behaviour::default()).await?;
 			let msat = 100_000_000;
@@ -51,7 +40,7 @@ fn a_channel_is_bought_just_in_time_for_a_fixed_and_for_an_open_size() {
 fn a_payment_in_parts_buys_one_channel() {
 	scenario(async |scratch| {
 		let world = World::start(scratch, Backend::Bitcoind).await?;
-		let payer = payer(&world, &[300_000, 300_000]).await?;
+		let payer = world.thin_payer(&[300_000, 300_000]).await?;
 		let client = client(&world, Behaviour::default()).await?;
 		let invoice = client.receive_jit(Some(200_000_000)).await?;
 		payer.pay_parts(&invoice, &[50_000_000, 70_000_000], 200_000_000)?;
@@ -76,7 +65,7 @@ fn a_payment_in_parts_buys_one_channel() {
 fn a_client_that_refuses_leaves_the_payer_with_its_money() {
 	scenario(async |scratch| {
 		let world = World::start(scratch, Backend::Bitcoind).await?;
-		let payer = payer(&world, &[500_000]).await?;
+		let payer = world.thin_payer(&[500_000]).await?;
 		let before = payer.outbound_msat();
 		for on_open in [OnOpen::Refuse, OnOpen::Disconnect] {
 			let client = client(&world, Behaviour { on_open, ..Default::default() }).await?;
@@ -96,7 +85,7 @@ fn a_client_that_refuses_leaves_the_payer_with_its_money() {
 fn a_client_that_fails_the_payment_still_owes_the_fee() {
 	scenario(async |scratch| {
 		let world = World::start(scratch, Backend::Bitcoind).await?;
-		let payer = payer(&world, &[500_000]).await?;
+		let payer = world.thin_payer(&[500_000]).await?;
 		let client = client(&world, Behaviour { on_payment: OnPayment::Fail, ..Default::default() }).await?;
 		let bought = client.jit_buy(&client.jit_menu(None).await?[0], Some(100_000_000)).await?;
 		let hash = payer.pay(&client.jit_invoice(&bought, None)?, None, 1)?;
@@ -139,7 +128,7 @@ async fn paid_over_lightning(payer: &ThinNode, client: &ThinNode, order: &Order)
 fn an_ordered_channel_is_paid_over_lightning() {
 	scenario(async |scratch| {
 		let world = World::start(scratch, Backend::Bitcoind).await?;
-		let payer = payer(&world, &[500_000]).await?;
+		let payer = world.thin_payer(&[500_000]).await?;
 		let client = client(&world, Behaviour::default()).await?;
 		let (params, refund) = small_order(&world, &client).await?;
 		let order = client.order(params, Some(&refund)).await?;
@@ -154,7 +143,7 @@ fn an_ordered_channel_is_paid_over_lightning() {
 fn r6_l1_31_a_client_that_refuses_the_channel_is_not_offered_payment() {
 	scenario(async |scratch| {
 		let world = World::start(scratch, Backend::Bitcoind).await?;
-		let payer = payer(&world, &[500_000]).await?;
+		let payer = world.thin_payer(&[500_000]).await?;
 		let client = client(&world, Behaviour { on_open: OnOpen::Refuse, ..Default::default() }).await?;
 		let (params, refund) = small_order(&world, &client).await?;
 		let refused = client.order(params.clone(), Some(&refund)).await;
@@ -174,7 +163,7 @@ fn r6_l1_31_a_client_that_refuses_the_channel_is_not_offered_payment() {
 fn r6_r5_a_client_that_breaks_off_what_it_has_signed_pays_for_it_and_gets_no_second_channel() {
 	scenario(async |scratch| {
 		let world = World::start(scratch, Backend::Bitcoind).await?;
-		let payer = payer(&world, &[1_000_000, 1_000_000]).await?;
+		let payer = world.thin_payer(&[1_000_000, 1_000_000]).await?;
 		for (done, on_open) in [OnOpen::BreakOff, OnOpen::BreakOffAndLeave].into_iter().enumerate() {
 			let client = client(&world, Behaviour { on_open, ..Default::default() }).await?;
 			let (mut params, refund) = small_order(&world, &client).await?;
@@ -216,7 +205,7 @@ fn r6_r5_a_client_that_breaks_off_what_it_has_signed_pays_for_it_and_gets_no_sec
 fn r3_a_probe_puts_nothing_on_the_chain_and_the_payment_after_it_does() {
 	scenario(async |scratch| {
 		let world = World::start(scratch, Backend::Bitcoind).await?;
-		let payer = payer(&world, &[500_000]).await?;
+		let payer = world.thin_payer(&[500_000]).await?;
 		let client = client(&world, Behaviour { on_payment: OnPayment::Fail, ..Default::default() }).await?;
 		let bought = client.jit_buy(&client.jit_menu(None).await?[0], Some(100_000_000)).await?;
 		let reserve = world.lsp.balance().await?["onchain"]["anchor_reserve_sat"].clone();
@@ -250,7 +239,7 @@ fn r3_a_probe_puts_nothing_on_the_chain_and_the_payment_after_it_does() {
 fn r2_a_held_payment_puts_nothing_on_the_chain_and_goes_back_before_it_times_out() {
 	scenario(async |scratch| {
 		let world = World::start(scratch, Backend::Bitcoind).await?;
-		let payer = payer(&world, &[500_000]).await?;
+		let payer = world.thin_payer(&[500_000]).await?;
 		let before = payer.outbound_msat();
 		let client = client(&world, Behaviour { on_payment: OnPayment::Hold, ..Default::default() }).await?;
 		let invoice = client.receive_jit(Some(100_000_000)).await?;
@@ -285,7 +274,7 @@ fn r2_a_held_payment_puts_nothing_on_the_chain_and_goes_back_before_it_times_out
 fn r12_r2_killed_with_a_withheld_channel_the_lsp_broadcasts_it_when_the_payment_is_taken() {
 	scenario(async |scratch| {
 		let world = World::start(scratch, Backend::Bitcoind).await?;
-		let payer = payer(&world, &[500_000]).await?;
+		let payer = world.thin_payer(&[500_000]).await?;
 		let client = client(&world, Behaviour { on_payment: OnPayment::Hold, ..Default::default() }).await?;
 		let invoice = client.receive_jit(Some(100_000_000)).await?;
 		let hash = payer.pay(&invoice, None, 1)?;
@@ -331,7 +320,7 @@ fn r16_a_stranger_has_no_more_under_way_to_us_than_its_share() {
 fn a_client_with_room_gets_its_second_purchase_over_its_first_channel() {
 	scenario(async |scratch| {
 		let world = World::start(scratch, Backend::Bitcoind).await?;
-		let payer = payer(&world, &[1_000_000]).await?;
+		let payer = world.thin_payer(&[1_000_000]).await?;
 		let client = client(&world, Behaviour::default()).await?;
 		let hash = payer.pay(&client.receive_jit(Some(200_000_000)).await?, None, 1)?;
 		client.claimed(hash, SOON).await?;

@@ -6,10 +6,10 @@
 
 use super::{CLAIM_MARGIN_BLOCKS, deliver, pay, requested};
 use crate::admission;
-use crate::book::{Batch, NodeId, Order, OrderState};
+use crate::book::{Batch, Order, OrderState};
 use crate::input::{Action, OpenChannel};
 use crate::money::FeePerKw;
-use crate::time::{SECS_PER_BLOCK, Timestamp};
+use crate::time::SECS_PER_BLOCK;
 use crate::turn::Turn;
 use bitcoin::Txid;
 
@@ -76,25 +76,22 @@ fn can_wait(turn: &Turn<'_>, order: &Order, feerate: FeePerKw) -> bool {
 		&& super::splice::begin(turn, order, feerate).is_none()
 }
 
-/// [`Input::Tick`](crate::input::Input::Tick): a window is over, or those that are opened together should be further.
+/// [`Input::Tick`](crate::input::Input::Tick): a window is over.
 pub(super) fn tick(turn: &mut Turn<'_>) {
-	let now = turn.now;
 	let ids: Vec<String> = turn.book.waiting_orders().map(|order| order.id.clone()).collect();
 	let waiting = ids.iter().filter_map(|id| turn.order(id)).filter(|order| order.waits_until().is_some());
 	let mut waiting: Vec<Order> = waiting.collect();
 	waiting.sort_by_key(|order| (order.waits_until(), order.created_at, order.id.clone()));
-	if waiting.first().and_then(Order::waits_until).is_some_and(|until| until <= now) {
+	if waiting.first().and_then(Order::waits_until).is_some_and(|until| until <= turn.now) {
 		for some in waiting.chunks(MAX_TOGETHER) {
 			begin(turn, some.to_vec());
 		}
 	}
-	hurry(turn, now);
 }
 
 /// Opens these together, as far as that can be. The others are opened alone, as soon as their clients are here.
 fn begin(turn: &mut Turn<'_>, orders: Vec<Order>) {
-	let present: Vec<NodeId> = turn.world.present.clone();
-	let (mut together, feerate) = fitting(turn, orders, &present);
+	let (mut together, feerate) = fitting(turn, orders);
 	if together.len() < 2 {
 		return together.into_iter().for_each(|order| leave_out(turn, order));
 	}
@@ -118,14 +115,15 @@ fn begin(turn: &mut Turn<'_>, orders: Vec<Order>) {
 
 /// Those of them whose clients are here, whose fees cover the highest feerate among them, and for which there is money; and
 /// that feerate. What each costs, and what is reserved for it, is noted. The others are left out.
-fn fitting(turn: &mut Turn<'_>, orders: Vec<Order>, present: &[NodeId]) -> (Vec<Order>, FeePerKw) {
+fn fitting(turn: &mut Turn<'_>, orders: Vec<Order>) -> (Vec<Order>, FeePerKw) {
+	let world = turn.world;
+	let is_here = |order: &Order| world.present.contains(&order.client);
 	let wanted = |order: &Order| deliver::promised_feerate(turn, order).ok().map(|(feerate, _)| feerate);
-	let is_here = |order: &Order| present.contains(&order.client);
 	let highest = orders.iter().filter(|order| is_here(order)).filter_map(wanted).max().unwrap_or(FeePerKw(0));
 	let mut fitting = Vec::new();
 	for mut order in orders {
 		let limit = order.capacity();
-		let costs = deliver::cost_at(turn, &order, highest).ok().filter(|_| present.contains(&order.client));
+		let costs = deliver::cost_at(turn, &order, highest).ok().filter(|_| is_here(&order));
 		let needed = admission::funding(turn, highest, limit, order.reserved, limit).ok();
 		match costs.zip(needed) {
 			Some((cost, needed)) => {
@@ -145,17 +143,14 @@ fn leave_out(turn: &mut Turn<'_>, mut order: Order) {
 	turn.put_order(order);
 }
 
-/// Tells the node that time is up for those that it waits for.
-fn hurry(turn: &mut Turn<'_>, now: Timestamp) {
-	let due = |order: &&Order| order.batch_deadline().is_some_and(|until| until <= now);
-	let ids: Vec<String> = turn.book.live_orders().filter(due).map(|order| order.id.clone()).collect();
-	for id in ids {
-		let Some(mut order) = turn.order(&id).filter(|order| order.batch_deadline().is_some()) else { continue };
-		if let Some(Batch::Together { id, until }) = order.batch.as_deref_mut() {
-			*until = now.plus_secs(ANSWER_SECS);
-			turn.act_once(Action::HurryTogether { batch: *id });
-		}
-		turn.put_order(order);
+/// Those that are opened together should be further: tells the node that time is up for those that it waits for.
+pub(super) fn hurry(turn: &mut Turn<'_>, order: &mut Order) {
+	if order.batch_deadline().is_none_or(|until| turn.now < until) {
+		return;
+	}
+	if let Some(Batch::Together { id, until }) = order.batch.as_deref_mut() {
+		*until = turn.now.plus_secs(ANSWER_SECS);
+		turn.act_once(Action::HurryTogether { batch: *id });
 	}
 }
 

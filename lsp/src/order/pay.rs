@@ -197,6 +197,7 @@ pub(crate) fn tick(turn: &mut Turn<'_>) {
 			_ => {}
 		}
 		splice::tick(turn, &mut order);
+		batch::hurry(turn, &mut order);
 		lapse::watch(turn, &mut order);
 		refund::tick(turn, &mut order);
 		turn.put_order(order);

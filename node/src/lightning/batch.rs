@@ -11,7 +11,7 @@ use super::Lightning;
 use super::channels::{Channels, NO_ANCHORS, NotFunded, Wanted, give_up};
 use super::together::{Dissolved, Dropped, Gathered, Ready};
 use crate::crash;
-use crate::driver::Driver;
+use crate::driver::{Driver, Stopped};
 use bitcoin::{Amount, OutPoint, ScriptBuf, Txid};
 use inlet_lsp::book::Order;
 use inlet_lsp::input::{Input, OpenChannel};
@@ -185,20 +185,33 @@ impl Batcher {
 		tokio::spawn(async move { this.make(ready).await });
 	}
 
+	/// Funds a channel that shares its transaction with no other.
+	///
+	/// # Errors
+	/// We are stopping.
+	pub async fn fund_alone(&self, wanted: Wanted) -> Result<(), Stopped> {
+		let user_channel_id = wanted.user_channel_id;
+		let others = self.driver.read(|book| self.channels.reserved_for_others(book, &[user_channel_id]));
+		match self.channels.fund(&self.lightning, wanted, others).await {
+			Ok(()) => Ok(()),
+			Err(NotFunded { reason, ours }) => {
+				self.driver.submit(Input::OpenFailed { user_channel_id, reason, ours }).await
+			}
+		}
+	}
+
 	async fn make(&self, ready: Ready) {
 		let Ready { batch, feerate, mut wanted } = ready;
-		let ids: Vec<u128> = wanted.iter().map(|wanted| wanted.user_channel_id).collect();
-		let others = self.driver.read(|book| self.channels.reserved_for_others(book, &ids));
-		if wanted.len() == 1 {
+		if let [_] = wanted[..] {
 			self.channels.together.forget(batch);
-			if let (Some(wanted), Some(&user_channel_id)) = (wanted.pop(), ids.first()) {
-				let funded = self.channels.fund(&self.lightning, wanted, others).await;
-				if let Err(NotFunded { reason, ours }) = funded {
-					let _ = self.driver.submit(Input::OpenFailed { user_channel_id, reason, ours }).await;
-				}
+			if let Some(wanted) = wanted.pop() {
+				// When we are stopping, LDK forgets the channel.
+				let _ = self.fund_alone(wanted).await;
 			}
 			return;
 		}
+		let ids: Vec<u128> = wanted.iter().map(|wanted| wanted.user_channel_id).collect();
+		let others = self.driver.read(|book| self.channels.reserved_for_others(book, &ids));
 		let keep = self.lightning.anchor_reserve().and(others);
 		let outputs: Vec<(u128, ScriptBuf, Amount)> =
 			wanted.iter().map(|one| (one.user_channel_id, one.script.clone(), Amount::from_sat(one.value))).collect();

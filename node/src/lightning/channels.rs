@@ -184,7 +184,7 @@ impl Channels {
 		let is_out = if strict { self.wallet.is_taken(&funding.txid) } else { self.wallet.is_out(&funding.txid) };
 		let mut inputs = if is_out {
 			self.funded(user_channel_id);
-			let (fee, shared) = self.share(funding.txid, user_channel_id);
+			let (fee, shared) = self.wallet.share_of(funding.txid, user_channel_id);
 			vec![Input::Funded { user_channel_id, channel_id, funding, fee, shared }]
 		} else if withhold && channel.is_channel_ready {
 			vec![Input::FundingWithheld { user_channel_id, channel_id, funding }]
@@ -301,7 +301,7 @@ impl Channels {
 		if self.wallet.is_taken(&funding.txid) {
 			self.funded(id);
 			let channel_id = v1_channel_id(funding);
-			let (fee, shared) = self.share(funding.txid, id);
+			let (fee, shared) = self.wallet.share_of(funding.txid, id);
 			return Left::Out(vec![
 				Input::Funded { user_channel_id: id, channel_id, funding, fee, shared },
 				Input::ChannelClosed { user_channel_id: id, reason: CLOSED.to_owned(), by_client: false },
@@ -331,8 +331,8 @@ impl Channels {
 	pub fn spent_reservations(&self, book: &Book) -> Amount {
 		let opening = self.opening.lock().expect("not poisoned");
 		// One that shared its funding may have lost it with another channel.
-		let is_made = |id: &u128, opening: &Opening| opening.funded.is_some() && self.wallet.funding_of(*id).is_some();
-		let made = opening.iter().filter(|(id, opening)| is_made(id, opening)).map(|(id, _)| *id);
+		let is_made = |opening: &Opening| opening.funded.is_some_and(|txid| self.wallet.has_funding(&txid));
+		let made = opening.iter().filter(|(_, opening)| is_made(opening)).map(|(id, _)| *id);
 		let spliced = self.wallet.splice_marks().into_iter();
 		made.chain(spliced).map(|id| reservation(book, id)).sum()
 	}
@@ -501,11 +501,6 @@ impl Channels {
 	/// Was this funding transaction handed over for broadcast?
 	pub fn is_out(&self, txid: &Txid) -> bool {
 		self.wallet.is_out(txid)
-	}
-
-	/// What the miner gets for this channel of a funding transaction, if it is ours, and whether it funds others too.
-	fn share(&self, funding: Txid, user_channel_id: u128) -> (Option<Sat>, bool) {
-		self.wallet.share_of(funding, user_channel_id)
 	}
 
 	/// What the miner gets for a channel's funding transaction, if it is ours.

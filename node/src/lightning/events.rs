@@ -3,7 +3,7 @@
 //! LDK awaits the handler inside the loop that also persists its state: nothing here waits for the network.
 
 use super::batch::Batcher;
-use super::channels::{Channels, Left, NO_ANCHORS, NotFunded, Request, Wanted, has_anchors};
+use super::channels::{Channels, Left, NO_ANCHORS, Request, Wanted, has_anchors};
 use super::onions::Onions;
 use super::payments::{Payments, failure, id_of};
 use super::{Lightning, peers};
@@ -36,6 +36,8 @@ pub struct Handler {
 	pub lightning: Arc<Lightning>,
 	/// Channels being opened.
 	pub channels: Arc<Channels>,
+	/// Their fundings.
+	pub batcher: Batcher,
 	/// Payments of our own.
 	pub payments: Arc<Payments>,
 	/// Onion messages for clients that are away.
@@ -88,11 +90,8 @@ impl Handler {
 				if self.channels.trials.contains(user_channel_id) {
 					return self.tried(user_channel_id, counterparty_node_id).await;
 				}
-				let Some(wanted) = self.batcher().accepted(wanted).await else { return Ok(()) };
-				let others = self.driver.read(|book| self.channels.reserved_for_others(book, &[user_channel_id]));
-				let funded = self.channels.fund(lightning, wanted, others).await;
-				if let Err(NotFunded { reason, ours }) = funded {
-					self.driver.submit(Input::OpenFailed { user_channel_id, reason, ours }).await?;
+				if let Some(wanted) = self.batcher.accepted(wanted).await {
+					self.batcher.fund_alone(wanted).await?;
 				}
 			}
 			Event::HTLCIntercepted {
@@ -218,11 +217,6 @@ impl Handler {
 		Ok(())
 	}
 
-	fn batcher(&self) -> Batcher {
-		let (lightning, channels, driver) = (self.lightning.clone(), self.channels.clone(), self.driver.clone());
-		Batcher { lightning, channels, driver }
-	}
-
 	/// The client has accepted a channel that it was only to be asked for.
 	async fn tried(&self, id: u128, peer: bitcoin::secp256k1::PublicKey) -> Result<(), Replay> {
 		let ended = self.channels.trials.accepted(id);
@@ -276,7 +270,7 @@ impl Handler {
 					self.driver.submit(input).await?;
 					self.channels.funded(user_channel_id);
 				}
-				self.batcher().signed(user_channel_id);
+				self.batcher.signed(user_channel_id);
 				if let Some(fact) = books::given(&self.lightning, &counterparty_node_id, channel_id) {
 					self.driver.submit(Input::Money(fact)).await?;
 				}
@@ -313,7 +307,7 @@ impl Handler {
 				tracing::info!(target: "inlet::channels", channel = %channel_id, "channel closed: {reason}");
 				self.tell(EventKind::ChannelClosed, channel_id.to_string(), reason.clone());
 				let ours = channel_capacity_sats.zip(last_local_balance_msat);
-				let dropped = self.batcher().dropped(user_channel_id);
+				let dropped = self.batcher.dropped(user_channel_id);
 				if !self.settle_funding(user_channel_id, ours).await? {
 					// It is out: nothing depends on this one any more.
 					return Ok(());
@@ -326,7 +320,7 @@ impl Handler {
 				}
 				self.driver.submit(Input::ChannelClosed { user_channel_id, reason, by_client }).await?;
 				self.channels.closed(user_channel_id).await;
-				self.batcher().go_on(dropped);
+				self.batcher.go_on(dropped);
 			}
 			Event::FundingTransactionReadyForSigning {
 				channel_id, counterparty_node_id, unsigned_transaction, ..

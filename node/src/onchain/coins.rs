@@ -110,12 +110,16 @@ pub(crate) fn plan_for_all(
 	stay: impl Into<Stay>,
 ) -> Result<Plan, NoPlan> {
 	let stay = stay.into();
-	let (mut free, held) = stay.free(coins);
-	let keep = less(stay.sats, held);
-	free.sort_by(|a, b| b.value.cmp(&a.value).then(a.outpoint.cmp(&b.outpoint)));
-	free.truncate(MAX_INPUTS);
+	let (free, held) = stay.free(coins);
 	let weight = scripts.iter().map(|script| output_weight(script)).sum();
-	exactly(&free, weight, amount, rate, keep).map_err(|no| counted(no, held))
+	exactly(&largest(free), weight, amount, rate, less(stay.sats, held)).map_err(|no| counted(no, held))
+}
+
+/// As many as a transaction may have, largest first.
+fn largest(mut coins: Vec<Coin>) -> Vec<Coin> {
+	coins.sort_by(|a, b| b.value.cmp(&a.value).then(a.outpoint.cmp(&b.outpoint)));
+	coins.truncate(MAX_INPUTS);
+	coins
 }
 
 /// What is held is there, and has to remain.
@@ -126,9 +130,8 @@ fn counted(no: NoPlan, held: Amount) -> NoPlan {
 	}
 }
 
-fn plan_of(mut coins: Vec<Coin>, script: &Script, want: Want, rate: FeeRate, keep: Amount) -> Result<Plan, NoPlan> {
-	coins.sort_by(|a, b| b.value.cmp(&a.value).then(a.outpoint.cmp(&b.outpoint)));
-	coins.truncate(MAX_INPUTS);
+fn plan_of(coins: Vec<Coin>, script: &Script, want: Want, rate: FeeRate, keep: Amount) -> Result<Plan, NoPlan> {
+	let coins = largest(coins);
 	let plan = match want {
 		Want::Exactly(amount) => exactly(&coins, output_weight(script), amount, rate, keep)?,
 		Want::LessFee(amount) => less_fee(&coins, script, amount, rate, keep)?,

@@ -74,8 +74,7 @@ impl Wallet {
 }
 
 fn is_ours(bdk: &bdk_wallet::Wallet, outpoint: OutPoint) -> bool {
-	let output = tx_of(bdk, outpoint.txid).and_then(|tx| tx.output.get(outpoint.vout as usize).cloned());
-	output.is_some_and(|output| bdk.is_mine(output.script_pubkey))
+	bdk.tx_graph().get_txout(outpoint).is_some_and(|output| bdk.is_mine(output.script_pubkey.clone()))
 }
 
 fn only_bumps_spend(bdk: &bdk_wallet::Wallet, outpoint: OutPoint, bumps: &HashSet<Txid>) -> bool {

@@ -412,6 +412,11 @@ impl Wallet {
 		Ok(Funded { tx, fee })
 	}
 
+	/// Was this transaction made to fund a channel, and not given up since?
+	pub fn has_funding(&self, txid: &Txid) -> bool {
+		self.locked().contains_key(txid)
+	}
+
 	/// Does this transaction fund several channels?
 	pub fn is_shared(&self, txid: &Txid) -> bool {
 		self.locked().get(txid).is_some_and(|row| row.channels.len() > 1)
@@ -487,7 +492,7 @@ impl Wallet {
 
 	/// Does a transaction that [`Wallet::fund`] made hold its coins without having been handed over for broadcast?
 	pub fn is_withheld(&self, txid: &Txid) -> bool {
-		self.locked().contains_key(txid) && !self.is_out(txid)
+		self.has_funding(txid) && !self.is_out(txid)
 	}
 
 	/// Was this transaction made by us, and never handed over for broadcast?
@@ -743,7 +748,7 @@ impl Wallet {
 
 	/// Transactions that must not be taken for evicted because the backend does not list them.
 	pub(super) fn is_held(&self, txid: &Txid) -> bool {
-		self.locked().contains_key(txid) || self.broadcaster.contains(txid) || self.is_splice(txid)
+		self.has_funding(txid) || self.broadcaster.contains(txid) || self.is_splice(txid)
 	}
 
 	pub(super) fn keep(&self) -> &Keep {

@@ -1,6 +1,6 @@
 //! Orders whose channels share one funding transaction (lsp/docs/decisions/0008).
 
-use crate::steps::booked;
+use crate::steps::{booked, books_agree};
 use anyhow::{Context, Result, ensure};
 use inlet_tests::thin::{Behaviour, OnOpen, Order, ThinConfig, ThinNode};
 use inlet_tests::wallet::{number, text};
@@ -17,15 +17,6 @@ async fn world(scratch: &Scratch) -> Result<World<'_>> {
 	let environment =
 		vec![set("INLET_LSPS1_BATCH_WINDOW_SECS", "4"), set("INLET_LSPS1_MIN_REQUIRED_CHANNEL_CONFIRMATIONS", "1")];
 	World::start_with(scratch, Backend::Bitcoind, InletOptions { environment, ..Default::default() }).await
-}
-
-/// Someone with a channel to the LSP who pays.
-async fn payer(world: &World<'_>) -> Result<ThinNode> {
-	let payer = ThinNode::start(&world.bitcoind, ThinConfig::stranger("payer")).await?;
-	payer.open_channel(&world.lsp.uri(), 1_000_000, 0, false).await?;
-	world.mine(CHANNEL_DEPTH, &[]).await?;
-	payer.usable_channels(1, SOON).await?;
-	Ok(payer)
 }
 
 async fn client(world: &World<'_>, name: &str) -> Result<(ThinNode, Order)> {
@@ -46,7 +37,7 @@ async fn client(world: &World<'_>, name: &str) -> Result<(ThinNode, Order)> {
 
 /// Three clients with an order each, and someone who pays.
 async fn three(world: &World<'_>) -> Result<(ThinNode, Vec<(ThinNode, Order)>)> {
-	let payer = payer(world).await?;
+	let payer = world.thin_payer(&[1_000_000]).await?;
 	let mut clients = Vec::new();
 	for name in ["one", "two", "three"] {
 		clients.push(client(world, name).await?);
@@ -66,6 +57,7 @@ async fn pay(world: &World<'_>, payer: &ThinNode, clients: &[(ThinNode, Order)])
 	world.mine(1, &[]).await
 }
 
+/// All are delivered: by which funding transactions.
 async fn completed(world: &World<'_>, clients: &[(ThinNode, Order)]) -> Result<Vec<String>> {
 	let mut fundings = Vec::new();
 	for (_, order) in clients {
@@ -77,6 +69,15 @@ async fn completed(world: &World<'_>, clients: &[(ThinNode, Order)]) -> Result<V
 	Ok(fundings)
 }
 
+/// ... each with a funding transaction of its own.
+async fn completed_apart(world: &World<'_>, clients: &[(ThinNode, Order)]) -> Result<()> {
+	let mut fundings = completed(world, clients).await?;
+	fundings.sort_unstable();
+	fundings.dedup();
+	ensure!(fundings.len() == clients.len(), "{fundings:?}");
+	Ok(())
+}
+
 async fn transaction(world: &World<'_>, txid: &str) -> Result<Value> {
 	Ok(world.bitcoind.call("getrawtransaction", json!([txid, true])).await?)
 }
@@ -85,8 +86,7 @@ async fn transaction(world: &World<'_>, txid: &str) -> Result<Value> {
 async fn ends_well(world: &World<'_>, payer: &ThinNode, clients: &[(ThinNode, Order)]) -> Result<()> {
 	for blocks in [0, CHANNEL_DEPTH] {
 		world.mine(blocks, &[]).await?;
-		let books = world.lsp.say(&["ledger", "check", "--wait", "20"]).await?;
-		ensure!(books.code == Some(0), "after {blocks} blocks: {books:?}");
+		books_agree(world, &format!("after {blocks} blocks")).await?;
 	}
 	for (client, _) in clients {
 		client.at_height(world.bitcoind.height().await?, SOON).await?;
@@ -149,12 +149,8 @@ fn one_client_that_goes_away_in_the_middle_does_not_lose_the_others() {
 			world.lsp.order_is(&order.id.0, "completed", SOON * 2).await?;
 		}
 		ensure!(world.lsp.log_text().contains("a shared funding is given up"), "nothing was shared");
-		let back = async || Ok(dropper.reconnect().await.ok());
-		eventually(SOON, "it comes back", back).await?;
-		let mut fundings = completed(&world, &clients).await?;
-		fundings.sort_unstable();
-		fundings.dedup();
-		ensure!(fundings.len() == 3, "{fundings:?}");
+		come_back(dropper).await?;
+		completed_apart(&world, &clients).await?;
 		ensure!(world.bitcoind.mempool().await?.len() == 3, "something else is out");
 		ends_well(&world, &payer, &clients).await
 	});
@@ -172,10 +168,7 @@ fn one_client_that_never_signs_does_not_hold_the_others_for_ever() {
 		eventually(SOON * 5, "it is given up", given_up).await?;
 		ensure!(world.bitcoind.mempool().await?.is_empty(), "something was sent");
 		clients[1].0.set_signing(true);
-		let mut fundings = completed(&world, &clients).await?;
-		fundings.sort_unstable();
-		fundings.dedup();
-		ensure!(fundings.len() == 3, "{fundings:?}");
+		completed_apart(&world, &clients).await?;
 		ends_well(&world, &payer, &clients).await
 	});
 }
@@ -193,11 +186,14 @@ fn one_client_that_says_nothing_is_left_out() {
 		// Until then it is asked for its own.
 		clients[0].0.set_behaviour(Behaviour::default());
 		clients[0].0.disconnect();
-		let back = async || Ok(clients[0].0.reconnect().await.ok());
-		eventually(SOON, "it comes back", back).await?;
+		come_back(&clients[0].0).await?;
 		completed(&world, &clients[..1]).await?;
 		ends_well(&world, &payer, &clients).await
 	});
+}
+
+async fn come_back(client: &ThinNode) -> Result<()> {
+	eventually(SOON, "it comes back", async || Ok(client.reconnect().await.ok())).await
 }
 
 /// Everyone connects to the LSP again.

@@ -1,13 +1,12 @@
 //! The chain that the backend shows stands still, is contradicted, is taken back, or loses what we sent.
 
-use crate::steps::{PAYER_CHANNEL_SAT, check_sale, pay_just_in_time, pay_plainly};
+use crate::steps::{PAYER_CHANNEL_SAT, check_sale, pay_just_in_time, pay_plainly, pay_thin};
 use anyhow::{Context, Result, ensure};
 use inlet_tests::inlet::InletOptions;
 use inlet_tests::thin::{ThinConfig, ThinNode};
 use inlet_tests::wallet::text;
 use inlet_tests::world::{CHANNEL_DEPTH, SOON};
 use inlet_tests::{Backend, Bitcoind, Scratch, Wallet, World, esplora, eventually, scenario};
-use lightning_invoice::Bolt11Invoice;
 use serde_json::{Value, json};
 
 async fn all_events(world: &World<'_>) -> Result<Vec<Value>> {
@@ -211,21 +210,11 @@ async fn is_confirmed(world: &World<'_>, funding: &str) -> Result<()> {
 	Ok(())
 }
 
-async fn pay_thin(payer: &ThinNode, invoice: &Bolt11Invoice, client: &ThinNode) -> Result<()> {
-	let hash = payer.pay(invoice, None, 1)?;
-	client.claimed(hash, SOON).await?;
-	payer.outcome(hash, SOON).await?.map_err(anyhow::Error::msg)?;
-	Ok(())
-}
-
 /// The block that holds a 0-conf channel's funding is taken back: the channel goes on, nothing is spent twice. The client is
 /// on LDK 0.3, as the LSP is.
 async fn reorganised(scratch: &Scratch, backend: Backend) -> Result<()> {
 	let world = World::start(scratch, backend).await?;
-	let payer = ThinNode::start(&world.bitcoind, ThinConfig::stranger("payer")).await?;
-	payer.open_channel(&world.lsp.uri(), 1_000_000, 0, false).await?;
-	world.mine(CHANNEL_DEPTH, &[]).await?;
-	payer.usable_channels(1, SOON).await?;
+	let payer = world.thin_payer(&[1_000_000]).await?;
 	let client = ThinNode::start(&world.bitcoind, ThinConfig::client("client", &world.lsp.uri())).await?;
 	pay_thin(&payer, &client.receive_jit(Some(150_000_000)).await?, &client).await?;
 	let funding = world.bitcoind.wait_for_mempool(1, SOON).await?.remove(0);
@@ -327,8 +316,7 @@ fn r19_r20_a_bitcoind_that_lost_blocks_is_waited_for() {
 		pay_plainly(&sold.payer, &sold.wallet, 10_000).await?;
 		world.lsp.check_running()?;
 		for _ in 0..3 {
-			let address = world.bitcoind.address().await?;
-			world.bitcoind.call("generateblock", json!([address, []])).await?;
+			world.bitcoind.mine_empty().await?;
 		}
 		world.settle(&[&sold.wallet, &sold.payer]).await?;
 		confirmed(&world, &sold).await

@@ -1,7 +1,7 @@
 //! What else a client is told over its webhook while it is away: a contract near its end, an onion message, and that its LSP
 //! wants liquidity back. The clients set their webhooks themselves, as wallets do.
 
-use crate::steps::{PAYER_CHANNEL_SAT, notified_world, pay_just_in_time};
+use crate::steps::{PAYER_CHANNEL_SAT, notified_world, pay_just_in_time, pay_thin};
 use anyhow::{Context, Result, ensure};
 use inlet_tests::thin::{Behaviour, OnPayment, ThinConfig, ThinEvent, ThinNode};
 use inlet_tests::wallet::text;
@@ -17,15 +17,10 @@ const SOON_BLOCKS: u64 = 24;
 
 /// A client with a webhook and a channel that it bought, and who paid for it.
 async fn client_and_payer(world: &World<'_>, receiver: &Receiver) -> Result<(ThinNode, ThinNode)> {
-	let payer = ThinNode::start(&world.bitcoind, ThinConfig::stranger("payer")).await?;
-	payer.open_channel(&world.lsp.uri(), 500_000, 0, false).await?;
-	world.mine(6, &[]).await?;
-	payer.usable_channels(1, SOON).await?;
+	let payer = world.thin_payer(&[500_000]).await?;
 	let client = ThinNode::start(&world.bitcoind, ThinConfig::client("client", &world.lsp.uri())).await?;
 	ensure!(client.set_webhook("wallet", &receiver.url("/wake")).await? == 1);
-	let hash = payer.pay(&client.receive_jit(Some(100_000_000)).await?, None, 1)?;
-	client.claimed(hash, SOON).await?;
-	payer.outcome(hash, SOON).await?.map_err(anyhow::Error::msg)?;
+	pay_thin(&payer, &client.receive_jit(Some(100_000_000)).await?, &client).await?;
 	world.bitcoind.wait_for_mempool(1, SOON).await?;
 	world.mine(1, &[]).await?;
 	Ok((client, payer))

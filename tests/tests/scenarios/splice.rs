@@ -1,32 +1,15 @@
 //! Channels that change their size (lsp/docs/decisions/0004).
 
-use crate::steps::{LEASE_BLOCKS, PAYER_CHANNEL_SAT, client_with_channel, order_invoice, pay_plainly};
+use crate::steps::{
+	LEASE_BLOCKS, PAYER_CHANNEL_SAT, books_agree, client_with_channel, order_invoice, pay_plainly, pay_thin,
+};
 use anyhow::{Context, Result, ensure};
-use bitcoin::consensus::encode::serialize_hex;
 use inlet_tests::thin::{ThinConfig, ThinEvent, ThinNode};
 use inlet_tests::wallet::{number, text};
 use inlet_tests::world::{CHANNEL_DEPTH, SOON};
 use inlet_tests::{Backend, InletOptions, Scratch, Wallet, World, eventually, scenario};
-use lightning_invoice::Bolt11Invoice;
 use lightning_liquidity::lsps1::msgs::LSPS1OrderParams;
 use serde_json::{Value, json};
-
-/// `payer` pays `invoice` to `client`.
-async fn pay(payer: &ThinNode, invoice: &Bolt11Invoice, client: &ThinNode) -> Result<()> {
-	let hash = payer.pay(invoice, None, 1)?;
-	client.claimed(hash, SOON).await?;
-	payer.outcome(hash, SOON).await?.map_err(anyhow::Error::msg)?;
-	Ok(())
-}
-
-/// Someone with a channel to the LSP who pays.
-async fn payer(world: &World<'_>) -> Result<ThinNode> {
-	let payer = ThinNode::start(&world.bitcoind, ThinConfig::stranger("payer")).await?;
-	payer.open_channel(&world.lsp.uri(), 1_000_000, 0, false).await?;
-	world.mine(CHANNEL_DEPTH, &[]).await?;
-	payer.usable_channels(1, SOON).await?;
-	Ok(payer)
-}
 
 /// LDK takes a splice of a channel without confirmations for locked at once. It then forgets the funding before it, and with it
 /// how to punish an old state, which the client can have mined in the splice's place: it would take once more what it has spent.
@@ -34,16 +17,16 @@ async fn payer(world: &World<'_>) -> Result<ThinNode> {
 fn a_client_cannot_splice_its_past_away() {
 	scenario(async |scratch| {
 		let world = World::start(scratch, Backend::Bitcoind).await?;
-		let payer = payer(&world).await?;
+		let payer = world.thin_payer(&[1_000_000]).await?;
 		let client = ThinNode::start(&world.bitcoind, ThinConfig::client("client", &world.lsp.uri())).await?;
-		pay(&payer, &client.receive_jit(Some(150_000_000)).await?, &client).await?;
+		pay_thin(&payer, &client.receive_jit(Some(150_000_000)).await?, &client).await?;
 		world.bitcoind.wait_for_mempool(1, SOON).await?;
 		world.mine(CHANNEL_DEPTH, &[]).await?;
 		client.at_height(world.bitcoind.height().await?, SOON).await?;
 		let channel = client.usable_channels(1, SOON).await?.remove(0);
 		ensure!(channel.confirmations_required == Some(0), "not a channel without confirmations: {channel:?}");
 		let rich = client.remember(&channel)?;
-		pay(&client, &payer.invoice(Some(100_000_000))?, &payer).await?;
+		pay_thin(&client, &payer.invoice(Some(100_000_000))?, &payer).await?;
 		let before = number(&world.lsp.balance().await?, "total_sat")?;
 
 		client.splice_out(&channel, 5_000).await?;
@@ -55,8 +38,7 @@ fn a_client_cannot_splice_its_past_away() {
 		// The LSP still knows what the client has revoked, and takes all of it.
 		let old = client.old_commitment(&rich)?;
 		client.disconnect();
-		let address = world.bitcoind.call("getnewaddress", json!([])).await?;
-		world.bitcoind.call("generateblock", json!([address, [serialize_hex(&old)]])).await?;
+		world.bitcoind.mine_only(&[&old]).await?;
 		let punished = async || {
 			world.mine(1, &[]).await?;
 			let (total, channels) =
@@ -107,8 +89,7 @@ async fn grown(scratch: &Scratch, crash: Option<&str>) -> Result<()> {
 	let splice = world.bitcoind.wait_for_mempool(1, SOON * 2).await?.remove(0);
 	let order = world.lsp.order(&id).await?;
 	ensure!(order["status"] == "opening", "the splice is in no block yet: {order}");
-	let books = world.lsp.say(&["ledger", "check", "--wait", "20"]).await?;
-	ensure!(books.code == Some(0), "in the middle of a splice: {books:?}");
+	books_agree(&world, "in the middle of a splice").await?;
 	world.mine(1, &[&wallet, &payer]).await?;
 	let done = world.lsp.order_is(&id, "completed", SOON).await?;
 	wallet.paid(&payment, SOON).await?;
@@ -229,8 +210,7 @@ fn a_splice_that_the_client_undoes_is_followed_by_a_channel() {
 		let splice = world.bitcoind.wait_for_mempool(1, SOON).await?.remove(0);
 		let before = number(&world.lsp.balance().await?, "total_sat")?;
 		let own = client.old_commitment(&client.remember(&client.channels()[0])?)?;
-		let address = world.bitcoind.call("getnewaddress", json!([])).await?;
-		world.bitcoind.call("generateblock", json!([address, [serialize_hex(&own)]])).await?;
+		world.bitcoind.mine_only(&[&own]).await?;
 		world.mine(CHANNEL_DEPTH, &[]).await?;
 		let funding = async || {
 			client.reconnect().await?;
@@ -261,8 +241,7 @@ fn a_splice_that_is_undone_while_the_lsp_is_away_gives_its_coins_back() {
 		let before = number(&world.lsp.balance().await?, "total_sat")?;
 		let own = client.old_commitment(&client.remember(&client.channels()[0])?)?;
 		world.lsp.stop().await?;
-		let address = world.bitcoind.call("getnewaddress", json!([])).await?;
-		world.bitcoind.call("generateblock", json!([address, [serialize_hex(&own)]])).await?;
+		world.bitcoind.mine_only(&[&own]).await?;
 		world.bitcoind.mine(CHANNEL_DEPTH).await?;
 		world.lsp.resume().await?;
 		let funded = async || {
@@ -276,9 +255,7 @@ fn a_splice_that_is_undone_while_the_lsp_is_away_gives_its_coins_back() {
 		world.mine(CHANNEL_DEPTH, &[]).await?;
 		let after = number(&world.lsp.balance().await?, "total_sat")?;
 		ensure!(after + 5_000 > before, "{before} before, {after} after");
-		let books = world.lsp.say(&["ledger", "check", "--wait", "20"]).await?;
-		ensure!(books.code == Some(0), "{books:?}");
-		Ok(())
+		books_agree(&world, "at the end").await
 	});
 }
 
@@ -316,8 +293,6 @@ fn a_channel_that_is_closed_in_the_middle_of_its_splice_comes_home() {
 			Ok((balance["lightning"]["closing_sat"] == 0).then_some(()))
 		};
 		eventually(SOON * 4, "all that is ours is in the wallet", home).await?;
-		let books = world.lsp.say(&["ledger", "check", "--wait", "20"]).await?;
-		ensure!(books.code == Some(0), "{books:?}");
-		Ok(())
+		books_agree(&world, "at the end").await
 	});
 }

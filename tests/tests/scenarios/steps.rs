@@ -1,10 +1,12 @@
 //! Steps that several scenarios share.
 
 use anyhow::{Context, Result, ensure};
+use inlet_tests::thin::ThinNode;
 use inlet_tests::wallet::{Invoice, number, text};
 use inlet_tests::webhook::Receiver;
 use inlet_tests::world::{CHANNEL_DEPTH, SOON};
 use inlet_tests::{Backend, InletOptions, Scratch, Wallet, World};
+use lightning_invoice::Bolt11Invoice;
 use serde_json::Value;
 
 /// Longer than a side waits for its own money after closing by force (144 blocks, LDK's default on both ends).
@@ -102,4 +104,19 @@ pub async fn channel_of(wallet: &Wallet, value_sat: u64) -> Result<Value> {
 	let channels = wallet.channels().await?;
 	let found = channels.iter().find(|channel| channel["outbound"] == false && channel["value_sat"] == value_sat);
 	found.cloned().with_context(|| format!("no channel of {value_sat} sat from the LSP among {channels:?}"))
+}
+
+/// `payer` pays `invoice` to `client`.
+pub async fn pay_thin(payer: &ThinNode, invoice: &Bolt11Invoice, client: &ThinNode) -> Result<()> {
+	let hash = payer.pay(invoice, None, 1)?;
+	client.claimed(hash, SOON).await?;
+	payer.outcome(hash, SOON).await?.map_err(anyhow::Error::msg)?;
+	Ok(())
+}
+
+/// The ledger says what the wallet and the channels hold, soon.
+pub async fn books_agree(world: &World<'_>, when: &str) -> Result<()> {
+	let books = world.lsp.say(&["ledger", "check", "--wait", "20"]).await?;
+	ensure!(books.code == Some(0), "{when}: {books:?}");
+	Ok(())
 }

@@ -214,7 +214,7 @@ impl Wallet {
 		let bdk = self.lock();
 		for (input, spent) in psbt.inputs.iter_mut().zip(&psbt.unsigned_tx.input) {
 			let outpoint = spent.previous_output;
-			let ours = || tx_of(&bdk, outpoint.txid)?.output.get(usize::try_from(outpoint.vout).ok()?).cloned();
+			let ours = || bdk.tx_graph().get_txout(outpoint).cloned();
 			input.witness_utxo = if outpoint == shared.0 { Some(shared.1.clone()) } else { ours() };
 		}
 		Ok(psbt)
