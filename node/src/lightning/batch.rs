@@ -157,7 +157,8 @@ impl Batcher {
 		for (funding, channels) in self.channels.wallet.shared_unsent() {
 			let all = self.has_all(funding);
 			tracing::info!(target: "inlet::channels", %funding, all, "a shared funding transaction of the last run");
-			let batch = self.channels.together.take_up(funding, &channels, all);
+			let batch = self.name_of(&channels);
+			self.channels.together.take_up(batch, funding, &channels, all);
 			let this = self.clone();
 			tokio::spawn(async move {
 				match all {
@@ -166,6 +167,12 @@ impl Batcher {
 				}
 			});
 		}
+	}
+
+	/// What the core calls those that these channels are opened together with. Any other name will do if no order wants them any more.
+	fn name_of(&self, channels: &[u128]) -> u128 {
+		let named = |id: &u128| self.driver.read(|book| book.order_by_user_channel_id(*id).and_then(Order::batch_id));
+		channels.iter().find_map(named).or(channels.first().copied()).unwrap_or_default()
 	}
 
 	/// Has LDK all the channels that this transaction funds?

@@ -181,7 +181,7 @@ impl Channels {
 		let Some(funding) = channel.funding_txo.map(|funding| funding.into_bitcoin_outpoint()) else {
 			return Vec::new();
 		};
-		let is_out = if strict { self.wallet.is_taken(&funding.txid) } else { self.wallet.is_out(&funding.txid) };
+		let is_out = if strict { self.wallet.take(&funding.txid) } else { self.wallet.is_out(&funding.txid) };
 		let mut inputs = if is_out {
 			self.funded(user_channel_id);
 			let (fee, shared) = self.wallet.share_of(funding.txid, user_channel_id);
@@ -298,7 +298,7 @@ impl Channels {
 		if !self.wallet.is_out(&funding.txid) {
 			return Left::Nothing;
 		}
-		if self.wallet.is_taken(&funding.txid) {
+		if self.wallet.take(&funding.txid) {
 			self.funded(id);
 			let channel_id = v1_channel_id(funding);
 			let (fee, shared) = self.wallet.share_of(funding.txid, id);

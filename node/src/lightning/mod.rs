@@ -216,11 +216,12 @@ impl Lightning {
 	}
 
 	/// LDK forgets a channel that was not funded when the node stopped; the coins kept for it are free again, unless the
-	/// book has a use for them (`wanted`).
+	/// book has a use for them (`wanted`). What funds several is dissolved when the book can hear of it (`Batcher::take_up`).
 	pub async fn release_unused(&self, wallet: &Wallet, wanted: &HashSet<Txid>) {
 		let channels = self.manager.list_channels();
 		for txid in wallet.funded() {
 			if !wanted.contains(&txid)
+				&& !wallet.is_shared(&txid)
 				&& !channels.iter().any(|channel| channel.funding_txo.is_some_and(|funding| funding.txid == txid))
 			{
 				wallet.release(txid).await;

@@ -106,12 +106,10 @@ impl Together {
 	}
 
 	/// Takes up one whose transaction was made by an earlier run. It goes out if all have signed, or else ends.
-	pub fn take_up(&self, funding: Txid, channels: &[u128], all_signed: bool) -> u128 {
+	pub fn take_up(&self, batch: u128, funding: Txid, channels: &[u128], all_signed: bool) {
 		let members = channels.iter().map(|id| Member { id: *id, wanted: None, signed: true }).collect();
 		let stage = if all_signed { Stage::Signing { funding, hurried: false } } else { Stage::Ending };
-		let batch = channels.first().copied().unwrap_or_default();
 		self.lock().insert(batch, Batch { feerate: FeeRate::ZERO, members, stage });
-		batch
 	}
 
 	/// Is this channel one of several, whose transaction is not out?

@@ -155,9 +155,9 @@ fn a_channel_that_ends_while_the_transaction_is_made_keeps_it_from_being_used() 
 #[test]
 fn what_an_earlier_run_made_goes_on_or_ends() {
 	let together = Together::default();
-	assert_eq!(together.take_up(funding(), &[1, 2], true), 1);
+	together.take_up(BATCH, funding(), &[1, 2], true);
 	assert_eq!(together.signed(1), None, "LDK says so once more after a crash");
 	assert!(together.contains(2) && together.broadcast(funding(), || true));
-	together.take_up(funding(), &[1, 2], false);
+	together.take_up(BATCH, funding(), &[1, 2], false);
 	assert!(together.contains(2) && !together.broadcast(funding(), || panic!("LDK has not all of them")));
 }

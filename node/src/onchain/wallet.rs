@@ -200,6 +200,8 @@ pub struct Wallet {
 	keep: Keep,
 	/// Funding transactions whose coins are locked: never taken for evicted.
 	locked: Mutex<BTreeMap<Txid, FundingRow>>,
+	/// See [`Wallet::verdicts`].
+	verdicts: Mutex<()>,
 	/// Coins on their way into channels that are there. Taken after BDK's lock, if both are.
 	spliced: Mutex<splice::Splices>,
 	/// One refund at a time, so that a marker is looked up and written without another in between.
@@ -243,6 +245,7 @@ impl Wallet {
 			fees,
 			keep,
 			locked: Mutex::new(locked),
+			verdicts: Mutex::default(),
 			spliced,
 			refunding: tokio::sync::Mutex::default(),
 			clock,
@@ -403,7 +406,7 @@ impl Wallet {
 	) -> Result<Funded, WalletError> {
 		let row = |tx: &Transaction| {
 			let channels = channels.iter().filter_map(|(id, script)| Some((*id, vout_of(tx, script)?)));
-			FundingRow { channels: channels.collect(), tx: tx.clone() }
+			FundingRow { channels: channels.collect(), tx: tx.clone(), taken: false }
 		};
 		let lock = |wallet: &Wallet, tx: &Transaction| drop(wallet.locked().insert(tx.compute_txid(), row(tx)));
 		let (tx, fee) = self.make(recipients, plan, lock)?;
@@ -652,15 +655,44 @@ impl Wallet {
 	}
 
 	/// Has the chain backend taken this transaction into its mempool, in this run, or is it in the chain? Without a verdict of
-	/// this run it has not: it is sent at once, and the verdict follows.
+	/// this run it has not: it is sent at once, and the verdict follows. One that funds several channels stays taken once an
+	/// order was told ([`Wallet::take`]).
 	pub fn is_taken(&self, txid: &Txid) -> bool {
-		self.broadcaster.standing(txid) == Standing::Taken || self.is_confirmed(txid)
+		self.broadcaster.standing(txid) == Standing::Taken || self.is_kept(txid) || self.is_confirmed(txid)
+	}
+
+	/// Like [`is_taken`](Wallet::is_taken), for whoever tells an order, which claims its payment then. One that funds several
+	/// channels is not withdrawn from then on, whatever becomes of the other orders: that is on the disk before anything that is
+	/// written after this.
+	pub fn take(&self, txid: &Txid) -> bool {
+		let _no_withdrawal = self.verdicts();
+		if !self.is_taken(txid) {
+			return false;
+		}
+		let mut locked = self.locked();
+		if let Some(row) = locked.get_mut(txid).filter(|row| row.channels.len() > 1 && !row.taken) {
+			row.taken = true;
+			self.keep.write(Folder::Funding, &txid.to_string(), row.bytes());
+		}
+		true
+	}
+
+	/// Does it count as taken for good? Not if one that conflicts is in the chain: then nothing can bring it back.
+	fn is_kept(&self, txid: &Txid) -> bool {
+		let told = self.locked().get(txid).is_some_and(|row| row.taken);
+		told && self.broadcaster.standing(txid) != Standing::Replaced
+	}
+
+	/// Held while an order is told that its funding is taken, and while a funding is withdrawn. No other lock is held by who
+	/// takes it.
+	fn verdicts(&self) -> MutexGuard<'_, ()> {
+		self.verdicts.lock().expect("no code panics while it holds this lock")
 	}
 
 	/// Did the chain backend refuse this transaction when it was last sent, or is a conflicting one in the chain?
 	pub fn is_refused(&self, txid: &Txid) -> bool {
 		match self.broadcaster.standing(txid) {
-			Standing::Refused => true,
+			Standing::Refused => !self.is_kept(txid),
 			Standing::Replaced => !self.is_confirmed(txid),
 			Standing::Taken | Standing::Mined | Standing::Unknown => false,
 		}
@@ -676,11 +708,15 @@ impl Wallet {
 
 	/// Stops sending a funding transaction that was [refused](Wallet::is_refused) and whose channel is given up, with what
 	/// spends it, and frees its coins for others: once they are spent it can never be mined. True when that is durable;
-	/// false, and nothing is changed, if it is being sent at this moment or was not refused after all.
+	/// false, and nothing is changed, if it is being sent at this moment or was not refused after all, or if it funds several
+	/// channels and an order of one was told that it was [taken](Wallet::take).
 	pub async fn withdraw(&self, txid: Txid) -> bool {
-		let Some(gone) = (!self.is_confirmed(&txid)).then(|| self.broadcaster.withdraw(&txid)).flatten() else {
-			return false;
+		let gone = {
+			let _nobody_is_told = self.verdicts();
+			let is_wanted = self.is_confirmed(&txid) || self.is_kept(&txid);
+			(!is_wanted).then(|| self.broadcaster.withdraw(&txid)).flatten()
 		};
+		let Some(gone) = gone else { return false };
 		self.evict(&gone);
 		self.release(txid).await;
 		self.save().await;
@@ -795,6 +831,8 @@ struct FundingRow {
 	tx: Transaction,
 	/// The channels that it is for, and which output is each one's.
 	channels: Vec<(u128, u32)>,
+	/// It funds several, and an order of one was told that the chain backend has it.
+	taken: bool,
 }
 
 /// As stored; fields are only ever added. Rows of earlier versions are the transaction alone, as it is on the wire.
@@ -809,6 +847,8 @@ struct StoredFunding {
 	/// Of several; those of one are as they were before there were several.
 	#[serde(default, skip_serializing_if = "Vec::is_empty")]
 	channels: Vec<StoredChannel>,
+	#[serde(default, skip_serializing_if = "std::ops::Not::not")]
+	taken: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -821,14 +861,14 @@ struct StoredChannel {
 impl FundingRow {
 	fn read(bytes: &[u8]) -> Result<FundingRow, Box<dyn std::error::Error + Send + Sync>> {
 		if bytes.first() != Some(&b'{') {
-			return Ok(FundingRow { tx: deserialize(bytes)?, channels: Vec::new() });
+			return Ok(FundingRow { tx: deserialize(bytes)?, channels: Vec::new(), taken: false });
 		}
 		let stored: StoredFunding = serde_json::from_slice(bytes)?;
 		let one = stored.user_channel_id.zip(stored.vout);
 		let several = stored.channels.into_iter().map(|channel| (channel.user_channel_id, channel.vout));
 		let read = |(id, vout): (String, u32)| Ok::<_, ParseIntError>((u128::from_str_radix(&id, 16)?, vout));
 		let channels = one.into_iter().chain(several).map(read).collect::<Result<Vec<_>, _>>()?;
-		Ok(FundingRow { tx: deserialize_hex(&stored.tx)?, channels })
+		Ok(FundingRow { tx: deserialize_hex(&stored.tx)?, channels, taken: stored.taken })
 	}
 
 	fn bytes(&self) -> Vec<u8> {
@@ -843,6 +883,7 @@ impl FundingRow {
 			user_channel_id: one.map(|(id, _)| named(id)),
 			vout: one.map(|(_, vout)| *vout),
 			channels: several.collect(),
+			taken: self.taken,
 		};
 		serde_json::to_vec(&stored).expect("strings and numbers are JSON")
 	}

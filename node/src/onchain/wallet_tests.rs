@@ -438,6 +438,27 @@ async fn a_shared_funding_that_is_dissolved_frees_its_coins_for_good() {
 	assert!(matches!(kept, Err(WalletError::Short { .. })), "{kept:?}");
 }
 
+/// One order is told, and is paid for; then the transaction is evicted and refused, and another order's deadline comes.
+#[tokio::test]
+async fn r6_a_shared_funding_that_an_order_was_told_of_is_never_withdrawn() {
+	let refused = || Recorder::answering([Err(NotSent::Refused("mempool full".into()))]);
+	for told in [false, true] {
+		let bench = Bench::new().await;
+		bench.receive(&[100_000]).await;
+		let txid = bench.wallet.fund_together(&channels(2), RATE, Amount::ZERO).await.unwrap().tx.compute_txid();
+		assert!(bench.wallet.broadcast_funding(&txid) && !bench.wallet.take(&txid), "nobody has answered");
+		bench.broadcaster.flush(&Recorder::default(), Instant::now(), true).await.unwrap();
+		assert!(bench.wallet.is_taken(&txid));
+		assert!(!told || bench.wallet.take(&txid));
+		let bench = bench.restart().await;
+		bench.broadcaster.flush(&refused(), Instant::now(), true).await.unwrap();
+		assert_eq!((bench.wallet.is_refused(&txid), bench.wallet.is_taken(&txid)), (!told, told));
+		assert_eq!(bench.wallet.withdraw(txid).await, !told);
+		assert_eq!(bench.wallet.is_out(&txid), told);
+		assert_eq!(bench.wallet.spendable() == sats(100_000), !told, "its coins are free if nobody has paid for it");
+	}
+}
+
 /// As earlier versions wrote them, and as this one does: read for ever, and those of one channel are written as before.
 #[test]
 fn funding_rows_stay_readable() {
