@@ -169,7 +169,8 @@ impl Batcher {
 		}
 	}
 
-	/// What the core calls those that these channels are opened together with. Any other name will do if no order wants them any more.
+	/// What the core calls those that these channels are opened together with. Any other name will do if no order wants them any
+	/// more.
 	fn name_of(&self, channels: &[u128]) -> u128 {
 		let named = |id: &u128| self.driver.read(|book| book.order_by_user_channel_id(*id).and_then(Order::batch_id));
 		channels.iter().find_map(named).or(channels.first().copied()).unwrap_or_default()

@@ -713,8 +713,7 @@ impl Wallet {
 	pub async fn withdraw(&self, txid: Txid) -> bool {
 		let gone = {
 			let _nobody_is_told = self.verdicts();
-			let is_wanted = self.is_confirmed(&txid) || self.is_kept(&txid);
-			(!is_wanted).then(|| self.broadcaster.withdraw(&txid)).flatten()
+			(!self.is_taken(&txid)).then(|| self.broadcaster.withdraw(&txid)).flatten()
 		};
 		let Some(gone) = gone else { return false };
 		self.evict(&gone);
